@@ -15,7 +15,7 @@ import {
   ModelStoreUnavailable
 } from "./Errors.js"
 import { EngineName } from "./engines/engine.js"
-import { decoder, milliseconds, optional, range, wholeFrom } from "./internal/optionSchemas.js"
+import { decoder, keptFor, milliseconds, optional, range, wholeFrom } from "./internal/optionSchemas.js"
 
 /**
  * How a model is started. Zero is what was said, and never replaced by a default.
@@ -44,8 +44,11 @@ export const StartOptions = Schema.Struct({
   replicas: optional(wholeFrom(1)),
   /** How long an engine may take until it answers, in milliseconds or as a duration; default 30 seconds. */
   timeout: optional(milliseconds),
-  /** How long it stays loaded after its last request, in milliseconds or as a duration; default: until it is stopped. */
-  keepAlive: optional(milliseconds)
+  /**
+   * How long it stays loaded after its last request, in milliseconds or as a duration: 0 is no longer than it is used,
+   * negative is until it is stopped, the default.
+   */
+  keepAlive: optional(keptFor)
 })
 /**
  * @since 0.3.0

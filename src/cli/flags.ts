@@ -8,7 +8,14 @@ import * as Schema from "effect/Schema"
 import * as AST from "effect/SchemaAST"
 import { Options as CallOptions } from "../ChatRequest.js"
 import { describe } from "../internal/issues.js"
-import { annotationOf, InFile, keepAlive, milliseconds, whole as wholeNumber } from "../internal/optionSchemas.js"
+import {
+  annotationOf,
+  InFile,
+  keepAlive,
+  keptFor,
+  milliseconds,
+  whole as wholeNumber
+} from "../internal/optionSchemas.js"
 
 /** The help of a flag: the name of its value, a short name, and its purpose. */
 export interface About {
@@ -109,15 +116,22 @@ export const whole = (name: string, about: About): Options.Options<number | unde
   number(name, wholeNumber, about)
 
 const inSeconds = annotationOf<Schema.Schema<number>>(milliseconds.ast, InFile) as Schema.Schema<number>
+const keptForSeconds = annotationOf<Schema.Schema<number>>(keptFor.ast, InFile) as Schema.Schema<number>
 
-/** Given in seconds, returned in milliseconds. */
-export const seconds = (name: string, about: About): Options.Options<number | undefined> =>
+const time = (name: string, about: About, schema: Schema.Schema<number>): Options.Options<number | undefined> =>
   optional(
     Options.mapEffect(describeFlag(Options.text(name), { value: "SECONDS", ...about }), (text) =>
-      decoded(name, text, inSeconds, numeric(text))
+      decoded(name, text, schema, numeric(text))
     ),
     about
   )
+
+/** Given in seconds, returned in milliseconds. */
+export const seconds = (name: string, about: About): Options.Options<number | undefined> => time(name, about, inSeconds)
+
+/** How long something is kept, in seconds; returned in milliseconds. Negative: for ever. */
+export const lifetime = (name: string, about: About): Options.Options<number | undefined> =>
+  time(name, about, keptForSeconds)
 
 /** A number of seconds, or a duration as in Ollama. */
 export const duration = (name: string, about: About): Options.Options<number | string | undefined> =>

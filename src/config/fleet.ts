@@ -7,7 +7,7 @@
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { CallDefaults, elsewhere } from "../CallDefaults.js"
-import { milliseconds, range, secondOrMore, wholeFrom } from "../internal/units.js"
+import { keptFor, milliseconds, range, secondOrMore, wholeFrom } from "../internal/units.js"
 import { demoModel } from "../Model.js"
 import * as Server from "../Server.js"
 import { Redactable } from "../server/options.js"
@@ -86,7 +86,7 @@ export const ModelOptions = Schema.Struct({
   retries: Schema.optional(wholeFrom(0)),
   retryBackoff: Schema.optional(milliseconds),
   memory: Schema.optional(wholeFrom(1, "bytes")),
-  keepAlive: Schema.optional(milliseconds)
+  keepAlive: Schema.optional(keptFor)
 })
 export type ModelOptions = typeof ModelOptions.Type
 
@@ -240,12 +240,13 @@ export const fleet = {
    * downloaded: ranges at once (parallel) and their length (rangeBytes), how long nothing may come (stallTimeout), how
    * many attempts may fail in a row (retries), and the first pause between them (retryBackoff), which doubles; how much
    * memory all that run may take (memory, in bytes), and how long one that a request has loaded stays after its last
-   * one (keepAlive). AICORTEX_MODELS is the folder, HF_ENDPOINT the hub, HF_TOKEN the token. Default: no aliases, in
-   * ~/.local/state/aicortex/models, from https://huggingface.co without a token; 4 ranges of 64 MiB, 30 s, 5 attempts,
-   * 0.5 s; 90 % of the memory, five minutes.
+   * one (keepAlive; 0: only while it is used, negative: until it is stopped). AICORTEX_MODELS is the folder,
+   * HF_ENDPOINT the hub, HF_TOKEN the token. Default: no aliases, in ~/.local/state/aicortex/models, from
+   * https://huggingface.co without a token; 4 ranges of 64 MiB, 30 s, 5 attempts, 0.5 s; 90 % of the memory, five
+   * minutes.
    */
   models: setting(ModelOptions, {
-    doc: "The models of this machine: the folder that they are kept in; names of yours for them (aliases), each with what aicortex pull takes; the address of the hub, and a token for it, which no other host gets; and how they are downloaded: ranges at once (parallel) and their length (rangeBytes), how long nothing may come (stallTimeout), how many attempts may fail in a row (retries), and the first pause between them (retryBackoff), which doubles; how much memory all that run may take (memory, in bytes), and how long one that a request has loaded stays after its last one (keepAlive). AICORTEX_MODELS is the folder, HF_ENDPOINT the hub, HF_TOKEN the token.",
+    doc: "The models of this machine: the folder that they are kept in; names of yours for them (aliases), each with what aicortex pull takes; the address of the hub, and a token for it, which no other host gets; and how they are downloaded: ranges at once (parallel) and their length (rangeBytes), how long nothing may come (stallTimeout), how many attempts may fail in a row (retries), and the first pause between them (retryBackoff), which doubles; how much memory all that run may take (memory, in bytes), and how long one that a request has loaded stays after its last one (keepAlive; 0: only while it is used, negative: until it is stopped). AICORTEX_MODELS is the folder, HF_ENDPOINT the hub, HF_TOKEN the token.",
     default: {},
     defaultText:
       "no aliases, in ~/.local/state/aicortex/models, from https://huggingface.co without a token; 4 ranges of 64 MiB, 30 s, 5 attempts, 0.5 s; 90 % of the memory, five minutes",

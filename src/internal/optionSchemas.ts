@@ -16,7 +16,7 @@ import { type Leaf, leaves, nearestName } from "./issues.js"
 export const optional = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optional(schema)
 
 /** @internal */
-export { annotationOf, InFile, milliseconds, pause, positive, range, whole, wholeFrom } from "./units.js"
+export { annotationOf, InFile, keptFor, milliseconds, pause, positive, range, whole, wholeFrom } from "./units.js"
 
 /**
  * Whether Ollama accepts it as a keep-alive.

@@ -89,6 +89,17 @@ export const milliseconds = time({ fits: (n) => n > 0, words: "above 0", json: (
 export const pause = time({ fits: (n) => n >= 0, words: "from 0", json: () => ({ minimum: 0 }) })
 
 /**
+ * How long something is kept, in milliseconds; 0: no longer than it is used, negative: for ever.
+ *
+ * @internal
+ */
+export const keptFor = time({
+  fits: () => true,
+  words: "(0: only while it is used, negative: for ever)",
+  json: () => ({})
+})
+
+/**
  * A time of at least one second, in milliseconds.
  *
  * @internal

@@ -1,7 +1,6 @@
 /** One engine of a model: started, started again when it ends by itself, and given up when that does not help. */
 import type * as HttpClient from "@effect/platform/HttpClient"
 import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Engines from "../Engines.js"
 import type { EngineFailed } from "../Errors.js"
@@ -59,13 +58,19 @@ export const makeInstance = (engine: Engine, port: number): Instance => ({
   failedAt: undefined
 })
 
+/** Is told how the first start went. */
+export interface FirstStart {
+  readonly ready: Effect.Effect<unknown>
+  readonly refused: (error: EngineFailed) => Effect.Effect<unknown>
+}
+
 /**
- * Runs an engine until it is interrupted, or given up. `ready` is settled when it answers for the first time, or cannot.
+ * Runs an engine until it is interrupted, or given up. `first` is told when it answers for the first time, or cannot.
  */
 export const supervise = (
   self: Instance,
   options: InstanceOptions,
-  ready: Deferred.Deferred<void, EngineFailed>
+  first: FirstStart
 ): Effect.Effect<void, never, Engines.System | HttpClient.HttpClient> =>
   Effect.gen(function* () {
     let ends: ReadonlyArray<number> = []
@@ -91,7 +96,7 @@ export const supervise = (
         self.readyAt = yield* Clock.currentTimeMillis
         wasReady = true
         become("ready")
-        yield* Deferred.succeed(ready, undefined)
+        yield* first.ready
         const ended = yield* started.child.ended
         lastLog = started.child.log()
         return ended
@@ -102,7 +107,7 @@ export const supervise = (
         self.log = end.left.log
         self.failedAt = now
         become("failed", end.left.reason)
-        yield* Deferred.fail(ready, end.left)
+        yield* first.refused(end.left)
         return
       }
       const reason = end._tag === "Left" ? end.left.reason : `it ended with ${end.right}`

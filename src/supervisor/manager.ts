@@ -4,15 +4,18 @@ import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Engines from "../Engines.js"
-import { EngineFailed, ModelNotStored } from "../Errors.js"
-import type { LocalSource } from "../engines/engine.js"
+import { EngineFailed, InvalidRequest, ModelNotStored } from "../Errors.js"
+import type { EngineOptions, LocalSource } from "../engines/engine.js"
 import type * as LocalModels from "../LocalModels.js"
+import * as Source from "../localModel/source.js"
 import { canonical } from "../Model.js"
 import * as ModelStore from "../ModelStore.js"
 import type { Usage } from "../Servers.js"
+import { disagreement } from "./agreement.js"
 import { engineOptions } from "./engineOptions.js"
 import { type Instance, makeInstance, supervise } from "./instance.js"
 import { type Known, otherNames, toKnown } from "./known.js"
@@ -37,10 +40,16 @@ const retryAfter = 15_000
 /** How long after its last request a model counts as busy, in milliseconds. */
 const busyFor = 1_500
 
+/** The same where another process told of the request: each does so once a second. */
+const heldFor = 5_000
+
 export interface ManagerOptions {
   /** The most that all loaded models may take, in bytes. */
   readonly memory: number
-  /** How long a model that was loaded by a request stays after its last one, in milliseconds. */
+  /**
+   * How long a model that was loaded by a request stays after its last one, in milliseconds; negative: until it is
+   * stopped.
+   */
   readonly keepAlive: number
   /** Names of the user's for models. */
   readonly aliases: ReadonlyArray<string>
@@ -58,13 +67,17 @@ interface Loaded {
   readonly info: Omit<LocalModels.Model, "engines">
   readonly engines: ReadonlyArray<Instance>
   readonly slots: number
+  /** What it was started with. */
+  readonly options: EngineOptions
   /** `undefined`: until it is stopped. */
-  readonly keepAlive: number | undefined
+  keepAlive: number | undefined
   readonly ready: Deferred.Deferred<void, EngineFailed>
   readonly scope: Scope.CloseableScope
   /** Whether it outlives the gateway that had it started. */
-  readonly lasting: boolean
+  lasting: boolean
   lastUsed: number
+  /** Until when another process has it, as far as it told. */
+  heldUntil: number
   answered: number
 }
 
@@ -77,6 +90,8 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   const store = yield* ModelStore.ModelStore
   const admission = yield* Effect.makeSemaphore(1)
   const loaded = new Map<string, Loaded>()
+  /** Models whose engines are ending: they still have their memory and their ports. */
+  const ending = new Map<Loaded, Deferred.Deferred<void>>()
   /** Models of the store, as they were last listed. */
   let stored: ReadonlyArray<Known> = []
   /** The port of each model that has had one: its address stays the same. */
@@ -109,7 +124,9 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
       for (const instance of model.engines) {
         const usage = options.usage(urlOf(instance), model.name)
         answered += usage.answered
-        inFlight += usage.inFlight
+        inFlight += usage.inFlight + usage.queued
+        // Those who waited for it have their turn first.
+        model.lastUsed = Math.max(model.lastUsed, instance.readyAt ?? 0)
       }
       if (inFlight > 0 || answered > model.answered) model.lastUsed = now
       model.answered = answered
@@ -117,12 +134,14 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   }
 
   const isBusy = (model: Loaded, now: number): boolean =>
-    now - model.lastUsed < busyFor || model.engines.some(({ state }) => state === "loading")
+    now - model.lastUsed < busyFor || now < model.heldUntil || model.engines.some(({ state }) => state === "loading")
 
   const touch = (name: string): Effect.Effect<void> =>
     Effect.map(Clock.currentTimeMillis, (now) => {
       const model = loaded.get(canonical(name))
-      if (model !== undefined) model.lastUsed = now
+      if (model === undefined) return
+      model.lastUsed = now
+      model.heldUntil = now + heldFor
     })
 
   // ---------------------------------------------------------------------------
@@ -135,9 +154,15 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
       // No new request is sent to it meanwhile.
       for (const instance of model.engines) instance.state = "stopped"
       options.changed()
+      const before = ending.get(model)
+      if (before !== undefined) return Deferred.await(before)
+      const done = Deferred.unsafeMake<void>(FiberId.none)
+      ending.set(model, done)
       const stopped = new EngineFailed({ engine: "any", model: model.name, reason: "it was stopped", log: [] })
       return Deferred.fail(model.ready, stopped).pipe(
         Effect.zipRight(Scope.close(model.scope, Exit.void)),
+        Effect.zipRight(Effect.sync(() => ending.delete(model))),
+        Effect.zipRight(Deferred.succeed(done, undefined)),
         Effect.zipRight(Effect.sync(options.changed)),
         Effect.uninterruptible
       )
@@ -171,12 +196,14 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
     const began = yield* Clock.currentTimeMillis
     while (true) {
       const all = [...loaded.values()]
-      const used = all.reduce((sum, model) => sum + sizeOf(model, model.engines.length), 0)
+      const used = [...all, ...ending.keys()].reduce((sum, model) => sum + sizeOf(model, model.engines.length), 0)
       if (used + needed <= options.memory) return
       const now = yield* Clock.currentTimeMillis
       look(now)
       const idle = all.filter((model) => !isBusy(model, now)).sort((a, b) => a.lastUsed - b.lastUsed)[0]
-      if (idle !== undefined) yield* unload(idle)
+      // What is ending makes room soon.
+      if (ending.size > 0) yield* Effect.sleep(admissionInterval)
+      else if (idle !== undefined) yield* unload(idle)
       else if (now - began > admissionTimeout) {
         return yield* fail(`there is no memory for it: ${all.map(({ name }) => name).join(", ")} are busy`)
       } else yield* Effect.sleep(admissionInterval)
@@ -192,6 +219,10 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
     const { info, source } = known
     const asEngine = engineOptions(asked)
     const { engine, program } = yield* engines.select(source, asEngine, asked.engine)
+    // Its engines before are to be gone: their ports are used again.
+    for (const [model, done] of [...ending]) {
+      if (canonical(model.name) === canonical(info.name)) yield* Deferred.await(done)
+    }
     const replicas = asked.replicas ?? 1
     yield* Effect.interruptible(admit(known, replicas))
     const scope = yield* Scope.fork(outer, outer.strategy)
@@ -204,12 +235,14 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
       source,
       info: { ...info, contextSize, embeddings: asEngine.embeddings === true },
       engines: instances,
+      options: asEngine,
       slots: asked.parallel ?? defaultSlots,
       keepAlive,
       ready,
       scope,
       lasting,
       lastUsed: yield* Clock.currentTimeMillis,
+      heldUntil: 0,
       answered: 0
     }
     loaded.set(canonical(info.name), model)
@@ -228,7 +261,12 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
             line: (text) => options.line(info.name, text),
             changed: options.changed
           },
-          ready
+          {
+            ready: Deferred.succeed(ready, undefined),
+            // The others may still become ready.
+            refused: (error) =>
+              instances.every(({ state }) => state === "failed") ? Deferred.fail(ready, error) : Effect.succeed(false)
+          }
         )
         return run.pipe(Effect.provide(context), Effect.interruptible, Effect.forkIn(scope))
       },
@@ -244,7 +282,7 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   ): Effect.fn.Return<Known, LocalModels.StartError> {
     const running = loaded.get(canonical(name))
     if (running !== undefined) return running
-    const found = yield* store.find(name)
+    const found = yield* Effect.provideService(Source.find(name), ModelStore.ModelStore, store)
     if (Option.isSome(found)) return toKnown(found.value)
     const reference = yield* store.parse(name)
     const isOllamas = reference.kind === "ollama" && (engine ?? "ollama") === "ollama"
@@ -256,6 +294,12 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
     return yield* new ModelNotStored({ model: name, stored: stored.map(({ info }) => info.name).slice(0, 20) })
   })
 
+  /** When a model that is loaded could not be run; `undefined` if it can. */
+  const failedAt = ({ engines }: Loaded): number | undefined => {
+    const times = engines.map((instance) => instance.failedAt ?? 0)
+    return engines.every(({ state }) => state === "failed") ? Math.max(...times) : undefined
+  }
+
   /** Starts a model and waits until it answers; one that runs is waited for. */
   const start = Effect.fnUntraced(function* (
     name: string,
@@ -264,25 +308,30 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
     lasting = true
   ) {
     const found = yield* find(name, asked.engine)
+    const kept = keepAlive !== undefined && keepAlive < 0 ? undefined : keepAlive
     if (refused.delete(canonical(found.info.name))) options.changed()
-    const model = yield* Effect.suspend(() => {
+    /** The model, if it runs or will: no other one that waits for memory keeps anybody from it. */
+    const live = (): Loaded | undefined => {
       const before = loaded.get(canonical(found.info.name))
-      const failed = before?.engines.every(({ state }) => state === "failed") === true
-      if (before !== undefined && !failed) return Effect.succeed(before)
-      return Effect.zipRight(
-        before === undefined ? Effect.void : unload(before),
-        launch(found, asked, keepAlive, lasting)
-      )
-    }).pipe(admission.withPermits(1))
+      return before === undefined || failedAt(before) !== undefined ? undefined : before
+    }
+    const here = Effect.suspend(() => {
+      const before = live()
+      if (before !== undefined) return Effect.succeed(before)
+      const failed = loaded.get(canonical(found.info.name))
+      return Effect.zipRight(failed === undefined ? Effect.void : unload(failed), launch(found, asked, kept, lasting))
+    })
+    const model = live() ?? (yield* admission.withPermits(1)(here))
+    const other = disagreement(model, found.source, asked)
+    if (other !== undefined) return yield* new InvalidRequest(other)
+    // Whoever starts it decides how long it stays; a request does not.
+    if (lasting) {
+      model.keepAlive = kept
+      model.lasting = true
+    }
     yield* Deferred.await(model.ready)
     return model.name
   })
-
-  /** When a model that is loaded could not be run; `undefined` if it can. */
-  const failedAt = ({ engines }: Loaded): number | undefined => {
-    const times = engines.map((instance) => instance.failedAt ?? 0)
-    return engines.every(({ state }) => state === "failed") ? Math.max(...times) : undefined
-  }
 
   const wanted = new Set<string>()
   /** A request asks for a model that is not loaded. */

@@ -17,8 +17,8 @@ export const startFlags = {
   ),
   image: Flags.text("base-image", { value: "IMAGE", about: "The image of a container to run it in." }),
   embeddings: engine.embeddings,
-  keepAlive: Flags.seconds("keep-alive", {
-    about: "How long it stays after its last request. Default: until it is stopped."
+  keepAlive: Flags.lifetime("keep-alive", {
+    about: "How long it stays after its last request; 0: only while it is used, -1: until it is stopped, the default."
   }),
   timeout: Flags.seconds("start-timeout", { about: "How long it may take until it answers. Default: 30." })
 }
