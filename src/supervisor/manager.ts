@@ -168,11 +168,24 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
       )
     })
 
-  const stop = (name: string): Effect.Effect<boolean> =>
+  /** The model that runs under this name, or under another one of the same model. */
+  const runningAs = (name: string): Effect.Effect<Loaded | undefined> =>
     Effect.suspend(() => {
       const model = loaded.get(canonical(name))
-      return model === undefined ? Effect.succeed(false) : Effect.as(unload(model), true)
+      if (model !== undefined || loaded.size === 0) return Effect.succeed(model)
+      return Effect.match(find(name), {
+        onFailure: () => undefined,
+        onSuccess: ({ info, source }) => {
+          const other = loaded.get(canonical(info.name))
+          return other?.source.path === source.path ? other : undefined
+        }
+      })
     })
+
+  const stop = (name: string): Effect.Effect<boolean> =>
+    Effect.flatMap(runningAs(name), (model) =>
+      model === undefined ? Effect.succeed(false) : Effect.as(unload(model), true)
+    )
 
   const stopAll = Effect.suspend(() => Effect.forEach([...loaded.values()], unload, { concurrency: 8, discard: true }))
 

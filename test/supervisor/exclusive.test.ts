@@ -7,6 +7,8 @@ import { assert, beforeAll, describe, it } from "vitest"
 import { defaultModelPath } from "../../src/backend/embedded.js"
 import { build } from "../support/cliProcess.js"
 import { fakeEngines, isAlive, until } from "../support/engines.js"
+import { FakeHub } from "../support/fakeHub.js"
+import { gguf } from "../support/gguf.js"
 import { localHome } from "../support/localHome.js"
 
 beforeAll(build, 120_000)
@@ -137,6 +139,44 @@ describe("a model that runs", () => {
     await local.ok(...run)
     await local.ok("run", "-d", demo, "--engine", "llama-server", "--port", "0")
     assert.lengthOf(local.pids(), 1)
+  })
+
+  it("of the hub is stopped before it is deleted by its short name", { timeout: 60_000 }, async () => {
+    const hub = await FakeHub.start()
+    try {
+      hub.add("owner/tiny-GGUF", "tiny.Q4_K_M.gguf", gguf())
+      await using engines = fakeEngines(["llama-server"])
+      await using local = localHome({ ...engines.env, HF_ENDPOINT: hub.url })
+      await local.ok("run", "-d", "owner/tiny-GGUF", "--engine", "llama-server", "--port", "0")
+      const pids = engines.calls().flatMap(({ pid }) => (pid === undefined ? [] : [pid]))
+      assert.lengthOf(pids, 1)
+      await local.ok("rm", "owner/tiny-GGUF")
+      assert.deepStrictEqual(pids.filter(isAlive), [])
+    } finally {
+      await hub.stop()
+    }
+  })
+
+  it("that cannot be kept running is given up, and ps and status say so", { timeout: 120_000 }, async () => {
+    await using engines = fakeEngines(["llama-server"])
+    await using local = localHome(engines.env)
+    await local.ok("run", "-d", demo, "--engine", "llama-server", "--port", "0")
+    for (let i = 1; i <= 5; i++) {
+      await until(`engine ${i} runs`, () => local.engines().some(({ state }) => state === "ready"))
+      const { pid = 0 } = engines.calls().findLast((call) => call.pid !== undefined) ?? {}
+      process.kill(pid, "SIGKILL")
+      await until(`its end ${i} is noticed`, () => local.engines().every(({ state }) => state !== "ready"))
+    }
+    await until("it is given up", () => local.engines().some(({ state }) => state === "failed"))
+    for (const command of ["ps", "status"]) {
+      const { code, err, out } = await local.run(command)
+      assert.strictEqual(code, 0)
+      assert.match(out, /aicortex-demo.*failed/)
+      assert.match(err, /aicortex-demo: .*given up after 5 ends within 60 s/)
+    }
+    // The next start begins anew.
+    await local.ok("run", "-d", demo, "--engine", "llama-server", "--port", "0")
+    assert.match(await local.ok("status"), /aicortex-demo +ready/)
   })
 
   it("its port is taken by another program: it gets another one", { timeout: 60_000 }, async () => {

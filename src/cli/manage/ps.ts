@@ -32,6 +32,8 @@ interface Loaded {
   readonly state?: string
   readonly started_at?: string | null
   readonly tokens_per_second?: number | null
+  /** Why it does not run, if it should. */
+  readonly problem?: string | null
 }
 
 const fromEngine = (engine: Engine): Loaded => ({
@@ -44,7 +46,8 @@ const fromEngine = (engine: Engine): Loaded => ({
   engine: engine.engine,
   state: engine.state,
   started_at: engine.readyAt === null ? null : new Date(engine.readyAt).toISOString(),
-  tokens_per_second: engine.tokensPerSecond
+  tokens_per_second: engine.tokensPerSecond,
+  problem: engine.problem
 })
 
 const loadedOf = (server: string, item: Fields, now: number): ReadonlyArray<Loaded> => {
@@ -107,6 +110,7 @@ export const run = ({ json, server }: { readonly json: boolean; readonly server:
       ...engines.map(fromEngine),
       ...lists.flatMap(({ known, models = [] }) => models.flatMap((item) => loadedOf(known.url, item, now)))
     ]
+    for (const { model, problem } of engines) if (problem !== null) yield* Output.notice(`${model}: ${problem}`)
     if (json) return yield* Output.writeJson(rows)
     if (rows.length === 0) return yield* Output.notice("no model is loaded")
     const local = engines.length > 0
