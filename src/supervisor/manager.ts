@@ -9,7 +9,6 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Engines from "../Engines.js"
 import { EngineFailed, InvalidRequest, ModelNotStored } from "../Errors.js"
-import type { EngineOptions, LocalSource } from "../engines/engine.js"
 import type * as LocalModels from "../LocalModels.js"
 import * as Source from "../localModel/source.js"
 import { canonical } from "../Model.js"
@@ -19,6 +18,7 @@ import { disagreement } from "./agreement.js"
 import { engineOptions } from "./engineOptions.js"
 import { type Instance, makeInstance, supervise } from "./instance.js"
 import { type Known, otherNames, toKnown } from "./known.js"
+import { failedAt, type Loaded } from "./loaded.js"
 import { engineView, idleView, urlOf } from "./views.js"
 
 /** How long an engine may take until it answers unless told otherwise, in milliseconds. */
@@ -58,27 +58,6 @@ export interface ManagerOptions {
   readonly line: (model: string, text: string) => void
   /** Something has changed. */
   readonly changed: () => void
-}
-
-/** A model that was started. */
-interface Loaded {
-  readonly name: string
-  readonly source: LocalSource
-  readonly info: Omit<LocalModels.Model, "engines">
-  readonly engines: ReadonlyArray<Instance>
-  readonly slots: number
-  /** What it was started with. */
-  readonly options: EngineOptions
-  /** `undefined`: until it is stopped. */
-  keepAlive: number | undefined
-  readonly ready: Deferred.Deferred<void, EngineFailed>
-  readonly scope: Scope.CloseableScope
-  /** Whether it outlives the gateway that had it started. */
-  lasting: boolean
-  lastUsed: number
-  /** Until when another process has it, as far as it told. */
-  heldUntil: number
-  answered: number
 }
 
 /** Everything that it starts ends with the scope. */
@@ -306,12 +285,6 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
     }
     return yield* new ModelNotStored({ model: name, stored: stored.map(({ info }) => info.name).slice(0, 20) })
   })
-
-  /** When a model that is loaded could not be run; `undefined` if it can. */
-  const failedAt = ({ engines }: Loaded): number | undefined => {
-    const times = engines.map((instance) => instance.failedAt ?? 0)
-    return engines.every(({ state }) => state === "failed") ? Math.max(...times) : undefined
-  }
 
   /** Starts a model and waits until it answers; one that runs is waited for. */
   const start = Effect.fnUntraced(function* (
