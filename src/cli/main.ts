@@ -51,6 +51,7 @@ import { registryCommand, registryShape } from "./registry.js"
 import { serve, serveShape } from "./serve.js"
 import { servers, serversShape } from "./servers.js"
 import { sessions, sessionsShape } from "./sessions.js"
+import { setup, setupShape } from "./setup.js"
 import { use, useShape } from "./use.js"
 
 // =============================================================================
@@ -107,6 +108,7 @@ export const root = shape(
     conditions: conditionsShape,
     "llm-params": llmParamsShape,
     config: configShape,
+    setup: setupShape,
     completions: completionsShape
   }
 )
@@ -144,6 +146,7 @@ const execute = Command.make("aicortex").pipe(
     conditions,
     llmParams,
     config,
+    setup,
     completions
   ]),
   Command.run({ name: "aicortex", version, executable: "aicortex" })

@@ -34,7 +34,7 @@ export interface Run {
 /** How one agent is used. */
 export interface Agent {
   readonly name: string
-  readonly start: (start: Start) => Run
+  readonly start: (start: Start) => Promise<Run>
   /** Every text that it shows as the model's, in order. */
   readonly answers: (run: Run) => ReadonlyArray<string>
   /** The answer as it came, piece by piece, where it shows that. */
@@ -65,6 +65,15 @@ export const makeHome = (): Home => {
 const write = (path: string, content: string | Json) => {
   mkdirSync(join(path, ".."), { recursive: true })
   writeFileSync(path, typeof content === "string" ? content : JSON.stringify(content))
+}
+
+const bin = fileURLToPath(new URL("../../dist/bin.js", import.meta.url))
+
+/** Writes the agent's settings as its users do: with `aicortex setup`. */
+const setUp = async (program: string, start: Start, env: Readonly<Record<string, string>> = {}): Promise<void> => {
+  const args = ["setup", program, "--url", start.url, "--model", model, "--key-env", "AICORTEX_API_KEY", "--yes"]
+  const run = launch(start, process.execPath, [bin, ...args], { AICORTEX_API_KEY: key, ...env })
+  if ((await run.ended) !== 0) throw new Error(run.output())
 }
 
 const launch = (
@@ -110,11 +119,9 @@ const launch = (
 
 const codex: Agent = {
   name: "Codex",
-  start: (start) => {
-    const { conversation, home, question, url } = start
+  start: async (start) => {
+    const { conversation, home, question } = start
     const settings = `
-      model = "${model}"
-      model_provider = "aicortex"
       approval_policy = "never"
       sandbox_mode = "danger-full-access"
       check_for_update_on_startup = false
@@ -122,15 +129,9 @@ const codex: Agent = {
       feedback.enabled = false
       features.plugins = false
       features.apps = false
-      [model_providers.aicortex]
-      name = "aicortex"
-      base_url = "${url}/v1"
-      env_key = "AICORTEX_API_KEY"
-      wire_api = "responses"
-      request_max_retries = 0
-      stream_max_retries = 0
     `
     write(join(home.path, "codex/config.toml"), settings.replace(/^ +/gm, ""))
+    await setUp("codex", start, { CODEX_HOME: join(home.path, "codex") })
     const target = "node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex"
     const flags = ["--json", "--skip-git-repo-check"]
     const args =
@@ -147,17 +148,15 @@ const codex: Agent = {
 
 const claude: Agent = {
   name: "Claude Code",
-  start: (start) => {
-    const { conversation, home, question, url } = start
+  start: async (start) => {
+    const { conversation, home, question } = start
+    await setUp("claude", start, { CLAUDE_CONFIG_DIR: join(home.path, "claude") })
     const args = ["--print", "--output-format", "stream-json", "--include-partial-messages", "--verbose"]
     if (conversation !== undefined) args.push("--resume", conversation)
     args.push("--allowedTools", "Read", "--", question)
     return launch(start, here("node_modules/@anthropic-ai/claude-code-linux-x64/claude"), args, {
       CLAUDE_CONFIG_DIR: join(home.path, "claude"),
-      ANTHROPIC_BASE_URL: url,
-      ANTHROPIC_API_KEY: key,
-      ANTHROPIC_MODEL: model,
-      ANTHROPIC_DEFAULT_HAIKU_MODEL: model,
+      AICORTEX_API_KEY: key,
       CLAUDE_CODE_MAX_RETRIES: "0",
       CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
       DISABLE_AUTOUPDATER: "1",
@@ -182,30 +181,24 @@ const claude: Agent = {
 
 const opencode: Agent = {
   name: "opencode",
-  start: (start) => {
-    const { conversation, home, question, url } = start
+  start: async (start) => {
+    const { conversation, home, question } = start
     write(join(home.path, ".config/opencode/opencode.json"), {
       autoupdate: false,
       share: "disabled",
-      model: `aicortex/${model}`,
-      small_model: `aicortex/${model}`,
       enabled_providers: ["aicortex"],
       permission: { "*": "allow" },
       // It asks for a title beside the first answer.
       agent: { title: { disable: true } },
-      provider: {
-        aicortex: {
-          npm: "@ai-sdk/openai-compatible",
-          options: { baseURL: `${url}/v1`, apiKey: key },
-          models: { [model]: { tool_call: true, limit: { context: 128_000, output: 8_000 } } }
-        }
-      }
+      provider: { aicortex: { models: { [model]: { limit: { context: 128_000, output: 8_000 } } } } }
     })
+    await setUp("opencode", start)
     // It installs a package of its own into its folder of settings, where it can.
     write(join(home.path, ".npmrc"), "offline=true\n")
     const args = ["run", "--format", "json"]
     if (conversation !== undefined) args.push("--session", conversation)
     return launch(start, here("node_modules/opencode-linux-x64-baseline/bin/opencode"), [...args, question], {
+      AICORTEX_API_KEY: key,
       OPENCODE_DISABLE_AUTOUPDATE: "1",
       OPENCODE_DISABLE_DEFAULT_PLUGINS: "1",
       OPENCODE_DISABLE_LSP_DOWNLOAD: "1",
@@ -219,7 +212,7 @@ const opencode: Agent = {
 
 const sdk: Agent = {
   name: "@ai-sdk/openai",
-  start: (start) => {
+  start: async (start) => {
     const conversation = start.conversation ?? join(start.home.path, "conversation.json")
     return launch(start, process.execPath, [here("sdk.mjs"), conversation, start.question], {
       OPENAI_BASE_URL: `${start.url}/v1`,

@@ -92,8 +92,8 @@ const stage = async (agent: Agent) => {
   closes.push(() => outside[Symbol.asyncDispose]())
   const home = makeHome()
   closes.push(() => home[Symbol.dispose]())
-  const start = (rest: Pick<Start, "url" | "question" | "conversation">): Run => {
-    const run = agent.start({ ...rest, home, env: outside.env })
+  const start = async (rest: Pick<Start, "url" | "question" | "conversation">): Promise<Run> => {
+    const run = await agent.start({ ...rest, home, env: outside.env })
     closes.push(async () => {
       run.child.kill("SIGKILL")
       await run.ended
@@ -122,7 +122,7 @@ describe.each(agents)("$name", (agent) => {
       const { home, start, well } = await stage(agent)
       const fake = await startFake(protocol, { reply: "Because the air scatters blue light." })
       const { log, url } = await serve([fake], home.path)
-      const run = start({ url, question: "Why is the sky blue?" })
+      const run = await start({ url, question: "Why is the sky blue?" })
       await well(run, log)
       expect(agent.answers(run)).toEqual(["Because the air scatters blue light."])
       expect(fake.chatRequests).toHaveLength(1)
@@ -143,7 +143,7 @@ describe.each(agents)("$name", (agent) => {
         }
       })
       const { log, url } = await serve([fake], home.path)
-      const run = start({ url, question: "What does the note say?" })
+      const run = await start({ url, question: "What does the note say?" })
       await well(run, log)
       expect(agent.answers(run).at(-1)).toBe(`It says ${secret}`)
       expect(fake.chatRequests).toHaveLength(2)
@@ -158,10 +158,10 @@ describe.each(agents)("$name", (agent) => {
       const reply = (body: Json) => (JSON.stringify(body.messages).includes("and his?") ? "He is Bob." : "I am Ada.")
       const fakes = [await startFake(protocol, { reply }), await startFake(protocol, { reply })]
       const { log, url } = await serve(fakes, home.path, true)
-      const first = start({ url, question: "What is your name?" })
+      const first = await start({ url, question: "What is your name?" })
       await well(first, log)
       expect(agent.answers(first)).toEqual(["I am Ada."])
-      const second = start({ url, question: "and his?", conversation: agent.conversation(first) })
+      const second = await start({ url, question: "and his?", conversation: agent.conversation(first) })
       await well(second, log)
       expect(agent.answers(second)).toEqual(["He is Bob."])
       const [used, idle] = fakes.toSorted((a, b) => b.chatRequests.length - a.chatRequests.length)
@@ -181,7 +181,7 @@ describe.each(agents)("$name", (agent) => {
       const { home, outside, start } = await stage(agent)
       const fake = await startFake(protocol, { reply: long, perToken: 1_000 })
       const { url } = await serve([fake], home.path)
-      const run = start({ url, question: "Count!" })
+      const run = await start({ url, question: "Count!" })
       await begun(run, fake)
       const [request] = fake.chatRequests
       await eventually(() => (request?.tokensSent ?? 0) > 1, "the answer has begun")
@@ -199,7 +199,7 @@ describe.each(agents)("$name", (agent) => {
       const dying = await startFake(protocol, { reply: long, perToken: 40, continuation: "continue" })
       const next = await startFake(other, { reply: long, continuation: "continue" })
       const { log, url } = await serve([dying, next], home.path)
-      const run = start({ url, question: "Count!" })
+      const run = await start({ url, question: "Count!" })
       await begun(run, dying)
       await eventually(() => (dying.chatRequests[0]?.tokensSent ?? 0) > 5, "the answer has begun")
       await dying.strike({ kind: "kill", how: "rst" })
