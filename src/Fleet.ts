@@ -19,10 +19,18 @@ import { type Lease, SlotLease } from "./fleet/lease.js"
 import * as Maintenance from "./fleet/maintenance.js"
 import { PairColumns } from "./fleet/pairColumns.js"
 import * as Saving from "./fleet/persisted.js"
+import { ModelQueue } from "./fleet/queue.js"
 import * as Waiting from "./fleet/queueWaiters.js"
 import { RemoteTokenCounter, type RemoteTokens, SharedRemoteTokens } from "./fleet/remoteTokens.js"
+import { ServerChanges } from "./fleet/serverChanges.js"
 import { type Snapshot, snapshotOf } from "./fleet/snapshot.js"
-import { type BenchmarkFigures, type ModelState, type Remoteness, ServerState } from "./fleet/state.js"
+import {
+  type BenchmarkFigures,
+  type ColumnEntry,
+  type ModelState,
+  type Remoteness,
+  ServerState
+} from "./fleet/state.js"
 import type { Host } from "./Server.js"
 import { CurrentSettings } from "./Settings.js"
 import * as Telemetry from "./Telemetry.js"
@@ -299,6 +307,9 @@ export const make = Effect.gen(function* () {
   const feed = Feed.make()
   const join = yield* Waiting.make
   const servers = new Map<string, ServerState>()
+  const changes = new ServerChanges()
+  /** The queues in which somebody waits. */
+  const busy = new Set<ModelQueue>()
   let latest = Number.NEGATIVE_INFINITY
   const now = () => {
     const time = clock.unsafeCurrentTimeMillis()
@@ -319,7 +330,7 @@ export const make = Effect.gen(function* () {
   const serverState = (url: string): ServerState => {
     let state = servers.get(url)
     if (state === undefined) {
-      state = new ServerState(url)
+      state = new ServerState(url, changes, busy)
       state.onModel = enter
       servers.set(url, state)
     }
@@ -339,16 +350,22 @@ export const make = Effect.gen(function* () {
 
   /** Puts a pool's columns among those that are kept up to date; `newest` where it replaces the one before. */
   const link = (pool: Columns, remoteness: Remoteness | undefined, newest: boolean): void => {
+    const slots: Array<ColumnEntry> = []
     pool.hosts.forEach((host, at) => {
       const state = serverState(host.server.url).model(host.model)
       const others = state.slots.filter((slot) => slot.pool !== pool)
       const measure = remoteness ?? others.at(-1)?.remoteness ?? (() => Number.NaN)
-      const slot = { pool, at, host, remoteness: measure }
+      const slot: ColumnEntry = { pool, at, host, remoteness: measure }
+      slots.push(slot)
       const used = newest ? others.filter((slot) => slot.pool.waiting > 0 || slot.pool.active > 0) : others
       for (const other of others) if (!used.includes(other)) other.pool.linked = false
       state.slots = newest ? [...used, slot] : [slot, ...used]
       pool.remoteness[at] = measure(host, state.server.roundTrip)
       state.writeSlot(slot, now())
+    })
+    pool.follow(changes, (at, now) => {
+      const slot = slots[at]
+      if (slot !== undefined) stateAt(pool, at).writeSlot(slot, now)
     })
     pool.linked = true
   }
@@ -361,7 +378,7 @@ export const make = Effect.gen(function* () {
     const made = new Columns(hosts, now)
     // The queue outlives the list of servers that it was made for.
     const before = hosts.length === 0 ? undefined : stateAt(made, 0).slots.at(-1)?.pool.queue
-    if (before !== undefined) made.queue = before
+    made.queue = before ?? new ModelQueue(now, busy)
     made.queue.capacity = settings.maxQueued ?? Math.max(leastCapacity, queuedPerServer * hosts.length)
     hosts.forEach((host, at) => {
       const state = stateAt(made, at)
@@ -396,10 +413,26 @@ export const make = Effect.gen(function* () {
     state.pair?.columns.write(state.pair.at, state)
   }
 
+  let pairsWritten = 0
+  /** The pairs of the servers that have changed since the last choice. */
+  const catchUpPairs = (): void => {
+    const changed = changes.keeps(pairsWritten) ? new Set<ServerState>() : new Set(servers.values())
+    if (changed.size === 0) {
+      for (let number = pairsWritten; number < changes.sequence; number++) changed.add(serverState(changes.at(number)))
+    }
+    for (const server of changed) {
+      for (const state of server.models) state.pair?.columns.write(state.pair.at, state)
+    }
+    pairsWritten = changes.sequence
+  }
+
   const pairs = (hosts: ReadonlyArray<Host>): PairColumns => {
     // Every choice passes here: a clock that was set back is noticed before.
     now()
-    if (pairColumns?.hosts === hosts) return pairColumns
+    if (pairColumns?.hosts === hosts) {
+      catchUpPairs()
+      return pairColumns
+    }
     pairColumns = new PairColumns(hosts)
     pairIndex = new Map()
     hosts.forEach(({ model, server: { url } }, at) => {
@@ -410,6 +443,7 @@ export const make = Effect.gen(function* () {
     // What is in flight on a server counts for each of its models.
     for (const host of hosts) serverState(host.server.url).model(host.model)
     for (const server of servers.values()) for (const state of server.models) enter(state)
+    pairsWritten = changes.sequence
     return pairColumns
   }
 
@@ -446,7 +480,7 @@ export const make = Effect.gen(function* () {
     const at = now()
     lastBenchmark = at
     server.model(model).benchmarked(figures, at)
-    server.write(at)
+    server.changed()
     feed.publish(server, model, at)
   }
 
@@ -462,7 +496,7 @@ export const make = Effect.gen(function* () {
     for (const state of server.models) {
       if (!models.has(state.model) && state.residentUntil !== Number.POSITIVE_INFINITY) state.setResident(0, at)
     }
-    server.write(at)
+    server.changed()
     feed.publish(server, undefined, at)
     server.serveQueues()
   }
@@ -472,7 +506,7 @@ export const make = Effect.gen(function* () {
     if (server.maxInFlight === maxInFlight) return
     const grows = maxInFlight > server.maxInFlight
     server.maxInFlight = maxInFlight
-    server.write(now())
+    server.changed()
     if (grows) server.serveQueues()
   }
 
@@ -487,7 +521,7 @@ export const make = Effect.gen(function* () {
       server.forgetResident(at)
     } else if (server.breaker.unreachable && server.breaker.restsUntil !== 0) server.breaker.reset()
     else return
-    server.write(at)
+    server.changed()
     feed.publish(server, undefined, at)
     server.serveQueues()
   }
@@ -549,7 +583,7 @@ export const make = Effect.gen(function* () {
           state.benchmarkedAt = undefined
           state.overhead = undefined
         }
-        server.write(now())
+        server.changed()
         feed.publish(server, undefined, now())
         server.serveQueues()
       }

@@ -338,6 +338,7 @@ export class ServerSelection {
   /** Whether a server is new, or has answered another call since it failed here; the others count as tried. */
   private hasMore({ columns: pool, tried }: Route): boolean {
     let more = false
+    pool.refresh(this.dependencies.now())
     for (const [at, host] of pool.hosts.entries()) {
       const last = this.lastOf(host)
       if (last === undefined || (classifyFailure(last).retryable && pool.restsUntil[at] === 0)) more = true

@@ -52,8 +52,8 @@ export const make = (): ChangeFeed => {
         const change = { at: now, server: server.url, model: "", snapshot: snapshotOf(server, "", now) }
         for (const listener of listeners) listener.unsafeOffer(change)
       }
-      for (const state of server.models) {
-        if (model !== undefined && state.model !== model) continue
+      const one = model === undefined ? undefined : server.find(model)
+      for (const state of one === undefined ? server.models : [one]) {
         const change = {
           at: now,
           server: server.url,

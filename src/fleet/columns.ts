@@ -4,6 +4,7 @@
  */
 import type { Host, Protocol } from "../Server.js"
 import { ModelQueue } from "./queue.js"
+import type { ServerChanges } from "./serverChanges.js"
 import type { SlidingWindow } from "./slidingWindow.js"
 
 /**
@@ -103,6 +104,10 @@ export class Columns {
   active = 0
   /** Whether the columns are kept up to date. */
   linked = false
+  private changes: ServerChanges | undefined
+  private rewrite: (i: number, now: number) => void = () => {}
+  /** How many of the changes are written. */
+  private written = 0
   /** The calls that wait for the model. */
   queue: ModelQueue
 
@@ -175,11 +180,38 @@ export class Columns {
     this.refusals = this.refusedUntil.reduce((latest, one) => Math.max(latest, one), 0)
   }
 
-  /** Recomputes if a model has been unloaded since. */
+  /** All is written: from now on the columns follow these changes, and `rewrite` writes an entry anew. */
+  follow(changes: ServerChanges, rewrite: (i: number, now: number) => void): void {
+    this.changes = changes
+    this.rewrite = rewrite
+    this.written = changes.sequence
+  }
+
+  /** A change was written here when it was noted, with this number. */
+  wrote(number: number): void {
+    if (this.written === number) this.written++
+  }
+
+  /** To be called before the columns are read: what has changed of servers is written, and which models were unloaded. */
   refresh(now: number): void {
+    const { changes } = this
+    if (changes !== undefined && changes.sequence !== this.written) this.catchUp(changes, now)
     if (now < this.expiry) return
     this.expiry = Number.POSITIVE_INFINITY
     for (let i = 0; i < this.size; i++) this.settle(i, now)
+  }
+
+  private catchUp(changes: ServerChanges, now: number): void {
+    const { sequence } = changes
+    if (sequence - this.written > this.size || !changes.keeps(this.written)) {
+      for (let i = 0; i < this.size; i++) this.rewrite(i, now)
+    } else {
+      for (let number = this.written; number < sequence; number++) {
+        const i = this.indexOf(changes.at(number))
+        if (i >= 0) this.rewrite(i, now)
+      }
+    }
+    this.written = sequence
   }
 
   /** The index of a server, or -1. */

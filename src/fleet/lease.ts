@@ -148,7 +148,7 @@ export class SlotLease implements Lease {
       server.breaker.probe(now)
       state.breaker.probe(now)
     }
-    server.write(now)
+    server.write(state, now)
     dependencies.changed(server, state.model, now)
   }
 
@@ -170,11 +170,11 @@ export class SlotLease implements Lease {
     // While an answer is in progress the model cannot be unloaded.
     if (state.residentUntil <= now) {
       state.residentUntil = now + defaultKeepAlive
-      server.write(now)
+      server.write(state, now)
       this.dependencies.changed(server, state.model, now)
       server.serveQueues()
     } else {
-      server.write(now)
+      server.write(state, now)
       this.dependencies.changed(server, state.model, now)
     }
   }
@@ -351,7 +351,7 @@ export class SlotLease implements Lease {
   private settled(): void {
     const { dependencies, server, state } = this
     const now = dependencies.now()
-    server.write(now)
+    server.write(state, now)
     dependencies.changed(server, server.breaker.restsUntil === 0 ? state.model : undefined, now)
     server.serveQueues()
   }

@@ -18,7 +18,7 @@ export const make = (
     const server = serverState(url)
     const at = now()
     apply(server, at)
-    server.write(at)
+    server.changed()
     publish(server, undefined, at)
     return server
   }

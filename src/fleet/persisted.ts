@@ -187,7 +187,7 @@ export const restore = (
       }
       resume(state.breaker, kept.rest, now, saved.savedAt, longestRest)
     }
-    server.write(now)
+    server.changed()
   }
 }
 

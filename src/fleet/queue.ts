@@ -19,8 +19,11 @@ export class ModelQueue {
   private serving = false
   private servesAgain = false
 
-  /** `now` is in milliseconds. */
-  constructor(now: () => number) {
+  /** `now` is in milliseconds; `busy` are all queues in which somebody waits. */
+  constructor(
+    now: () => number,
+    private readonly busy?: Set<ModelQueue>
+  ) {
     this.waiters = new FairQueue(now)
   }
 
@@ -43,15 +46,18 @@ export class ModelQueue {
   /** `first`: ahead of all others, for a request that has waited before. */
   join(waiter: Waiter, first: boolean): void {
     this.waiters.join(waiter, first)
+    this.busy?.add(this)
   }
 
   leave(waiter: Waiter): void {
     this.waiters.leave(waiter)
+    if (this.waiters.size === 0) this.busy?.delete(this)
   }
 
   /** It has found a slot, and leaves. */
   served(waiter: Waiter): void {
     this.waiters.served(waiter)
+    if (this.waiters.size === 0) this.busy?.delete(this)
   }
 
   /** Something has changed: the first in the queue look for a slot, until one finds none. */

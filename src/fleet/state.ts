@@ -8,6 +8,7 @@ import { Breaker } from "./breaker.js"
 import type { Columns, ModelOnServer } from "./columns.js"
 import type { PairColumns } from "./pairColumns.js"
 import type { ModelQueue } from "./queue.js"
+import type { ServerChanges } from "./serverChanges.js"
 import { SlidingWindow } from "./slidingWindow.js"
 import { isTelling } from "./throughput.js"
 
@@ -76,7 +77,7 @@ export class ModelState implements ModelOnServer {
   usedAt = Number.NEGATIVE_INFINITY
   /** When a request last got its first token here. */
   answeredAt = Number.NEGATIVE_INFINITY
-  queue: ModelQueue | undefined
+  private line: ModelQueue | undefined
   /** Until when the server is not to be asked for it, because it said that it lacks memory for it; 0: it did not. */
   refusedUntil = 0
   /** Its entry among all pairs of models and servers. */
@@ -89,6 +90,16 @@ export class ModelState implements ModelOnServer {
     readonly model: string
   ) {
     this.breaker = new Breaker(Telemetry.breaker(server.url, model))
+  }
+
+  get queue(): ModelQueue | undefined {
+    return this.line
+  }
+  set queue(queue: ModelQueue | undefined) {
+    if (queue === this.line) return
+    if (this.line !== undefined) this.server.queues.delete(this.line)
+    if (queue !== undefined) this.server.queues.add(queue)
+    this.line = queue
   }
 
   get queued(): number {
@@ -170,8 +181,15 @@ export class ServerState {
   private readonly byName = new Map<string, ModelState>()
   /** Told of each model that becomes known here. */
   onModel: ((state: ModelState) => void) | undefined
+  /** Those of its models. */
+  readonly queues = new Set<ModelQueue>()
 
-  constructor(readonly url: string) {
+  constructor(
+    readonly url: string,
+    private readonly changes: ServerChanges,
+    /** The queues of all models in which somebody waits. */
+    private readonly busy: ReadonlySet<ModelQueue>
+  ) {
     this.breaker = new Breaker(Telemetry.breaker(url, undefined))
   }
 
@@ -190,8 +208,18 @@ export class ServerState {
     return state
   }
 
-  write(now: number): void {
-    for (const state of this.models) state.write(now)
+  /** It has changed, which counts for each of its models. */
+  changed(): void {
+    this.changes.note(this.url)
+  }
+
+  /** The same, with a model that has changed itself. */
+  write(state: ModelState, now: number): void {
+    const { changes } = this
+    const number = changes.sequence
+    changes.note(this.url)
+    state.write(now)
+    for (const { pool } of state.slots) pool.wrote(number)
   }
 
   transferred(transfer: Transfer, at: number): void {
@@ -218,21 +246,18 @@ export class ServerState {
       if (state.benchmarkedAt !== undefined) state.benchmarkedAt = Math.min(state.benchmarkedAt, now)
       state.answeredAt = Math.min(state.answeredAt, now)
     }
-    this.write(now)
+    this.changed()
   }
 
   /** A slot may have become free: waiting requests of the models here look, one model after another. */
   serveQueues(): void {
-    const { models } = this
-    const count = models.length
-    if (count === 1) {
-      const line = models[0]?.queue
-      if (line !== undefined && line.length > 0) line.serve()
-      return
-    }
-    const first = this.turn++ % Math.max(1, count)
-    for (let k = 0; k < count; k++) {
-      const line = models[(first + k) % count]?.queue
+    const { busy, queues } = this
+    if (busy.size === 0) return
+    const lines: Array<ModelQueue> = []
+    for (const line of busy) if (queues.has(line)) lines.push(line)
+    const first = this.turn++ % Math.max(1, lines.length)
+    for (let k = 0; k < lines.length; k++) {
+      const line = lines[(first + k) % lines.length]
       if (line !== undefined && line.length > 0) line.serve()
     }
   }

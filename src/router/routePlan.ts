@@ -79,8 +79,11 @@ export interface Route {
 }
 
 /** The same as `pick` for a single server. */
-const pickOnly = (columns: Columns, tried: Uint8Array, waited: boolean): number =>
-  tried[0] === 1 ? none : (columns.free[0] ?? 0) <= 0 || (!waited && columns.queued > 0) ? waitForSlot : 0
+const pickOnly = (columns: Columns, tried: Uint8Array, waited: boolean, now: number): number => {
+  if (tried[0] === 1) return none
+  columns.refresh(now)
+  return (columns.free[0] ?? 0) <= 0 || (!waited && columns.queued > 0) ? waitForSlot : 0
+}
 
 /** Reports the request's observation to the route before the fleet. */
 class ObservedLease implements Lease {
@@ -298,7 +301,7 @@ export class RoutePlan implements Route {
     const { sharedServer } = this.hints
     const at =
       columns.size === 1
-        ? pickOnly(columns, tried, waited)
+        ? pickOnly(columns, tried, waited, this.now())
         : sharedServer === undefined
           ? pick(this.strategy, columns, tried, this.pickInput(waited))
           : this.followShared(sharedServer, waited)
