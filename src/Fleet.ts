@@ -17,7 +17,8 @@ import * as Feed from "./fleet/changeFeed.js"
 import { Columns } from "./fleet/columns.js"
 import { type Lease, SlotLease } from "./fleet/lease.js"
 import * as Maintenance from "./fleet/maintenance.js"
-import { PairColumns } from "./fleet/pairColumns.js"
+import type { PairColumns } from "./fleet/pairColumns.js"
+import * as Pairs from "./fleet/pairs.js"
 import * as Saving from "./fleet/persisted.js"
 import { ModelQueue } from "./fleet/queue.js"
 import * as Waiting from "./fleet/queueWaiters.js"
@@ -331,7 +332,7 @@ export const make = Effect.gen(function* () {
     let state = servers.get(url)
     if (state === undefined) {
       state = new ServerState(url, changes, busy)
-      state.onModel = enter
+      state.onModel = (model) => enter(model)
       servers.set(url, state)
     }
     return state
@@ -403,49 +404,7 @@ export const make = Effect.gen(function* () {
     return made
   }
 
-  let pairColumns: PairColumns | undefined
-  /** Where each pair stands, by server and model. */
-  let pairIndex = new Map<string, Map<string, number>>()
-
-  const enter = (state: ModelState): void => {
-    const at = pairIndex.get(state.server.url)?.get(state.model)
-    state.pair = at === undefined || pairColumns === undefined ? undefined : { columns: pairColumns, at }
-    state.pair?.columns.write(state.pair.at, state)
-  }
-
-  let pairsWritten = 0
-  /** The pairs of the servers that have changed since the last choice. */
-  const catchUpPairs = (): void => {
-    const changed = changes.keeps(pairsWritten) ? new Set<ServerState>() : new Set(servers.values())
-    if (changed.size === 0) {
-      for (let number = pairsWritten; number < changes.sequence; number++) changed.add(serverState(changes.at(number)))
-    }
-    for (const server of changed) {
-      for (const state of server.models) state.pair?.columns.write(state.pair.at, state)
-    }
-    pairsWritten = changes.sequence
-  }
-
-  const pairs = (hosts: ReadonlyArray<Host>): PairColumns => {
-    // Every choice passes here: a clock that was set back is noticed before.
-    now()
-    if (pairColumns?.hosts === hosts) {
-      catchUpPairs()
-      return pairColumns
-    }
-    pairColumns = new PairColumns(hosts)
-    pairIndex = new Map()
-    hosts.forEach(({ model, server: { url } }, at) => {
-      const known = pairIndex.get(url)
-      if (known === undefined) pairIndex.set(url, new Map([[model, at]]))
-      else known.set(model, at)
-    })
-    // What is in flight on a server counts for each of its models.
-    for (const host of hosts) serverState(host.server.url).model(host.model)
-    for (const server of servers.values()) for (const state of server.models) enter(state)
-    pairsWritten = changes.sequence
-    return pairColumns
-  }
+  const { enter, pairs } = Pairs.make(servers, serverState, changes, now)
 
   // ---------------------------------------------------------------------------
   // Requests
