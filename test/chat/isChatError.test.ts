@@ -15,8 +15,13 @@ import { failure, model, useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
 
-/** Data about what went wrong without a failure. */
-const warnings: ReadonlySet<unknown> = new Set([Errors.RegistryWarning, Errors.SavedStateWarning, Errors.TurnNotStored])
+/** Data about what went wrong without a failure of a call. */
+const warnings: ReadonlySet<unknown> = new Set([
+  Errors.RegistryWarning,
+  Errors.RegistrySourceFailed,
+  Errors.SavedStateWarning,
+  Errors.TurnNotStored
+])
 
 type ErrorClass = Schema.Schema<Error & { readonly _tag: string }, unknown> & { readonly _tag: string }
 
