@@ -37,6 +37,7 @@ const services = [
     "Fleet",
     "Failover",
     "Sessions",
+    "Store",
     "History",
     "StructuredOutput",
     "ResponseCache",
@@ -64,6 +65,7 @@ const knowsNode = [
   "^src/(index|promise)\\.ts$",
   "^src/cli/",
   ...embedded,
+  "^src/store/sqlite\\.ts$",
   "^src/transport/(byRuntime|connections|contentEncoding|undici)\\.ts$"
 ]
 

@@ -49,6 +49,22 @@ const smallUndici = {
   }
 }
 
+/**
+ * The driver of SQLite has binaries and is installed beside the bundle. The client of libSQL is never made: a store hands
+ * its own to `@effect/sql-libsql`.
+ *
+ * @type {import("esbuild").Plugin}
+ */
+const withoutLibsqlClient = {
+  name: "without-libsql-client",
+  setup(build) {
+    build.onResolve({ filter: /^@libsql\/client$/ }, () => ({ path: "@libsql/client", namespace: "without-libsql" }))
+    build.onLoad({ filter: /.*/, namespace: "without-libsql" }, () => ({
+      contents: 'export const createClient = () => { throw new Error("the client of libSQL is not bundled") }'
+    }))
+  }
+}
+
 /** Of every bundle. @type {import("esbuild").BuildOptions} */
 const common = {
   absWorkingDir: root,
@@ -63,7 +79,7 @@ const common = {
   metafile: true,
   // Its main module is UMD, whose parts a bundler does not find.
   alias: { "jsonc-parser": "jsonc-parser/lib/esm/main.js" },
-  plugins: [moduleUrls, smallUndici]
+  plugins: [moduleUrls, smallUndici, withoutLibsqlClient]
 }
 
 /** @type {import("esbuild").BuildOptions} */
@@ -72,7 +88,7 @@ const onNode = {
   platform: "node",
   target: "node20",
   // What converts the schemas of a library is installed beside that library, or not at all.
-  external: ["node-llama-cpp", "@parcel/watcher", "zod", "@valibot/to-json-schema"],
+  external: ["node-llama-cpp", "@parcel/watcher", "zod", "@valibot/to-json-schema", "pg-native"],
   banner: {
     js: 'import { createRequire as createRequire_ } from "node:module"; const require = createRequire_(import.meta.url);'
   }

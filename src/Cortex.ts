@@ -26,6 +26,7 @@ import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
 import { type Backend, Backends } from "./Backend.js"
 import * as Benchmark from "./Benchmark.js"
 import * as Anthropic from "./backend/anthropic.js"
@@ -59,8 +60,10 @@ import * as Router from "./Router.js"
 import * as KeyValue from "./responseCache/keyValue.js"
 import type { Protocol } from "./Server.js"
 import * as Sessions from "./Sessions.js"
-import { CurrentSettings, type SessionPolicy } from "./Settings.js"
+import { CurrentSettings, type SessionPolicy, type Settings } from "./Settings.js"
+import * as Store from "./Store.js"
 import * as SessionFolder from "./sessions/folder.js"
+import * as SessionSql from "./sessions/sql.js"
 import { Transport } from "./Transport.js"
 import * as ByRuntime from "./transport/byRuntime.js"
 import * as TransportClient from "./transport/httpClient.js"
@@ -192,20 +195,35 @@ const layerResponseStore = (folder: string | undefined) =>
   )
 
 /**
- * The session store that these settings ask for: in memory, or in a folder.
+ * The store that these settings name, which is opened when it is first used; `undefined` where they name none.
+ *
+ * @since 0.4.0
+ * @category constructors
+ */
+export const makeStore = ({
+  store
+}: Pick<Settings, "store">): Effect.Effect<Store.Service | undefined, InvalidConfig, Scope.Scope> =>
+  store === undefined ? Effect.succeed(undefined) : Store.make(store)
+
+/**
+ * The session store that these settings ask for: in memory, in a folder, or in this store.
  *
  * @since 0.1.0
  * @category constructors
  */
-export const makeSessionStore = ({
-  folder,
-  ...bounds
-}: SessionPolicy): Effect.Effect<Sessions.Store, never, FileSystem.FileSystem | Path.Path> =>
-  folder === undefined ? Sessions.makeStoreMemory(bounds) : SessionFolder.make({ ...bounds, folder })
+export const makeSessionStore = (
+  { folder, ...bounds }: SessionPolicy,
+  store?: Store.Service
+): Effect.Effect<Sessions.Store, never, FileSystem.FileSystem | Path.Path> => {
+  if (store !== undefined) return SessionSql.make(store, bounds)
+  return folder === undefined ? Sessions.makeStoreMemory(bounds) : SessionFolder.make({ ...bounds, folder })
+}
 
-const layerSessionStore = Layer.effect(
+const layerSessionStore = Layer.scoped(
   Sessions.SessionStore,
-  Effect.flatMap(CurrentSettings, ({ sessions }) => makeSessionStore(sessions))
+  Effect.flatMap(CurrentSettings, (settings) =>
+    Effect.flatMap(makeStore(settings), (store) => makeSessionStore(settings.sessions, store))
+  )
 )
 
 /**
@@ -278,7 +296,7 @@ export const layerServices = <E = never, R = never>(
     replace.responses ?? layerResponseStore(options.cacheFolder ?? undefined)
   const conditions: Layer.Layer<Conditions.Conditions, E, Fleet.Fleet | CurrentSettings | HttpClient.HttpClient | R> =
     replace.conditions ?? Layer.provide(Conditions.layer, ResourceReader.layer)
-  const store: Layer.Layer<Sessions.SessionStore, E, Outside | R> = replace.store ?? layerSessionStore
+  const store: Layer.Layer<Sessions.SessionStore, E | InvalidConfig, Outside | R> = replace.store ?? layerSessionStore
   const backends: Layer.Layer<Backends, E, Transport | R> =
     replace.backends ?? layerBackends({ modelPath: options.demoModel ?? undefined })
   return Layer.provide(Execute.layer, Terminal.layer).pipe(

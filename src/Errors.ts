@@ -18,6 +18,7 @@ import {
   ModelNotStored,
   ModelStoreUnavailable
 } from "./errors/localModels.js"
+import { StoreUnavailable } from "./errors/store.js"
 
 export { Attempt, Excluded, FailureReason, Phase, Unreachable, Unsupported } from "./errors/attempts.js"
 
@@ -35,6 +36,9 @@ export {
 } from "./errors/localModels.js"
 
 export { RegistrySourceFailed, RegistrySourceReason } from "./errors/registry.js"
+
+export { StoreUnavailable } from "./errors/store.js"
+
 export { RegistryWarning, SavedStateWarning, TurnNotStored } from "./errors/warnings.js"
 
 // =============================================================================
@@ -572,7 +576,7 @@ export type LocalModelError = typeof LocalModelError.Type
 // =============================================================================
 
 /** What a call can fail with besides a `ChatError`: with a schema, or because the settings of the fleet are unusable. */
-const others = [SchemaMismatch, InvalidConfig, ...LocalModelError.members] as const
+const others = [SchemaMismatch, InvalidConfig, StoreUnavailable, ...LocalModelError.members] as const
 
 type Class = (typeof ChatError.members)[number] | (typeof others)[number]
 
@@ -582,8 +586,8 @@ const byTag: ReadonlyMap<unknown, Class> = new Map(
 
 /**
  * Whether a value is one of the errors that a call can fail with, on any face: a `ChatError`, `SchemaMismatch` (calls
- * with a schema), `InvalidConfig` (functions that make the fleet they use) or a `LocalModelError` (models of this
- * machine). A bug, an abort, and an error of another library with the same `_tag` are none.
+ * with a schema), `InvalidConfig` (functions that make the fleet they use), `StoreUnavailable` (what is kept in a store)
+ * or a `LocalModelError` (models of this machine). A bug, an abort, and an error of another library with the same `_tag` are none.
  *
  * @since 0.2.0
  * @category guards
@@ -600,7 +604,7 @@ const byTag: ReadonlyMap<unknown, Class> = new Map(
  */
 export const isChatError = <A>(
   value: A
-): value is A & (ChatError | SchemaMismatch | InvalidConfig | LocalModelError) => {
+): value is A & (ChatError | SchemaMismatch | InvalidConfig | StoreUnavailable | LocalModelError) => {
   if (!(value instanceof Error && "_tag" in value)) return false
   const expected = byTag.get(value._tag)
   return expected !== undefined && value instanceof expected

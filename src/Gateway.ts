@@ -39,13 +39,14 @@ import type * as Declared from "./config/gateway.js"
 import * as Settings from "./config/gatewaySettings.js"
 import * as Config from "./config/resolve.js"
 import { environment } from "./cortex/environment.js"
-import type { InvalidConfig } from "./Errors.js"
+import type { InvalidConfig, StoreUnavailable } from "./Errors.js"
 import { RemoteTokenCounter, SharedRemoteTokens } from "./Fleet.js"
 import * as GatewayContext from "./gateway/GatewayContext.js"
 import * as Lifecycle from "./gateway/lifecycle.js"
 import * as AccessLog from "./gateway/observability/accessLog.js"
 import type { IncomingTrace } from "./gateway/observability/tracing.js"
 import * as Router from "./gateway/router.js"
+import * as StoredResponses from "./gateway/storedResponses.js"
 import * as Servers from "./Servers.js"
 import * as Sessions from "./Sessions.js"
 import * as Telemetry from "./Telemetry.js"
@@ -178,7 +179,8 @@ export interface ServeOptions extends Omit<Lifecycle.LifecycleOptions, "plan" | 
 /**
  * Serves the fleet until the scope closes: then requests in flight may end within `drain`. A change of the
  * configuration file is applied without dropping one. Conversations survive it. A file that `configFile` or
- * `AICORTEX_CONFIG` names must exist; if it disappears later, the change is rejected.
+ * `AICORTEX_CONFIG` names must exist; if it disappears later, the change is rejected. Fails with `StoreUnavailable` where the
+ * settings name a store that cannot be used.
  *
  * @example
  * import { Gateway } from "aicortex"
@@ -197,17 +199,27 @@ export interface ServeOptions extends Omit<Lifecycle.LifecycleOptions, "plan" | 
  */
 export const serve = Effect.fnUntraced(function* (
   options: ServeOptions = {}
-): Effect.fn.Return<Lifecycle.RunningGateway, InvalidConfig, Scope.Scope | FileSystem.FileSystem | Path.Path> {
+): Effect.fn.Return<
+  Lifecycle.RunningGateway,
+  InvalidConfig | StoreUnavailable,
+  Scope.Scope | FileSystem.FileSystem | Path.Path
+> {
   const { cortex = {}, gateway = {}, servers, ...rest } = options
   const files = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
   const alone = cortex.configFile === false
   const { named, path } =
     cortex.configFile === false ? { named: false, path: "" } : yield* ConfigFile.place(cortex.configFile)
-  // Conversations survive a change of the settings, so their store is chosen once.
-  const sessions =
-    options.shared?.sessions ??
-    (yield* Effect.flatMap(Config.settings(cortex), (settings) => Cortex.makeSessionStore(settings.sessions)))
+  // What is stored survives a change of the settings, so the store is chosen once.
+  const fleet = yield* Config.settings(cortex)
+  const database = options.shared?.store ?? (yield* Cortex.makeStore(fleet))
+  // Whether it can be used is known before anything is served.
+  if (database !== undefined) yield* database.open
+  const sessions = options.shared?.sessions ?? (yield* Cortex.makeSessionStore(fleet.sessions, database))
   const store = Layer.succeed(Sessions.SessionStore, sessions)
+  const shared: Partial<GatewayContext.SharedState> = {
+    ...(database === undefined ? {} : { store: database, responses: StoredResponses.make(database) }),
+    ...options.shared
+  }
   // So does the count of the tokens of remote servers.
   const remoteTokens = options.shared?.remoteTokens ?? new RemoteTokenCounter()
   const counted = Layer.succeed(SharedRemoteTokens, remoteTokens)
@@ -230,5 +242,5 @@ export const serve = Effect.fnUntraced(function* (
       services: servers === undefined ? counting : Layer.provideMerge(counting, Layer.succeed(Servers.Servers, servers))
     }
   }).pipe(Effect.provide(files))
-  return yield* Lifecycle.make({ ...rest, plan, ...(alone ? {} : { watched: path }) })
+  return yield* Lifecycle.make({ ...rest, shared, plan, ...(alone ? {} : { watched: path }) })
 })

@@ -34,6 +34,7 @@ const made = [
   "stateFile",
   "cache",
   "sessions",
+  "store",
   "models",
   "proxy",
   "ca",
@@ -87,6 +88,8 @@ export interface Settings extends Plain {
   readonly cache: CachePolicy | undefined
   /** How conversations are kept. */
   readonly sessions: SessionPolicy
+  /** The store that outlives the process; `undefined`: there is none. */
+  readonly store?: Redacted | undefined
   /** The models of this machine. */
   readonly models: ModelPolicy
   /** `undefined`: servers are reached through none. */

@@ -11,6 +11,7 @@ import { keptFor, milliseconds, range, secondOrMore, wholeFrom } from "../intern
 import { demoModel } from "../Model.js"
 import * as Server from "../Server.js"
 import { Redactable } from "../server/options.js"
+import { parse as parseStore } from "../store/address.js"
 import { defaultMaxBytes } from "../structuredOutput/limits.js"
 import { AliasNames } from "./aliases.js"
 import { ConditionsOptions } from "./conditions.js"
@@ -60,6 +61,17 @@ export const SessionOptions = Schema.Struct({
   ttl: Schema.optional(milliseconds)
 })
 export type SessionOptions = typeof SessionOptions.Type
+
+/** A store, as people write it. The message never holds the value, which may have a password. */
+const StoreAddress = Schema.Union(
+  Schema.Literal(false),
+  Redactable.pipe(
+    Schema.filter((given) => {
+      const address = parseStore(given)
+      return Either.isRight(address) ? undefined : address.left
+    })
+  )
+)
 
 const isHubAddress = (value: string): boolean => {
   if (!URL.canParse(value)) return false
@@ -233,6 +245,19 @@ export const fleet = {
     env: ["AICORTEX_SESSIONS"],
     text: (text: string) => Either.map(orOff(text), (folder) => ({ folder })),
     join: true
+  }),
+  /**
+   * Where conversations, responses and all else that outlives a process are kept, for any number of processes: a path
+   * or file:PATH is a SQLite file, postgres://user:password@host/database a PostgreSQL database, and false (in the
+   * variable off) none. Default: none.
+   */
+  store: setting(StoreAddress, {
+    doc: "Where conversations, responses and all else that outlives a process are kept, for any number of processes: a path or file:PATH is a SQLite file, postgres://user:password@host/database a PostgreSQL database, and false (in the variable off) none.",
+    defaultText: "none",
+    env: ["AICORTEX_STORE"],
+    text: orOff,
+    flag: { name: "store", value: "ADDRESS" },
+    secret: true
   }),
   /**
    * The models of this machine: the folder that they are kept in; names of yours for them (aliases), each with what

@@ -229,6 +229,7 @@ export const resolve = Effect.fnUntraced(function* (
       coordinates: here === undefined || Locations.hasCoordinates(here) ? undefined : coordinates?.right,
       stateFile: stateFile === false ? undefined : stateFile,
       cache: cacheOf(values.cache),
+      store: values.store === false ? undefined : redacted(values.store),
       sessions: { ...bounds, folder: folder === false ? undefined : folder },
       models: {
         ...values.models,

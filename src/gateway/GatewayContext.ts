@@ -9,6 +9,7 @@ import type { Settings } from "../config/gatewaySettings.js"
 import type { RemoteTokenCounter } from "../Fleet.js"
 import * as Aliases from "../modelSelection/aliases.js"
 import type * as Sessions from "../Sessions.js"
+import type * as Store from "../Store.js"
 import * as Telemetry from "../Telemetry.js"
 import * as FleetEvents from "./events/fleetEvents.js"
 import { type EventLink, EventsHub } from "./events/hub.js"
@@ -41,6 +42,8 @@ export interface GatewayContext {
   readonly events: EventsHub
   /** The requests to models under way. */
   readonly requests: RequestLog
+  /** The store that outlives the process; `undefined` where there is none. */
+  readonly store: Store.Service | undefined
   readonly labels: ErrorResponse.Labels
   readonly trace: Telemetry.Trace | undefined
   readonly accessLog: AccessLog
@@ -59,6 +62,8 @@ export interface GatewayState {
   readonly requests: RequestLog
   /** The addresses of servers that are drained. */
   readonly drained: Set<string>
+  /** The store that outlives the process; `undefined` where there is none. */
+  readonly store: Store.Service | undefined
   readonly log: (text: string) => void
   readonly accessLog: AccessLog
   readonly starting: () => string | undefined
@@ -76,13 +81,15 @@ export interface SharedState {
   readonly remoteTokens: RemoteTokenCounter
   /** Passes events on to the other processes, and theirs to this one; default: they have none. */
   readonly events?: EventLink | undefined
+  /** The store that outlives the process, where there is one. */
+  readonly store?: Store.Service
 }
 
 /** `accessLog` receives one entry per request; whatever `shared` lacks is local to this process. */
 export const makeState = (
   log: (text: string) => void,
   accessLog: AccessLog,
-  shared?: Omit<SharedState, "remoteTokens" | "sessions">,
+  shared?: Partial<SharedState>,
   starting: GatewayState["starting"] = () => undefined
 ): GatewayState => {
   const events = new EventsHub(shared?.events)
@@ -90,6 +97,7 @@ export const makeState = (
     metrics: new Metrics(),
     keyLimits: shared?.keyLimits ?? RateLimits.makeLocal(new RateLimits.RateLimits(() => performance.now())),
     responses: shared?.responses ?? makeMemory(() => performance.now()),
+    store: shared?.store,
     events,
     requests: new RequestLog(events),
     drained: new Set(),

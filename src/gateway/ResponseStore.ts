@@ -48,8 +48,8 @@ interface StoredTurn extends StoredResponse {
   needed: number
 }
 
-/** Approximate overhead of an entry besides its text. */
-const overhead = 512
+/** Approximate overhead of an entry besides its text, in bytes. */
+export const overhead = 512
 
 /** The entries of one owner, least recently used first. */
 interface OwnerResponses {

@@ -30,7 +30,7 @@ export interface LifecycleOptions {
   /** Receives messages for the operator. */
   readonly log?: ((text: string) => void) | undefined
   /** State shared with other processes; default: none. */
-  readonly shared?: GatewayContext.SharedState | undefined
+  readonly shared?: Partial<GatewayContext.SharedState> | undefined
   /** Receives access log lines if the settings enable them; default: standard error. */
   readonly accessLog?: ((text: string) => void) | undefined
   /** Combines the metrics of several processes. */

@@ -33,11 +33,18 @@ export interface ListOptions {
 
 const longest = 200
 
-export const summary = (id: string, usedAt: number, messages: ReadonlyArray<Message>): Summary => {
+/** How a conversation begins; `undefined` where its user has said nothing. */
+export const openingOf = (messages: ReadonlyArray<Message>): string | undefined => {
   const first = messages.find(({ role }) => role === "user")
-  const opening = first === undefined ? undefined : [...text(first)].slice(0, longest).join("")
-  return { id, usedAt, messages: messages.length, opening }
+  return first === undefined ? undefined : [...text(first)].slice(0, longest).join("")
 }
+
+export const summary = (id: string, usedAt: number, messages: ReadonlyArray<Message>): Summary => ({
+  id,
+  usedAt,
+  messages: messages.length,
+  opening: openingOf(messages)
+})
 
 /** The selected summaries, most recently used first. */
 export const newest = <A extends { readonly id: string; readonly usedAt: number }>(

@@ -14,7 +14,7 @@ import { dropEarly } from "../cortex/earlyEngine.js"
 import * as EngineSystem from "../cortex/engineSystem.js"
 import * as LocalStore from "../cortex/localStore.js"
 import * as Engines from "../Engines.js"
-import { InvalidConfig } from "../Errors.js"
+import { InvalidConfig, type StoreUnavailable } from "../Errors.js"
 import * as Gateway from "../Gateway.js"
 import { version } from "../internal/version.js"
 import type * as LocalModels from "../LocalModels.js"
@@ -80,7 +80,11 @@ const layer = Layer.mergeAll(
 export const run = Effect.fnUntraced(function* (
   options: SupervisorOptions,
   ready: (url: string) => Effect.Effect<void>
-): Effect.fn.Return<void, InvalidConfig | AlreadyRunning, Scope.Scope | FileSystem.FileSystem | Path.Path> {
+): Effect.fn.Return<
+  void,
+  InvalidConfig | StoreUnavailable | AlreadyRunning,
+  Scope.Scope | FileSystem.FileSystem | Path.Path
+> {
   const at = yield* paths
   yield* prepare(at)
   let operations: Control.Operations | undefined

@@ -85,6 +85,7 @@ const fleetOptions: { readonly [K in keyof Required<CortexOptions>]: null } = {
   models: null,
   defaultSessionFolder: null,
   stateFile: null,
+  store: null,
   defaultStateFile: null,
   maxQueued: null,
   maxSchemaBytes: null,

@@ -88,17 +88,32 @@ const check = Effect.fnUntraced(function* (flags: Flags) {
   )
 })
 
+/** What the settings keep in a store, for a worker or the first process. */
+const storedBy = Effect.fnUntraced(function* (flags: Flags) {
+  const settings = yield* Config.settings(cortexOptions(flags))
+  const store = yield* Cortex.makeStore(settings)
+  return store === undefined ? undefined : { store, sessions: yield* Cortex.makeSessionStore(settings.sessions, store) }
+})
+
+/** What this worker shares with the others. */
+const sharedBy = Effect.fnUntraced(function* (flags: Flags) {
+  const shared = SharedState.forWorker(log)
+  const stored = yield* storedBy(flags)
+  return stored === undefined ? shared : SharedState.overStore(shared, stored)
+})
+
 /** Serves in this process until it is stopped. */
 const serveInProcess = Effect.fnUntraced(function* (flags: Flags, workers: number) {
   const local = yield* Local.make(localOptions(flags, workers === 1))
   let served: RunningGateway | undefined
+  const shared = workers === 1 ? undefined : yield* sharedBy(flags)
   yield* Effect.addFinalizer(() => Effect.sync(() => served && Ending.exitWhenStopped(served.aborted() === 0)))
   const running = yield* Gateway.serve({
     gateway: gatewayOptions(flags),
     cortex: cortexOptions(flags),
     ...(local === undefined ? {} : { servers: local.servers }),
     log: log,
-    ...(workers === 1 ? {} : { shared: SharedState.forWorker(log), metrics: Workers.metrics })
+    ...(shared === undefined ? {} : { shared, metrics: Workers.metrics })
   })
   served = running
   if (workers === 1) Local.announce(local, log)
@@ -154,7 +169,9 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
     const { sessions } = yield* Config.settings(cortexOptions(flags))
     // Workers follow the supervisor that this process keeps.
     const local = yield* Local.make(localOptions(flags, true))
-    const url = yield* Workers.start(workers, log, yield* Cortex.makeSessionStore(sessions))
+    // It orders the turns; what is in a store is opened by the workers.
+    const stored = yield* storedBy(flags)
+    const url = yield* Workers.start(workers, log, stored?.sessions ?? (yield* Cortex.makeSessionStore(sessions)))
     Local.announce(local, log)
     yield* announce(flags, url)
     return yield* Effect.never

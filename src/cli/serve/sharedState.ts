@@ -16,6 +16,7 @@ import * as ResponseStore from "../../gateway/ResponseStore.js"
 import * as RateLimits from "../../gateway/rateLimits.js"
 import type { Message } from "../../Message.js"
 import type * as Sessions from "../../Sessions.js"
+import type * as Store from "../../Store.js"
 import * as WorkerRpc from "./workerRpc.js"
 
 // =============================================================================
@@ -245,3 +246,19 @@ export const forWorker = (log: (text: string) => void, end: WorkerRpc.WorkerChan
     remoteTokens: remoteTokensOf(first, log)
   }
 }
+
+/** What a process has of a store. */
+export interface Stored {
+  readonly store: Store.Service
+  readonly sessions: Sessions.Store
+}
+
+/** A worker uses a store on its own: only the order of turns, the limits of keys and counts come from the first process. */
+export const overStore = (
+  { responses: _, sessions: { turn }, ...rest }: SharedState,
+  { sessions, store }: Stored
+): Partial<SharedState> => ({
+  ...rest,
+  store,
+  sessions: turn === undefined ? sessions : { ...sessions, turn }
+})

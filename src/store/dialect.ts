@@ -1,0 +1,56 @@
+/**
+ * What differs between SQLite and PostgreSQL. All other SQL is the same text on both:
+ *
+ * - types: `TEXT`, `BIGINT` (numbers, booleans as 0 and 1, times in milliseconds since the epoch), `DOUBLE PRECISION`;
+ *   JSON is `TEXT` that the program reads and writes
+ * - `ON CONFLICT … DO …`, `RETURNING`, `WITH RECURSIVE`, `LIMIT` and `OFFSET` work on both
+ * - `LIKE` heeds case on one of them only: compare texts that are lower-case already
+ */
+import type { SqlClient } from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import { described } from "./failure.js"
+
+/** What differs between the engines. */
+export interface Dialect {
+  /** The engine's name. */
+  readonly name: "sqlite" | "postgres"
+  /** What people call it. */
+  readonly label: string
+  /**
+   * Inside a transaction: no other transaction that locks this name runs until this one ends. In SQLite every
+   * transaction has the whole store to itself anyway.
+   */
+  readonly lock: (sql: SqlClient, name: string) => Effect.Effect<void, SqlError>
+  /** Whether there is a table of this name. */
+  readonly hasTable: (sql: SqlClient, name: string) => Effect.Effect<boolean, SqlError>
+  /** Whether the statement, or its transaction, did nothing because others were in its way: it may be tried again. */
+  readonly isConflict: (error: SqlError) => boolean
+}
+
+/** The code of the driver's error. */
+const codeOf = ({ cause }: SqlError): string => {
+  const code: unknown = typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined
+  return typeof code === "string" ? code : ""
+}
+
+export const sqlite: Dialect = {
+  name: "sqlite",
+  label: "the SQLite file",
+  lock: () => Effect.void,
+  hasTable: (sql, name) =>
+    Effect.map(sql`SELECT name FROM sqlite_master WHERE type = 'table' AND name = ${name}`, (rows) => rows.length > 0),
+  isConflict: (error) => /^SQLITE_(BUSY|LOCKED)/.test(codeOf(error)) || /database is locked/.test(described(error))
+}
+
+/** Serialization failure, deadlock, lock not available. */
+const conflicts = new Set(["40001", "40P01", "55P03"])
+
+export const postgres: Dialect = {
+  name: "postgres",
+  label: "PostgreSQL",
+  lock: (sql, name) => sql`SELECT pg_advisory_xact_lock(hashtextextended(${`aicortex:${name}`}, 0))`,
+  hasTable: (sql, name) =>
+    Effect.map(sql`SELECT to_regclass(${name}) IS NOT NULL AS found`, (rows) => rows[0]?.["found"] === true),
+  isConflict: (error) => conflicts.has(codeOf(error))
+}

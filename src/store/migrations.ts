@@ -1,0 +1,144 @@
+/**
+ * The tables of the store, as the steps that made them.
+ *
+ * A new table is a new entry at the end of `migrations`, with the next number; an entry that was released never changes.
+ * Its statements are the same text on both engines (see `dialect`), and may run where a part of them has run before:
+ * `CREATE TABLE IF NOT EXISTS`. They run in one transaction, under a lock, once per store.
+ *
+ * Several versions of the program share a store while it is upgraded, so steps only add: a table, an index, a column with
+ * a default. `least` says which step a program must know at least to use the store afterwards, and stays as it is where
+ * a step only adds. A step that older programs cannot live with raises it, one release after the programs that can.
+ *
+ * The queries of a table stand in the module of the feature that it is for (`sessions/sql` is an example), over
+ * `Store.use` and `Store.transaction`.
+ */
+import type { SqlClient } from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { Dialect } from "./dialect.js"
+
+/** One step of the schema. */
+export interface Migration {
+  /** Its place in the order. */
+  readonly id: number
+  /** What it is for, in a word. */
+  readonly name: string
+  /** The number of the last step that a program must know to use the store after this one. */
+  readonly least: number
+  /** The same on both engines. */
+  readonly statements: ReadonlyArray<string>
+}
+
+export const migrations: ReadonlyArray<Migration> = [
+  {
+    id: 1,
+    name: "sessions",
+    least: 1,
+    statements: [
+      `CREATE TABLE IF NOT EXISTS aicortex_sessions (
+        id TEXT PRIMARY KEY,
+        owner TEXT NOT NULL,
+        version BIGINT NOT NULL,
+        messages BIGINT NOT NULL,
+        bytes BIGINT NOT NULL,
+        opening TEXT,
+        title TEXT,
+        metadata TEXT NOT NULL DEFAULT '{}',
+        created_at BIGINT NOT NULL,
+        used_at BIGINT NOT NULL
+      )`,
+      "CREATE INDEX IF NOT EXISTS aicortex_sessions_owner ON aicortex_sessions (owner, used_at)",
+      "CREATE INDEX IF NOT EXISTS aicortex_sessions_used ON aicortex_sessions (used_at)",
+      // `words` is what was said, in lower case, for searches; `append_id` tells who wrote a turn.
+      `CREATE TABLE IF NOT EXISTS aicortex_turns (
+        session_id TEXT NOT NULL,
+        number BIGINT NOT NULL,
+        append_id TEXT NOT NULL,
+        messages TEXT NOT NULL,
+        words TEXT NOT NULL,
+        bytes BIGINT NOT NULL,
+        usage TEXT,
+        created_at BIGINT NOT NULL,
+        PRIMARY KEY (session_id, number)
+      )`
+    ]
+  },
+  {
+    id: 2,
+    name: "responses",
+    least: 1,
+    statements: [
+      // `needed` counts the response itself and those that continue it; a removed one stays while another needs it.
+      `CREATE TABLE IF NOT EXISTS aicortex_responses (
+        owner TEXT NOT NULL,
+        id TEXT NOT NULL,
+        previous TEXT,
+        input TEXT NOT NULL,
+        response TEXT NOT NULL,
+        bytes BIGINT NOT NULL,
+        all_bytes BIGINT NOT NULL,
+        needed BIGINT NOT NULL,
+        removed BIGINT NOT NULL DEFAULT 0,
+        created_at BIGINT NOT NULL,
+        used_at BIGINT NOT NULL,
+        PRIMARY KEY (owner, id)
+      )`,
+      "CREATE INDEX IF NOT EXISTS aicortex_responses_used ON aicortex_responses (used_at)"
+    ]
+  }
+]
+
+/** A store that newer programs have changed so that this one must not use it. */
+export class NewerStore extends Error {
+  constructor() {
+    super("a newer version of aicortex has changed this store so that this one cannot use it: upgrade this one")
+  }
+}
+
+const table = "aicortex_migrations"
+
+interface Applied {
+  readonly last: number
+  readonly least: number
+}
+
+/** The last step that has run, and what programs must know at least. */
+const applied = (sql: SqlClient): Effect.Effect<Applied, SqlError> =>
+  Effect.map(
+    sql<Applied>`SELECT COALESCE(MAX(id), 0) AS last, COALESCE(MAX(least), 0) AS least FROM aicortex_migrations`,
+    ([found]) => found ?? { last: 0, least: 0 }
+  )
+
+const accepted = ({ last, least }: Applied, known: number): Effect.Effect<boolean, NewerStore> =>
+  least > known ? Effect.fail(new NewerStore()) : Effect.succeed(last >= known)
+
+/** Brings the tables to what this program knows. A store that is ahead of it is used where it says that it may be. */
+export const migrate = (
+  sql: SqlClient,
+  dialect: Dialect,
+  steps: ReadonlyArray<Migration> = migrations
+): Effect.Effect<void, SqlError | NewerStore> => {
+  const known = steps.at(-1)?.id ?? 0
+  const run = Effect.gen(function* () {
+    yield* dialect.lock(sql, "migrations")
+    yield* sql.unsafe(
+      `CREATE TABLE IF NOT EXISTS ${table} (id BIGINT PRIMARY KEY, name TEXT NOT NULL, least BIGINT NOT NULL, applied_at BIGINT NOT NULL)`
+    )
+    const found = yield* applied(sql)
+    if (yield* accepted(found, known)) return
+    for (const { id, least, name, statements } of steps) {
+      if (id <= found.last) continue
+      for (const statement of statements) yield* sql.unsafe(statement)
+      const now = yield* Clock.currentTimeMillis
+      yield* sql`INSERT INTO aicortex_migrations (id, name, least, applied_at) VALUES (${id}, ${name}, ${least}, ${now})`
+    }
+  })
+  // Most starts find that there is nothing to do, and take no lock.
+  return Effect.gen(function* () {
+    if (yield* dialect.hasTable(sql, table)) {
+      if (yield* accepted(yield* applied(sql), known)) return
+    }
+    yield* sql.withTransaction(run)
+  })
+}

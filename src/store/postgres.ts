@@ -1,0 +1,52 @@
+/** PostgreSQL, through a pool of connections. */
+import type { SqlClient } from "@effect/sql/SqlClient"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import { importing } from "./packages.js"
+
+/** How many connections a process has at most. */
+const maxConnections = 10
+
+/** How long a connection may take to be made, or to become free. */
+const connectTimeout = "5 seconds"
+
+/** What the server ends on its own where a client hangs or is gone, in milliseconds. */
+const limits = { statement_timeout: "30000", idle_in_transaction_session_timeout: "30000" }
+
+/** Those that the address does not set itself. */
+const withLimits = (address: string): string => {
+  const url = new URL(address)
+  for (const [name, value] of Object.entries(limits)) {
+    if (!url.searchParams.has(name)) url.searchParams.set(name, value)
+  }
+  return url.href
+}
+
+/** The types of results by their numbers: integers and floats are numbers, truths are booleans, all else is text. */
+const parsers = new Map<number, (text: string) => unknown>([
+  [16, (text) => text === "t"],
+  [20, Number],
+  [21, Number],
+  [23, Number],
+  [700, Number],
+  [701, Number],
+  [1700, Number]
+])
+const asText = (text: string): unknown => text
+
+/** Connects once, so that a wrong address is known at once. */
+export const open = (url: Redacted.Redacted): Effect.Effect<SqlClient, unknown, Scope.Scope> =>
+  Effect.gen(function* () {
+    const [Pg, Reactivity] = yield* importing(() =>
+      Promise.all([import("@effect/sql-pg/PgClient"), import("@effect/experimental/Reactivity")])
+    )
+    const client = Pg.make({
+      url: Redacted.make(withLimits(Redacted.value(url))),
+      applicationName: "aicortex",
+      maxConnections,
+      connectTimeout,
+      types: { getTypeParser: (oid: number) => parsers.get(oid) ?? asText }
+    })
+    return yield* Effect.provideServiceEffect(client, Reactivity.Reactivity, Reactivity.make)
+  })

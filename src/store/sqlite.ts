@@ -1,0 +1,180 @@
+/**
+ * SQLite through libSQL: one file, several processes at once (WAL).
+ *
+ * The driver is synchronous, so that waiting for another process inside it would stop this whole one: a lock that is
+ * taken is waited for here, between attempts. There are two connections: one for single statements, and one for
+ * transactions, of which the client runs one at a time. What a transaction has written is on the disk when it ends; what
+ * a single statement has written outlives the process, but the last of it not a loss of power.
+ */
+import { closeSync, mkdirSync, openSync } from "node:fs"
+import { dirname, resolve } from "node:path"
+import type { SqlClient } from "@effect/sql/SqlClient"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type Database from "libsql"
+import { importing } from "./packages.js"
+
+/** How long a lock of another process is waited for, in milliseconds. */
+const busyTimeout = 15_000
+
+/** The longest pause between two attempts to get a lock, in milliseconds. */
+const maxPause = 20
+
+/** How many statements a connection keeps compiled. */
+const maxStatements = 256
+
+const isBusy = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && typeof error.code === "string" && error.code.startsWith("SQLITE_BUSY")
+
+/** Tries again while another process has the lock. */
+const patient = async <A>(attempt: () => A): Promise<A> => {
+  const until = performance.now() + busyTimeout
+  for (let pause = 1; ; pause = Math.min(maxPause, pause * 2)) {
+    try {
+      return attempt()
+    } catch (error) {
+      if (!isBusy(error) || performance.now() > until) throw error
+      // Of equal pauses some processes would never have luck.
+      await new Promise((resume) => setTimeout(resume, pause * (0.5 + Math.random())))
+    }
+  }
+}
+
+/** As `@effect/sql-libsql` calls a client. */
+interface Statement {
+  readonly sql: string
+  readonly args: ReadonlyArray<unknown>
+}
+
+const isRead = (sql: string): boolean => /^\s*(SELECT|PRAGMA|EXPLAIN)\b/i.test(sql) || isRecursiveRead(sql)
+const isRecursiveRead = (sql: string): boolean => /^\s*WITH\b/i.test(sql) && !/\b(INSERT|UPDATE|DELETE)\b/i.test(sql)
+
+/** One connection. */
+class Connection {
+  private readonly statements = new Map<string, Database.Statement>()
+
+  constructor(private readonly database: Database.Database) {}
+
+  exec(sql: string): void {
+    this.database.exec(sql)
+  }
+
+  run({ args, sql }: Statement): { readonly rows: ReadonlyArray<unknown> } {
+    const statement = this.prepared(sql)
+    if (statement.reader) return { rows: statement.all(args) }
+    statement.run(args)
+    return { rows: [] }
+  }
+
+  /**
+   * Begins to write. Not as a compiled statement: one that finds the file locked stays open, and what is written
+   * afterwards would wait for it to end.
+   */
+  begin(): void {
+    this.exec("BEGIN IMMEDIATE")
+  }
+
+  commit(): void {
+    try {
+      this.exec("COMMIT")
+    } catch (error) {
+      this.rollback()
+      throw error
+    }
+  }
+
+  rollback(): void {
+    // After some errors SQLite has rolled back already.
+    if (this.database.inTransaction) this.exec("ROLLBACK")
+  }
+
+  close(): void {
+    this.statements.clear()
+    this.database.close()
+  }
+
+  private prepared(sql: string): Database.Statement {
+    const known = this.statements.get(sql)
+    if (known !== undefined) return known
+    const statement = this.database.prepare(sql)
+    const [oldest] = this.statements.keys()
+    if (this.statements.size >= maxStatements && oldest !== undefined) this.statements.delete(oldest)
+    this.statements.set(sql, statement)
+    return statement
+  }
+}
+
+/** A single statement, on its own. */
+const single = (connection: Connection, statement: Statement) => {
+  if (isRead(statement.sql)) return connection.run(statement)
+  connection.begin()
+  try {
+    const result = connection.run(statement)
+    connection.commit()
+    return result
+  } catch (error) {
+    connection.rollback()
+    throw error
+  }
+}
+
+const opened = (connection: Connection) => ({
+  execute: async (statement: Statement) => connection.run(statement),
+  commit: async () => connection.commit(),
+  rollback: async () => connection.rollback()
+})
+
+/** A transaction that could not begin: the client takes an error only from its first statement. */
+const failed = (error: unknown): ReturnType<typeof opened> => ({
+  execute: () => Promise.reject(error),
+  commit: () => Promise.reject(error),
+  rollback: async () => {}
+})
+
+/** Both connections as the client that `@effect/sql-libsql` wants. */
+const clientOf = (singles: Connection, transactions: Connection) => ({
+  execute: (statement: Statement) => patient(() => single(singles, statement)),
+  transaction: () =>
+    patient(() => transactions.begin()).then(
+      () => opened(transactions),
+      (error: unknown) => failed(error)
+    )
+})
+
+/** Opens the file, and makes it where there is none; only this user may read it. */
+export const open = (path: string): Effect.Effect<SqlClient, unknown, Scope.Scope> =>
+  Effect.gen(function* () {
+    const [Driver, Libsql, Reactivity] = yield* importing(() =>
+      Promise.all([
+        // Its types do not say that a CommonJS module is imported as its default.
+        import("libsql").then((module) => (module as unknown as { readonly default: typeof Database }).default),
+        import("@effect/sql-libsql/LibsqlClient"),
+        import("@effect/experimental/Reactivity")
+      ])
+    )
+    const file = resolve(path)
+    const connect = (synchronous: "NORMAL" | "FULL") =>
+      Effect.gen(function* () {
+        const connection = yield* Effect.acquireRelease(
+          Effect.try({ try: () => new Connection(new Driver(file)), catch: (error) => error }),
+          (made) => Effect.sync(() => made.close())
+        )
+        const prepare = () => {
+          connection.exec("PRAGMA journal_mode = WAL")
+          connection.exec(`PRAGMA synchronous = ${synchronous}`)
+        }
+        yield* Effect.tryPromise({ try: () => patient(prepare), catch: (error) => error })
+        return connection
+      })
+    yield* Effect.try({
+      try: () => {
+        mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+        closeSync(openSync(file, "a", 0o600))
+      },
+      catch: (error) => error
+    })
+    const liveClient = clientOf(yield* connect("NORMAL"), yield* connect("FULL"))
+    type Options = Parameters<typeof Libsql.make>[0]
+    const client = Libsql.make({ liveClient } as unknown as Options)
+    return yield* Effect.provideServiceEffect(client, Reactivity.Reactivity, Reactivity.make)
+  })
