@@ -1,0 +1,197 @@
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import { afterAll, afterEach, assert, beforeAll, beforeEach, describe, it } from "vitest"
+import { assistant, type Message, text, user } from "../../src/Message.js"
+import type * as Sessions from "../../src/Sessions.js"
+import * as Store from "../../src/Store.js"
+import * as SessionSql from "../../src/sessions/sql.js"
+import { type Database, engines } from "../support/databases.js"
+
+const run = <A, E>(effect: Effect.Effect<A, E>): Promise<A> => Effect.runPromise(effect)
+const say = (word: string): ReadonlyArray<Message> => [user(word), assistant(`re: ${word}`)]
+const id = (owner: string, n: number) => `${owner}${n.toString(16).padStart(16, "0")}`
+
+/** Stands still until a test moves it. */
+const makeClock = () => {
+  let time = 1_000_000
+  const clock: Clock.Clock = { ...Clock.make(), unsafeCurrentTimeMillis: () => time }
+  return {
+    clock,
+    advance: (milliseconds: number) => {
+      time += milliseconds
+    }
+  }
+}
+
+for (const engine of engines) {
+  describe(`conversations in ${engine.name}`, () => {
+    let database: Database
+    let scope: Scope.CloseableScope
+    beforeAll(async () => {
+      database = await engine.start()
+    })
+    afterAll(() => database.close())
+    beforeEach(() => {
+      scope = Effect.runSync(Scope.make())
+    })
+    afterEach(() => run(Scope.close(scope, Exit.void)))
+    const storeAt = (address: string) => run(Scope.extend(Store.make(address), scope))
+    const open = async (options: SessionSql.Options = {}, address?: string, clock = Clock.make()) =>
+      run(Effect.withClock(SessionSql.make(await storeAt(address ?? (await database.address())), options), clock))
+    const said = async (store: Sessions.Store, one: string) =>
+      Option.map(await run(store.load(one)), ({ messages }) => messages.map(text)).pipe(Option.getOrUndefined)
+    const alive = async (store: Sessions.Store, ids: ReadonlyArray<string>) => {
+      const found = await Promise.all(ids.map((one) => run(store.load(one))))
+      return ids.filter((_, i) => Option.isSome(found[i] as Option.Option<unknown>))
+    }
+
+    it("hold everything that a message may hold, for whoever opens the store next", async () => {
+      const address = await database.address()
+      const store = await open({}, address)
+      const messages: ReadonlyArray<Message> = [
+        {
+          role: "user",
+          content: [
+            { type: "text", text: "你好 👋\u0000 \ud800" },
+            { type: "image", data: "AAAA", mediaType: "image/png" }
+          ]
+        },
+        {
+          role: "assistant",
+          content: "",
+          thinking: "Hm",
+          toolCalls: [{ id: "1", name: "sky", arguments: { a: [1, null] } }]
+        },
+        { role: "tool", content: "blue", toolCallId: "1", toolName: "sky" },
+        { role: "assistant", content: "Blue." }
+      ]
+      assert.isTrue(await run(store.create("a")))
+      assert.isFalse(await run(store.create("a")))
+      assert.deepEqual(await run(store.load("a")), Option.some({ version: 0, messages: [] }))
+      assert.isTrue(await run(store.append("a", 0, messages)))
+      const again = await open({}, address)
+      assert.deepEqual(await run(again.load("a")), Option.some({ version: 1, messages }))
+      assert.deepEqual(await run(again.load("b")), Option.none())
+    })
+
+    it("are added to only by who knows what was said last", async () => {
+      const address = await database.address()
+      const [one, two] = [await open({}, address), await open({}, address)]
+      await run(one.create("a"))
+      assert.isTrue(await run(one.append("a", 0, say("1"))))
+      for (const version of [0, 2, 7, -1]) assert.isFalse(await run(two.append("a", version, say("late"))))
+      assert.isTrue(await run(two.append("a", 1, say("2"))))
+      assert.deepEqual(await said(one, "a"), ["1", "re: 1", "2", "re: 2"])
+      assert.isFalse(await run(one.append("nobody", 0, say("x"))))
+      assert.isTrue(await run(two.reset("a")))
+      assert.deepEqual(await said(one, "a"), [])
+      for (let version = 0; version < 3; version++) assert.isFalse(await run(one.append("a", version, say("late"))))
+      assert.isTrue(await run(one.append("a", 3, say("new"))))
+      assert.isTrue(await run(two.remove("a")))
+      for (const gone of [one.remove("a"), one.reset("a"), one.append("a", 4, say("x"))])
+        assert.isFalse(await run(gone))
+    })
+
+    it("an id that cannot be kept is refused, or means nothing", async () => {
+      const store = await open()
+      for (const wrong of ["", "a\u0000b", "x".repeat(600)]) {
+        assert.isTrue(Either.isLeft(await run(Effect.either(store.create(wrong)))))
+        assert.deepEqual(await run(store.load(wrong)), Option.none())
+        assert.isFalse(await run(store.append(wrong, 0, say("x"))))
+        assert.isFalse(await run(store.reset(wrong)))
+        assert.isFalse(await run(store.remove(wrong)))
+      }
+      const odd = "'; DROP TABLE aicortex_turns; -- %_😀"
+      assert.isTrue(await run(store.create(odd)))
+      assert.isTrue(await run(store.append(odd, 0, say("x"))))
+      assert.deepEqual(await said(store, odd), ["x", "re: x"])
+      assert.lengthOf(await run(store.list({ prefix: "'; DROP" })), 1)
+      assert.lengthOf(await run(store.list({ prefix: "%" })), 0)
+    })
+
+    it("are listed, the one that was written to last first", async () => {
+      const { advance, clock } = makeClock()
+      const store = await open({}, undefined, clock)
+      assert.deepEqual(await run(store.list()), [])
+      for (const one of ["x-1", "y-2", "x-3"]) {
+        await run(store.create(one))
+        await run(store.append(one, 0, say(`hello ${one} ${"é".repeat(300)}`)))
+        advance(1)
+      }
+      await run(store.append("x-1", 1, say("again")))
+      const all = await run(store.list())
+      assert.deepEqual(
+        all.map((one) => [one.id, one.messages]),
+        [
+          ["x-1", 4],
+          ["x-3", 2],
+          ["y-2", 2]
+        ]
+      )
+      assert.strictEqual([...(all[0]?.opening ?? "")].length, 200)
+      assert.deepEqual(
+        (await run(store.list({ limit: 1, prefix: "x-" }))).map((one) => one.id),
+        ["x-1"]
+      )
+    })
+
+    it("end after their time, but not while an answer is under way", async () => {
+      const { advance, clock } = makeClock()
+      const store = await open({ ttl: "5 minutes" }, undefined, clock)
+      await run(store.create("a"))
+      await run(store.append("a", 0, say("1")))
+      const ticket = store.turn?.("a")
+      advance(299_999)
+      await run(store.append("a", 1, say("2")))
+      advance(299_999)
+      assert.isTrue(Option.isSome(await run(store.load("a"))))
+      advance(1)
+      assert.isTrue(Option.isSome(await run(store.load("a"))))
+      ticket?.release()
+      assert.deepEqual(await run(store.load("a")), Option.none())
+      assert.lengthOf(await run(store.list()), 0)
+    })
+
+    it("an owner that makes or writes without end loses only its own", async () => {
+      const store = await open({ maxSessions: 40 })
+      const good = Array.from({ length: 20 }, (_, n) => id("good-", n))
+      for (const one of good) await run(store.create(one))
+      const flood = Array.from({ length: 60 }, (_, n) => id("flood-", n))
+      for (const one of flood) assert.isTrue(await run(store.create(one)))
+      assert.deepEqual(await alive(store, good), good)
+      assert.lengthOf(await alive(store, flood), 20)
+      const small = await open({ maxBytes: 64_000 })
+      for (const one of good.slice(0, 4)) {
+        await run(small.create(one))
+        assert.isTrue(await run(small.append(one, 0, say("x".repeat(2_000)))))
+      }
+      for (let n = 0; n < 20; n++) {
+        await run(small.create(id("flood-", n)))
+        await run(small.append(id("flood-", n), 0, say("x".repeat(5_000))))
+      }
+      assert.deepEqual(await alive(small, good.slice(0, 4)), good.slice(0, 4))
+      assert.isBelow((await run(small.list({ prefix: "flood-" }))).length, 8)
+    })
+
+    it("one conversation that would take all room is refused", async () => {
+      const store = await open({ maxBytes: 64_000 })
+      const good = Array.from({ length: 5 }, (_, n) => id("good-", n))
+      for (const one of good) {
+        await run(store.create(one))
+        await run(store.append(one, 0, say("x".repeat(2_000))))
+      }
+      await run(store.create(id("long-", 0)))
+      const refusals: Array<string> = []
+      for (let version = 0; version < 14 && refusals.length === 0; version++) {
+        const added = await run(Effect.either(store.append(id("long-", 0), version, say("x".repeat(5_000)))))
+        if (Either.isLeft(added)) refusals.push(added.left.reason)
+      }
+      assert.match(refusals[0] ?? "", /all room for conversations is taken/)
+      assert.deepEqual(await alive(store, good), good)
+    })
+  })
+}
