@@ -88,7 +88,7 @@ const onNode = {
   platform: "node",
   target: "node20",
   // What converts the schemas of a library is installed beside that library, or not at all.
-  external: ["node-llama-cpp", "@parcel/watcher", "zod", "@valibot/to-json-schema", "pg-native"],
+  external: ["node-llama-cpp", "@parcel/watcher", "zod", "@valibot/to-json-schema", "libsql", "pg-native"],
   banner: {
     js: 'import { createRequire as createRequire_ } from "node:module"; const require = createRequire_(import.meta.url);'
   }
