@@ -63,6 +63,7 @@ import * as Sessions from "./Sessions.js"
 import { CurrentSettings, type SessionPolicy, type Settings } from "./Settings.js"
 import * as Store from "./Store.js"
 import * as SessionFolder from "./sessions/folder.js"
+import * as FolderImport from "./sessions/folderImport.js"
 import * as SessionSql from "./sessions/sql.js"
 import { Transport } from "./Transport.js"
 import * as ByRuntime from "./transport/byRuntime.js"
@@ -206,7 +207,8 @@ export const makeStore = ({
   store === undefined ? Effect.succeed(undefined) : Store.make(store)
 
 /**
- * The session store that these settings ask for: in memory, in a folder, or in this store.
+ * The session store that these settings ask for: in memory, in a folder, or in this store. What is in the folder is taken
+ * into the store when that is first used, and the folder is renamed.
  *
  * @since 0.1.0
  * @category constructors
@@ -215,7 +217,15 @@ export const makeSessionStore = (
   { folder, ...bounds }: SessionPolicy,
   store?: Store.Service
 ): Effect.Effect<Sessions.Store, never, FileSystem.FileSystem | Path.Path> => {
-  if (store !== undefined) return SessionSql.make(store, bounds)
+  if (store !== undefined) {
+    const sessions = SessionSql.make(store, bounds)
+    if (folder === undefined) return sessions
+    return Effect.flatMap(Effect.context<FileSystem.FileSystem | Path.Path>(), (context) =>
+      Effect.map(sessions, (made) =>
+        FolderImport.after(Effect.provide(FolderImport.importFolder(store, folder), context), made)
+      )
+    )
+  }
   return folder === undefined ? Sessions.makeStoreMemory(bounds) : SessionFolder.make({ ...bounds, folder })
 }
 

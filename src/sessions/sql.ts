@@ -9,13 +9,13 @@ import type { SqlError } from "@effect/sql/SqlError"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import { SessionsUnavailable, type StoreUnavailable } from "../Errors.js"
 import { toMilliseconds } from "../internal/units.js"
-import { Message, text } from "../Message.js"
+import type { Message } from "../Message.js"
 import type * as Sessions from "../Sessions.js"
 import type * as Store from "../Store.js"
 import { ownerOf } from "./eviction.js"
+import { decodeMessages, encodeMessages, withoutNul, wordsOf } from "./sqlMessages.js"
 import * as Room from "./sqlRoom.js"
 import { openingOf } from "./summary.js"
 import * as Turns from "./turnQueue.js"
@@ -30,17 +30,10 @@ export interface Options {
   readonly ttl?: Duration.DurationInput | undefined
 }
 
-const Messages = Schema.parseJson(Schema.Array(Message))
-const decode = Schema.decode(Messages)
-const encode = Schema.encodeSync(Messages)
-
 /** The longest id, in UTF-16 units: an index of PostgreSQL does not take any length. */
 const longestId = 512
 
 const isId = (id: string): boolean => id !== "" && id.length <= longestId && !id.includes("\u0000")
-
-/** PostgreSQL has no NUL in texts. JSON has it escaped. */
-const withoutNul = (value: string): string => value.replaceAll("\u0000", "")
 
 /** How often it is asked whether a turn was stored, when the store was lost meanwhile, and the pause between. */
 const confirmations = { times: 4, pause: 500 }
@@ -96,7 +89,7 @@ export const make = (
         if (row.messages === null) continue
         messages.push(
           ...(yield* Effect.mapError(
-            decode(row.messages),
+            decodeMessages(row.messages),
             () =>
               new SessionsUnavailable({
                 reason: `turn ${row.number} of ${id} cannot be read as part of a conversation`
@@ -108,12 +101,12 @@ export const make = (
     })
 
     const append = Effect.fnUntraced(function* (id: string, expected: number, messages: ReadonlyArray<Message>) {
-      const written = encode(messages)
+      const written = encodeMessages(messages)
       const bytes = written.length
       yield* expire(id)
       yield* room.forBytes(id, bytes)
       const opening = openingOf(messages)
-      const words = withoutNul(messages.map(text).join("\n").toLowerCase())
+      const words = wordsOf(messages)
       const mark = globalThis.crypto.randomUUID()
       const write = (sql: SqlClient): Effect.Effect<boolean, SqlError> =>
         Effect.gen(function* () {

@@ -1,0 +1,99 @@
+/**
+ * Takes the conversations of a session folder into a store, once: then the folder is renamed, so that it is kept and not
+ * read again. Several processes may do it at the same time, and one that ended in the middle is gone on with: a
+ * conversation that the store has already stays as it is there.
+ */
+import * as FileSystem from "@effect/platform/FileSystem"
+import type * as Path from "@effect/platform/Path"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { SessionsUnavailable, type StoreUnavailable } from "../Errors.js"
+import type * as Sessions from "../Sessions.js"
+import type * as Store from "../Store.js"
+import { ownerOf } from "./eviction.js"
+import * as SessionFolder from "./folder.js"
+import { encodeMessages, withoutNul, wordsOf } from "./sqlMessages.js"
+import type { Summary } from "./summary.js"
+
+/** Stores one conversation, whose turns become one. */
+const insert = (store: Store.Service, { id, opening, usedAt }: Summary, { messages }: Sessions.Stored) => {
+  const written = encodeMessages(messages)
+  const time = Math.round(usedAt)
+  return store.transaction((sql) =>
+    Effect.gen(function* () {
+      const made = yield* sql`INSERT INTO aicortex_sessions
+        (id, owner, version, messages, bytes, opening, created_at, used_at)
+        VALUES (${id}, ${ownerOf(id)}, 1, ${messages.length}, ${written.length},
+          ${opening === undefined ? null : withoutNul(opening)}, ${time}, ${time})
+        ON CONFLICT (id) DO NOTHING RETURNING id`
+      if (made.length === 0 || messages.length === 0) return
+      yield* sql`INSERT INTO aicortex_turns (session_id, number, append_id, messages, words, bytes, created_at)
+        VALUES (${id}, 1, ${`import ${id}`}, ${written}, ${wordsOf(messages)}, ${written.length}, ${time})`
+    })
+  )
+}
+
+/** Imports the folder, if it is there. A conversation that cannot be read is named in the log, and stays in the folder. */
+export const importFolder = Effect.fnUntraced(function* (
+  store: Store.Service,
+  folder: string
+): Effect.fn.Return<void, SessionsUnavailable | StoreUnavailable, FileSystem.FileSystem | Path.Path> {
+  const fs = yield* FileSystem.FileSystem
+  const unusable = (cause: { readonly message: string }) =>
+    new SessionsUnavailable({ reason: `the folder ${folder} cannot be taken into the store: ${cause.message}` })
+  if (!(yield* Effect.mapError(fs.exists(folder), unusable))) return
+  const sessions = yield* SessionFolder.make({ folder, maxSessions: Number.POSITIVE_INFINITY })
+  const all = yield* sessions.list({ limit: Number.MAX_SAFE_INTEGER })
+  for (const summary of all) {
+    const stored = yield* sessions.load(summary.id)
+    // Another process has taken the folder meanwhile.
+    if (Option.isSome(stored)) yield* insert(store, summary, stored.value)
+  }
+  const first = `${folder}.imported`
+  const taken = yield* Effect.mapError(fs.exists(first), unusable)
+  const aside = taken ? `${first}-${yield* Clock.currentTimeMillis}` : first
+  const renamed = yield* fs.rename(folder, aside).pipe(
+    Effect.as(true),
+    Effect.catchIf(
+      (error) => error._tag === "SystemError" && error.reason === "NotFound",
+      () => Effect.succeed(false)
+    ),
+    Effect.mapError(unusable)
+  )
+  if (renamed) {
+    yield* Effect.logInfo(
+      `${all.length} conversations of ${folder} are in the store now; the folder is kept as ${aside}`
+    )
+  }
+})
+
+/** A store of conversations that imports the folder before it is first used; what failed is tried again. */
+export const after = (
+  imports: Effect.Effect<void, SessionsUnavailable | StoreUnavailable>,
+  sessions: Sessions.Store
+): Sessions.Store => {
+  const permit = Effect.unsafeMakeSemaphore(1)
+  let done = false
+  const once = Effect.suspend(() => (done ? Effect.void : imports)).pipe(
+    Effect.tap(() => {
+      done = true
+      return Effect.void
+    }),
+    Effect.mapError((error) =>
+      error._tag === "StoreUnavailable" ? new SessionsUnavailable({ reason: error.reason }) : error
+    ),
+    permit.withPermits(1)
+  )
+  const then = <A>(effect: Effect.Effect<A, SessionsUnavailable>) =>
+    Effect.suspend(() => (done ? effect : Effect.zipRight(once, effect)))
+  return {
+    ...sessions,
+    create: (id) => then(sessions.create(id)),
+    load: (id) => then(sessions.load(id)),
+    append: (id, version, messages) => then(sessions.append(id, version, messages)),
+    reset: (id) => then(sessions.reset(id)),
+    remove: (id) => then(sessions.remove(id)),
+    list: (options) => then(sessions.list(options))
+  }
+}
