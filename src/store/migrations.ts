@@ -15,6 +15,7 @@
 import type { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Clock from "effect/Clock"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type { Dialect } from "./dialect.js"
 
@@ -90,9 +91,9 @@ export const migrations: ReadonlyArray<Migration> = [
 ]
 
 /** A store that newer programs have changed so that this one must not use it. */
-export class NewerStore extends Error {
-  constructor() {
-    super("a newer version of aicortex has changed this store so that this one cannot use it: upgrade this one")
+export class NewerStore extends Data.TaggedError("NewerStore") {
+  override get message() {
+    return "a newer version of aicortex has changed this store so that this one cannot use it: upgrade this one"
   }
 }
 
