@@ -42,6 +42,7 @@ import { environment } from "./cortex/environment.js"
 import type { InvalidConfig, StoreUnavailable } from "./Errors.js"
 import { RemoteTokenCounter, SharedRemoteTokens } from "./Fleet.js"
 import * as GatewayContext from "./gateway/GatewayContext.js"
+import * as KeyCache from "./gateway/keys/KeyCache.js"
 import * as Lifecycle from "./gateway/lifecycle.js"
 import * as AccessLog from "./gateway/observability/accessLog.js"
 import type { IncomingTrace } from "./gateway/observability/tracing.js"
@@ -216,8 +217,10 @@ export const serve = Effect.fnUntraced(function* (
   if (database !== undefined) yield* database.open
   const sessions = options.shared?.sessions ?? (yield* Cortex.makeSessionStore(fleet.sessions, database))
   const store = Layer.succeed(Sessions.SessionStore, sessions)
+  const storedKeys = database === undefined ? undefined : yield* KeyCache.make(database, options.log ?? (() => {}))
   const shared: Partial<GatewayContext.SharedState> = {
     ...(database === undefined ? {} : { store: database, responses: StoredResponses.make(database) }),
+    ...(storedKeys === undefined ? {} : { storedKeys }),
     ...options.shared
   }
   // So does the count of the tokens of remote servers.
@@ -234,7 +237,12 @@ export const serve = Effect.fnUntraced(function* (
   const plan = Effect.gen(function* () {
     const file = alone ? {} : yield* read
     const variable = alone ? () => undefined : environment
-    const settings = yield* Settings.resolve(gateway, { variable, file: file.gateway ?? {}, path })
+    const settings = yield* Settings.resolve(gateway, {
+      variable,
+      file: file.gateway ?? {},
+      path,
+      hasStoredKeys: storedKeys?.isUsed ?? false
+    })
     const services = Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store })
     const counting = Layer.provide(services, counted)
     return {

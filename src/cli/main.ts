@@ -26,6 +26,7 @@ import { engine, engineShape } from "./engine.js"
 import { type Place, UsageError } from "./errors.js"
 import * as Flags from "./flags.js"
 import * as Help from "./help.js"
+import { keys, keysShape } from "./keys.js"
 import { llmParams, llmParamsShape } from "./llmParams.js"
 import {
   engines,
@@ -101,6 +102,7 @@ export const root = shape(
     doctor: doctorShape,
     sessions: sessionsShape,
     serve: serveShape,
+    keys: keysShape,
     engine: engineShape,
     bench: benchShape,
     best: bestShape,
@@ -139,6 +141,7 @@ const execute = Command.make("aicortex").pipe(
     doctor,
     sessions,
     serve,
+    keys,
     engine,
     bench,
     best,

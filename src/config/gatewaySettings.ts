@@ -122,6 +122,8 @@ export interface From {
   readonly variable: (name: string) => string | undefined
   readonly file: GatewayFile
   readonly path: string
+  /** Whether there are API keys besides those of the settings: then the gateway is open to nobody. */
+  readonly hasStoredKeys?: boolean
 }
 
 const nowhere: From = { variable: () => undefined, file: {}, path: "" }
@@ -157,10 +159,10 @@ export const resolvePlaces = (
     if (hosts.some((name) => !/^[\w.-]+$/.test(name))) {
       return yield* bad("hosts", "must be names without a port, such as llm.lan")
     }
-    if (keys.length === 0 && !values.insecure && !isLoopback(host)) {
+    if (keys.length === 0 && from.hasStoredKeys !== true && !values.insecure && !isLoopback(host)) {
       return yield* bad(
         "host",
-        `${host} can be reached from other machines, and there is no API key: give --api-key (AICORTEX_API_KEY), ` +
+        `${host} can be reached from other machines, and there is no API key: give --api-key (AICORTEX_API_KEY), make one in the store (aicortex keys create), ` +
           "or --insecure if everybody may use your servers"
       )
     }

@@ -16,6 +16,7 @@ import { type EventLink, EventsHub } from "./events/hub.js"
 import { RequestLog } from "./events/requestLog.js"
 import * as ServerActions from "./events/serverActions.js"
 import type * as ErrorResponse from "./http/errorResponse.js"
+import type { KeyCache } from "./keys/KeyCache.js"
 import { Library } from "./library.js"
 import type { AccessLog } from "./observability/accessLog.js"
 import { Metrics } from "./observability/metrics.js"
@@ -44,6 +45,8 @@ export interface GatewayContext {
   readonly requests: RequestLog
   /** The store that outlives the process; `undefined` where there is none. */
   readonly store: Store.Service | undefined
+  /** The API keys of the store; `undefined` where there is none. */
+  readonly storedKeys: KeyCache | undefined
   readonly labels: ErrorResponse.Labels
   readonly trace: Telemetry.Trace | undefined
   readonly accessLog: AccessLog
@@ -52,6 +55,10 @@ export interface GatewayContext {
   /** Why no request can be answered yet; `undefined` once it can. */
   readonly starting: () => string | undefined
 }
+
+/** Whether every request needs an API key. */
+export const needsKey = ({ settings, storedKeys }: Pick<GatewayContext, "settings" | "storedKeys">): boolean =>
+  settings.keys.length > 0 || storedKeys?.isUsed === true
 
 /** State that survives a change of settings: counters, rate limit usage, stored responses and events. */
 export interface GatewayState {
@@ -64,6 +71,8 @@ export interface GatewayState {
   readonly drained: Set<string>
   /** The store that outlives the process; `undefined` where there is none. */
   readonly store: Store.Service | undefined
+  /** The API keys of the store; `undefined` where there is none. */
+  readonly storedKeys: KeyCache | undefined
   readonly log: (text: string) => void
   readonly accessLog: AccessLog
   readonly starting: () => string | undefined
@@ -83,6 +92,8 @@ export interface SharedState {
   readonly events?: EventLink | undefined
   /** The store that outlives the process, where there is one. */
   readonly store?: Store.Service
+  /** The API keys of the store. */
+  readonly storedKeys?: KeyCache
 }
 
 /** `accessLog` receives one entry per request; whatever `shared` lacks is local to this process. */
@@ -101,6 +112,7 @@ export const makeState = (
     events,
     requests: new RequestLog(events),
     drained: new Set(),
+    storedKeys: shared?.storedKeys,
     log,
     accessLog,
     starting

@@ -9,6 +9,8 @@ import * as Origins from "../internal/origins.js"
 import { isLoopback } from "../server/address.js"
 import * as Session from "./dashboard/session.js"
 import { type ErrorResponse, make } from "./http/errorResponse.js"
+import type { KeyCache } from "./keys/KeyCache.js"
+import type { Caller } from "./keys/keyPolicy.js"
 
 // =============================================================================
 // API keys
@@ -38,25 +40,76 @@ const bySession = (keys: ReadonlyArray<Access>, request: IncomingMessage): Acces
   return Session.isOwn(access, session, request) ? access : foreign
 }
 
-/** Finds the API key of a request in constant time: digests are compared, and always all of them. */
+/** Who asks; `undefined` where everybody may. A promise where the store has to be looked at. */
+export type Authenticated = Caller | ErrorResponse | undefined
+
+const callerOf = ({
+  admin,
+  concurrency,
+  name,
+  priority,
+  private: local,
+  requestsPerMinute,
+  tokensPerMinute
+}: Access) => ({
+  name,
+  requestsPerMinute,
+  tokensPerMinute,
+  concurrency,
+  priority,
+  private: local,
+  admin,
+  manages: admin
+})
+
+interface Digested {
+  readonly access: Access
+  readonly hash: Buffer
+}
+
+const digested = (keys: ReadonlyArray<Access>): ReadonlyArray<Digested> =>
+  keys.map((access) => ({ access, hash: digest(Redacted.value(access.secret)) }))
+
+/** In constant time: digests are compared, and always all of them. */
+const matching = (known: ReadonlyArray<Digested>, key: string): Access | undefined => {
+  const hash = digest(key)
+  let found: Access | undefined
+  for (const one of known) if (timingSafeEqual(hash, one.hash)) found = one.access
+  return found
+}
+
+/** The key of the settings that this text is. */
+export const accessOf = (keys: ReadonlyArray<Access>, key: string): Access | undefined => matching(digested(keys), key)
+
+/** Finds the API key of a request: one of the settings, or one of the store, which is named in its text. */
 export const authenticator = (
-  keys: ReadonlyArray<Access>
-): ((request: IncomingMessage) => Access | undefined | ErrorResponse) => {
-  const known = keys.map((access) => ({ access, hash: digest(Redacted.value(access.secret)) }))
+  keys: ReadonlyArray<Access>,
+  stored: KeyCache | undefined
+): ((request: IncomingMessage) => Authenticated | Promise<Authenticated>) => {
+  const known = digested(keys)
+  const callers = new Map(keys.map((access) => [access, callerOf(access)]))
+  const asCaller = (found: Access | ErrorResponse): Authenticated =>
+    "status" in found ? found : (callers.get(found) ?? callerOf(found))
+  const names = new Set(keys.map(({ name }) => name))
   const missing = make(
     401,
     "No API key was given. Send it as 'Authorization: Bearer YOUR_KEY' or 'x-api-key: YOUR_KEY'.",
     "missing_api_key"
   )
   const wrong = make(401, "The API key is wrong.", "invalid_api_key")
+  // Conversations and limits belong to a name: a key of the store gets none that a key of the settings has.
+  const own = (found: Authenticated): Authenticated =>
+    found === undefined || "status" in found || !names.has(found.name)
+      ? (found ?? wrong)
+      : { ...found, name: `${found.name} (store)` }
   return (request) => {
-    if (known.length === 0) return undefined
+    if (known.length === 0 && stored?.isUsed !== true) return undefined
     const key = presented(request)
-    if (key === undefined) return bySession(keys, request) ?? missing
-    const hash = digest(key)
-    let found: Access | undefined
-    for (const one of known) if (timingSafeEqual(hash, one.hash)) found = one.access
-    return found ?? wrong
+    if (key === undefined) return asCaller(bySession(keys, request) ?? missing)
+    const found = matching(known, key)
+    if (found !== undefined || stored === undefined) return asCaller(found ?? wrong)
+    const other = stored.find(key)
+    return other === undefined ? stored.lookUp(key).then(own) : own(other)
   }
 }
 
@@ -71,7 +124,11 @@ const hostOf = (text: string): string => text.toLowerCase().replace(/:\d+$/, "")
  * Whether a web page of this origin may use the gateway: local pages, the gateway's own, and those that the user
  * allowed. Without this check, any page that a user visits could send requests to their machine.
  */
-export const allowsOrigin = (settings: Settings, origin: string, host: string | undefined): boolean => {
+export const allowsOrigin = (
+  settings: Settings,
+  origin: string,
+  host: string | undefined
+): boolean => {
   if (Origins.allows(settings.cors, origin)) return true
   const place = Origins.placeOf(origin)
   if (place === undefined) return false
@@ -89,8 +146,8 @@ const ownNames = (): ReadonlyArray<string> => {
  * Whether the Host header names this gateway. Without API keys this prevents DNS rebinding: a page on the internet has
  * neither an IP address nor a name without a dot as its host.
  */
-export const allowsHost = (settings: Settings, host: string | undefined): boolean => {
-  if (settings.keys.length > 0 || host === undefined || host === "") return true
+export const allowsHost = (settings: Settings, needsKey: boolean, host: string | undefined): boolean => {
+  if (needsKey || host === undefined || host === "") return true
   const name = hostOf(host)
   if (isLoopback(name) || name.endsWith(".localhost")) return true
   if (name === settings.host.toLowerCase() || settings.hosts.includes(name)) return true

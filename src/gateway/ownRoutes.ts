@@ -9,6 +9,7 @@ import type { RequestContext } from "./http/RequestContext.js"
 import * as OpenApi from "./openapi/document.js"
 import * as ModelSelection from "./pipeline/modelSelection.js"
 import * as Models from "./pipeline/models.js"
+import * as Keys from "./protocols/aicortex/keys.js"
 import { addRoute, type Handler, routes } from "./routeTable.js"
 
 const liveness: Handler = ({ starting }, context) => {
@@ -23,8 +24,11 @@ const ready: Handler = async (gateway, context) => {
   const reachable = statuses.filter((one) => one.reachable).length
   // Without any server, the built-in model answers.
   const isReady = reachable > 0 || statuses.length === 0
+  const { storedKeys } = gateway
+  // Without its store a gateway goes on with the keys that it knows.
+  const store = storedKeys === undefined ? {} : { store: storedKeys.available ? "ok" : "unavailable" }
   context.json(
-    { status: isReady ? "ready" : "no server answers", servers: statuses.length, reachable },
+    { status: isReady ? "ready" : "no server answers", servers: statuses.length, reachable, ...store },
     isReady ? 200 : 503
   )
 }
@@ -116,6 +120,34 @@ addRoute(
 /** The router answers it: it has the metrics of all processes. */
 export const metricsRoute = addRoute("GET", "/metrics", "Metrics for Prometheus", () => undefined, {
   returns: "text/plain"
+})
+const admins = { admin: true } as const
+addRoute("POST", "/keys", "Creates an API key, and tells it once", Keys.create, {
+  body: Keys.createBody,
+  creates: true,
+  ...admins
+})
+addRoute("GET", "/keys", "The API keys of the store", Keys.list, {
+  parameters: [OpenApi.query("all", "true: those that are revoked too. Default: false.")],
+  ...admins
+})
+addRoute(
+  "GET",
+  "/keys/",
+  "An API key, by its id or name",
+  (gateway, context, _, id) => Keys.show(gateway, context, id),
+  admins
+)
+addRoute(
+  "DELETE",
+  "/keys/",
+  "Revokes an API key",
+  (gateway, context, _, id) => Keys.revoke(gateway, context, id),
+  admins
+)
+addRoute("POST", "/keys/{id}/rotate", "Gives an API key another text, and tells it once", Keys.rotate, {
+  body: Keys.rotateBody,
+  ...admins
 })
 addRoute("GET", "/openapi.json", "This description", (_, context) => context.json(document()), { isPublic: true })
 addRoute(

@@ -19,6 +19,16 @@ export const isLocal = ({ headers, socket }: IncomingMessage): boolean =>
   isLoopback((socket.remoteAddress ?? "").replace(/^::ffff:/, "")) &&
   forwardingHeaders.every((name) => headers[name] === undefined)
 
+/** The rejection of a request that only another key may send; `name` is the key's, if the gateway has keys. */
+export const notAllowed = (name: string | undefined, managesModels: boolean): ErrorResponse.ErrorResponse => {
+  const may = managesModels ? '"admin", or the role manage' : '"admin"'
+  const message =
+    name === undefined
+      ? 'Without API keys, models and servers can be changed from this machine only. Give the gateway a key with "admin": true.'
+      : `The API key '${name}' may not do this: it has no ${may}.`
+  return ErrorResponse.make(403, message, "not_admin")
+}
+
 /** Ollama options that reload the model, which affects everybody. */
 const loadOptions: ReadonlySet<string> = new Set([
   "num_gpu",
@@ -42,13 +52,13 @@ const rejectDenied = (param: string, reason: string): never => {
 const milliseconds = (keepAlive: number | string): number =>
   typeof keepAlive === "number" ? keepAlive * 1_000 : (Duration.parse(keepAlive) ?? Number(keepAlive) * 1_000)
 
-/** Rejects what a request without administrator rights asks of a server's memory. */
+/** Rejects what a request that may not change models asks of a server's memory. */
 export const check = (
   { maxContext, maxKeepAlive }: Pick<Settings, "maxContext" | "maxKeepAlive">,
-  admin: boolean,
+  manages: boolean,
   { keepAlive, options }: Pick<ChatRequest, "keepAlive" | "options">
 ): void => {
-  if (admin) return
+  if (manages) return
   if (keepAlive !== undefined) {
     const requested = milliseconds(keepAlive)
     if (requested === 0) rejectDenied("keep_alive", "must not be 0, which unloads the model for everybody")

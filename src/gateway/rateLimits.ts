@@ -11,7 +11,7 @@ import { type ErrorResponse, make } from "./http/errorResponse.js"
 /** The limits of a key, without the key itself. */
 export type Allowance = Pick<Access, "name" | "requestsPerMinute" | "tokensPerMinute" | "concurrency">
 
-export const allowance = ({ concurrency, name, requestsPerMinute, tokensPerMinute }: Access): Allowance => ({
+export const allowance = ({ concurrency, name, requestsPerMinute, tokensPerMinute }: Allowance): Allowance => ({
   name,
   requestsPerMinute,
   tokensPerMinute,
@@ -56,7 +56,7 @@ export interface RateTicket {
  * asynchronous if another process must be asked. `undefined` if the key has no limits.
  */
 export interface RateLimiter {
-  readonly acquire: (access: Access) => RateTicket | ErrorResponse | undefined | Promise<RateTicket | ErrorResponse>
+  readonly acquire: (access: Allowance) => RateTicket | ErrorResponse | undefined | Promise<RateTicket | ErrorResponse>
 }
 
 export const isRejection = (ticket: RateTicket | ErrorResponse): ticket is ErrorResponse => "status" in ticket

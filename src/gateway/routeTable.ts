@@ -18,6 +18,8 @@ export type Handler = (
 export interface Route extends OpenApi.Endpoint {
   readonly handler: Handler
   readonly readsBody: boolean
+  /** Where it needs administrator rights, a key that may change models has them. */
+  readonly managesModels?: boolean
   /** It stays open without any work: it does not count against the limits of its key. */
   readonly holdsNoPlace?: boolean
   /** Counts against the limits of its key. */

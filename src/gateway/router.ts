@@ -3,13 +3,13 @@
  * server.
  */
 import type { IncomingMessage, ServerResponse } from "node:http"
-import type * as Settings from "../config/gatewaySettings.js"
 import type { Priority } from "../Fleet.js"
 import * as Auth from "./auth.js"
-import type { GatewayContext } from "./GatewayContext.js"
+import { type GatewayContext, needsKey } from "./GatewayContext.js"
 import * as ErrorResponse from "./http/errorResponse.js"
 import * as FieldPolicy from "./http/fieldPolicy.js"
 import { RequestContext } from "./http/RequestContext.js"
+import type { Caller } from "./keys/keyPolicy.js"
 import * as FleetMetrics from "./observability/fleetMetrics.js"
 import * as Prometheus from "./observability/prometheus.js"
 import * as Tracing from "./observability/tracing.js"
@@ -29,10 +29,10 @@ const decodeName = (rest: string): string => {
 /** Splits a path that contains a name. Model names may contain slashes. */
 const splitNamedPath = (path: string): readonly [endpoint: string, name: string] | undefined => {
   const [, collection, rest] =
-    /^(\/v1\/(?:models|sessions|responses)\/|\/api\/blobs\/|\/requests\/|\/servers\/|\/dashboard\/)(.+)$/.exec(path) ??
+    /^(\/v1\/(?:models|sessions|responses)\/|\/api\/blobs\/|\/requests\/|\/servers\/|\/dashboard\/|\/keys\/)(.+)$/.exec(path) ??
     []
   if (collection === undefined || rest === undefined) return undefined
-  const slash = collection === "/v1/responses/" ? rest.indexOf("/") : -1
+  const slash = collection === "/v1/responses/" || collection === "/keys/" ? rest.indexOf("/") : -1
   return slash === -1 ? [collection, rest] : [`${collection}{id}${rest.slice(slash)}`, rest.slice(0, slash)]
 }
 
@@ -82,7 +82,7 @@ const allowPrivateNetwork = ({ headers, request }: RequestContext): void => {
 
 /** Only the handle knows the metrics of all processes. */
 /** A request may lower the priority of its key, but not raise it. */
-const priorityOf = ({ request }: RequestContext, access: Settings.Access | undefined): Priority => {
+const priorityOf = ({ request }: RequestContext, access: Caller | undefined): Priority => {
   const header = request.headers["x-aicortex-priority"]
   if (header !== undefined && header !== "batch" && header !== "interactive") {
     throw new ErrorResponse.RequestRejected(
@@ -98,7 +98,7 @@ const priorityOf = ({ request }: RequestContext, access: Settings.Access | undef
 }
 
 /** A request may be private where its key is not, but not the other way round. */
-const isPrivate = ({ request }: RequestContext, access: Settings.Access | undefined): boolean => {
+const isPrivate = ({ request }: RequestContext, access: Caller | undefined): boolean => {
   const header = request.headers["x-aicortex-private"]
   if (header !== undefined && header !== "true" && header !== "false") {
     throw new ErrorResponse.RequestRejected(
@@ -141,7 +141,7 @@ export const make = (handle: GatewayHandle) => {
   const passesOriginChecks = (gateway: GatewayContext, context: RequestContext): boolean => {
     const { request } = context
     const { host, origin } = request.headers
-    if (!Auth.allowsHost(gateway.settings, host)) {
+    if (!Auth.allowsHost(gateway.settings, needsKey(gateway), host)) {
       throw new ErrorResponse.RequestRejected(
         ErrorResponse.make(
           403,
@@ -184,7 +184,33 @@ export const make = (handle: GatewayHandle) => {
     else context.rateTicket = ticket
   }
 
-  /** Asynchronous only if another process must be asked. */
+  /** What a caller may do, and a place within its limits. */
+  const admit = (
+    gateway: GatewayContext,
+    context: RequestContext,
+    endpoint: Route,
+    found: Auth.Authenticated
+  ): Promise<void> | undefined => {
+    if (found !== undefined && "status" in found) throw new ErrorResponse.RequestRejected(found)
+    context.caller = found?.name
+    context.models = found?.models
+    context.priority = priorityOf(context, found)
+    context.private = isPrivate(context, found)
+    context.privateByHeader = context.private && found?.private !== true
+    context.admin = found === undefined ? Permissions.isLocal(context.request) : found.admin
+    context.manages = found === undefined ? context.admin : found.manages
+    if (endpoint.admin && !(endpoint.managesModels === true ? context.manages : context.admin)) {
+      throw new ErrorResponse.RequestRejected(Permissions.notAllowed(found?.name, endpoint.managesModels === true))
+    }
+    if (found === undefined) return undefined
+    if (!endpoint.isRateLimited) return undefined
+    const ticket = gateway.keyLimits.acquire(found)
+    if (ticket instanceof Promise) return ticket.then((answer) => acceptTicket(context, answer))
+    if (ticket !== undefined) acceptTicket(context, ticket)
+    return undefined
+  }
+
+  /** Asynchronous only if another process, or the store, must be asked. */
   const authenticate = (
     gateway: GatewayContext,
     context: RequestContext,
@@ -193,29 +219,13 @@ export const make = (handle: GatewayHandle) => {
     if (endpoint.isPublic) return undefined
     let check = authenticators.get(gateway)
     if (check === undefined) {
-      check = Auth.authenticator(gateway.settings.keys)
+      check = Auth.authenticator(gateway.settings.keys, gateway.storedKeys)
       authenticators.set(gateway, check)
     }
     const found = check(context.request)
-    if (found !== undefined && "status" in found) throw new ErrorResponse.RequestRejected(found)
-    context.caller = found?.name
-    context.priority = priorityOf(context, found)
-    context.private = isPrivate(context, found)
-    context.privateByHeader = context.private && found?.private !== true
-    context.admin = found === undefined ? Permissions.isLocal(context.request) : found.admin
-    if (endpoint.admin && !context.admin) {
-      const message =
-        found === undefined
-          ? 'Without API keys, models and servers can be changed from this machine only. Give the gateway a key with "admin": true.'
-          : `The API key '${found.name}' may not change models and servers: it has no "admin".`
-      throw new ErrorResponse.RequestRejected(ErrorResponse.make(403, message, "not_admin"))
-    }
-    if (found === undefined) return undefined
-    if (!endpoint.isRateLimited) return undefined
-    const ticket = gateway.keyLimits.acquire(found)
-    if (ticket instanceof Promise) return ticket.then((answer) => acceptTicket(context, answer))
-    if (ticket !== undefined) acceptTicket(context, ticket)
-    return undefined
+    return found instanceof Promise
+      ? found.then((caller) => (context.disconnected ? undefined : admit(gateway, context, endpoint, caller)))
+      : admit(gateway, context, endpoint, found)
   }
 
   const serve = async (gateway: GatewayContext, context: RequestContext, path: string): Promise<void> => {

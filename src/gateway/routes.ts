@@ -214,6 +214,7 @@ addRoute("POST", "/api/show", "Information about a model (Ollama)", Listings.sho
 
 const changesModels = {
   admin: true,
+  managesModels: true,
   parameters: [
     OpenApi.query("server", "The same as server in the body."),
     OpenApi.header("X-Aicortex-Target", "The same as server in the body.")

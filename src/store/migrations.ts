@@ -87,6 +87,29 @@ export const migrations: ReadonlyArray<Migration> = [
       )`,
       "CREATE INDEX IF NOT EXISTS aicortex_responses_used ON aicortex_responses (used_at)"
     ]
+  },
+  {
+    id: 3,
+    name: "keys",
+    least: 1,
+    statements: [
+      // `hash` is all that is stored of a key's text; each change has the next `version`.
+      `CREATE TABLE IF NOT EXISTS aicortex_keys (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        hash TEXT NOT NULL,
+        previous_hash TEXT,
+        previous_until BIGINT,
+        policy TEXT NOT NULL,
+        created_at BIGINT NOT NULL,
+        expires_at BIGINT,
+        rotated_at BIGINT,
+        revoked_at BIGINT,
+        version BIGINT NOT NULL
+      )`,
+      "CREATE UNIQUE INDEX IF NOT EXISTS aicortex_keys_name ON aicortex_keys (name) WHERE revoked_at IS NULL",
+      "CREATE UNIQUE INDEX IF NOT EXISTS aicortex_keys_version ON aicortex_keys (version)"
+    ]
   }
 ]
 

@@ -32,7 +32,9 @@ const base: { readonly [path: string]: object } = {
   "/api/copy": { source: model, destination: "other" },
   "/api/delete": { model },
   "/servers/{id}": { action: "wake" },
-  "/login": { key: "a-key" }
+  "/login": { key: "a-key" },
+  "/keys": { name: "alice" },
+  "/keys/{id}/rotate": { grace: 60 }
 }
 
 /** Fields that only make sense beside others. */

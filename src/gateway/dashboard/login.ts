@@ -1,14 +1,14 @@
 /** `POST /login`, `POST /logout` and `GET /session`: signing in to the page. */
 import type { IncomingMessage } from "node:http"
 import type { TLSSocket } from "node:tls"
-import * as Redacted from "effect/Redacted"
 import type { Access } from "../../config/gatewaySettings.js"
-import { authenticator } from "../auth.js"
-import type { GatewayContext } from "../GatewayContext.js"
+import * as Auth from "../auth.js"
+import { type GatewayContext, needsKey } from "../GatewayContext.js"
 import type * as BodyFields from "../http/body.js"
 import * as Body from "../http/bodyDeclaration.js"
 import { make, RequestRejected } from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
+import * as Secret from "../keys/secret.js"
 import { isLocal } from "../permissions.js"
 import * as Session from "./session.js"
 
@@ -55,11 +55,12 @@ export const loginBody = Body.struct({ key: Body.needed(Body.text({ doc: "An API
 const { read } = loginBody
 
 /** `POST /login`: exchanges a key for a session. */
-export const login = ({ settings }: GatewayContext, context: RequestContext, body: BodyFields.Fields): void => {
+export const login = (gateway: GatewayContext, context: RequestContext, body: BodyFields.Fields): void => {
+  const { settings } = gateway
   context.decode((body, ignored) => ignored.check(body, loginBody), body)
   const key = read.key(body)
   if (key === undefined) throw new RequestRejected(make(400, "'key' is missing.", "missing_required_parameter", "key"))
-  if (settings.keys.length === 0) {
+  if (!needsKey(gateway)) {
     context.json({ keys: false, ...described(undefined, undefined, isLocal(context.request)) })
     return
   }
@@ -69,12 +70,14 @@ export const login = ({ settings }: GatewayContext, context: RequestContext, bod
     const message = "Too many wrong keys came from this address. Try again in a minute."
     throw new RequestRejected(make(429, message, "too_many_logins", null, window))
   }
-  const found = authenticator(settings.keys)({
-    method: "GET",
-    headers: { authorization: `Bearer ${Redacted.value(Redacted.make(key))}` }
-  } as IncomingMessage)
-  if (found === undefined || "status" in found) {
+  const found = Auth.accessOf(settings.keys, key)
+  if (found === undefined) {
     failed(from, now)
+    // What the store has of a key must not be enough to sign a session with.
+    if (Secret.idOf(key) !== undefined) {
+      const message = "A key of the store does not sign in to the page: use one of the gateway's settings."
+      throw new RequestRejected(make(403, message, "stored_key"))
+    }
     throw new RequestRejected(make(401, "The API key is wrong.", "invalid_api_key"))
   }
   const session = Session.create(found, now)
@@ -90,10 +93,11 @@ export const logout = (_: GatewayContext, context: RequestContext): void => {
 }
 
 /** `GET /session`: whether the page may be used, and how. */
-export const session = ({ settings }: GatewayContext, context: RequestContext): void => {
+export const session = (gateway: GatewayContext, context: RequestContext): void => {
+  const { settings } = gateway
   const cookie = Session.cookieOf(context.request)
   const access = cookie === undefined ? undefined : Session.accessOf(settings.keys, cookie, Date.now())
   context.headers["cache-control"] = "no-store"
-  const keys = settings.keys.length > 0
+  const keys = needsKey(gateway)
   context.json({ keys, ...described(access, cookie, !keys && isLocal(context.request)) })
 }

@@ -1,6 +1,6 @@
 /** `GET /fleet`, `/servers` and `/requests`, and what administrators do with them. */
 import { version } from "../../internal/version.js"
-import type { GatewayContext } from "../GatewayContext.js"
+import { type GatewayContext, needsKey } from "../GatewayContext.js"
 import type * as BodyFields from "../http/body.js"
 import * as Body from "../http/bodyDeclaration.js"
 import { make, RequestRejected } from "../http/errorResponse.js"
@@ -24,10 +24,8 @@ const queuedOf = (all: ReadonlyArray<ServerView>): number => {
 }
 
 /** `GET /fleet`. */
-export const fleet = async (
-  { events, labels, library, settings }: GatewayContext,
-  context: RequestContext
-): Promise<void> => {
+export const fleet = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
+  const { events, labels, library } = gateway
   const all = await serversOf(library, labels)
   const { limit, resetsAt, used } = library.fleet.remoteTokens()
   context.json({
@@ -36,7 +34,7 @@ export const fleet = async (
     process: process.pid,
     event: events.position,
     admin: context.admin,
-    keys: settings.keys.length > 0,
+    keys: needsKey(gateway),
     in_flight: all.reduce((sum, server) => sum + server.in_flight, 0),
     queued: queuedOf(all),
     remote_tokens: { used, limit: limit ?? null, resets_at: resetsAt },

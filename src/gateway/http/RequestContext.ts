@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Priority } from "../../Fleet.js"
 import type { Trace } from "../../Telemetry.js"
 import type { TraceContext } from "../../Transport.js"
+import type { ModelPatterns } from "../keys/modelPatterns.js"
 import { RequestRecord } from "../observability/RequestRecord.js"
 import * as OllamaValidation from "../protocols/ollama/validation.js"
 import type { RateDemand, RateTicket, TokenUsage } from "../rateLimits.js"
@@ -79,6 +80,10 @@ export class RequestContext {
   conversation: string | undefined
   /** Whether it has administrator rights. */
   admin = false
+  /** Whether it may change models on servers. */
+  manages = false
+  /** The models that its key may use; `undefined`: all. */
+  models: ModelPatterns | undefined
   /** `batch` if its key or a header says so. */
   priority: Priority = "interactive"
   /** Whether only local servers may answer it, because its key or a header says so. */

@@ -132,12 +132,19 @@ const standing = (
 
 /** The `/metrics` text of this process. */
 export const text = async (gateway: GatewayContext): Promise<string> => {
-  const { labels, library, metrics } = gateway
+  const { labels, library, metrics, storedKeys } = gateway
   const statuses = await library.run(library.registry.servers).result
   const urls = new Set([
     ...library.settings.servers.map(({ url }) => url),
     ...statuses.map(({ url }) => url),
     "embedded:"
   ])
-  return Prometheus.write([...metrics.families(), ...standing(gateway, statuses), ...families(labels, urls)])
+  const store = Prometheus.family("aicortex_store_up", "gauge", "Whether the store answers.")
+  if (storedKeys !== undefined) Prometheus.add(store, "", storedKeys.available ? 1 : 0)
+  return Prometheus.write([
+    ...metrics.families(),
+    ...(storedKeys === undefined ? [] : [store]),
+    ...standing(gateway, statuses),
+    ...families(labels, urls)
+  ])
 }

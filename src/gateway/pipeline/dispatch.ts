@@ -7,12 +7,13 @@ import * as StructuredOutput from "../../StructuredOutput.js"
 import type { GatewayContext } from "../GatewayContext.js"
 import * as ErrorResponse from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
+import * as ModelAccess from "../keys/modelAccess.js"
 import * as Permissions from "../permissions.js"
 import type { Codec } from "./codec.js"
 import * as Complete from "./complete.js"
 import { demandOf, type GatewayRequest } from "./gatewayRequest.js"
 import * as ImageUrls from "./imageUrls.js"
-import { candidates } from "./modelSelection.js"
+import { candidates, requestedModel } from "./modelSelection.js"
 import { RequestExecution } from "./requestExecution.js"
 import { Stream } from "./stream.js"
 
@@ -100,7 +101,7 @@ export const dispatch = async (
   try {
     checkSession(gatewayRequest)
     if (!gateway.settings.privateImages) ImageUrls.check(gatewayRequest.request.messages)
-    Permissions.check(gateway.settings, context.admin, received.request)
+    Permissions.check(gateway.settings, context.manages, received.request)
     const reserved = context.reserve(() => demandOf(gatewayRequest))
     if (reserved !== undefined) await reserved
     if (context.disconnected) return
@@ -114,7 +115,11 @@ export const dispatch = async (
     if (format === "json") execution.decoder = StructuredOutput.any
     else if (format !== "text") execution.decoder = await execution.run(StructuredOutput.fromJsonSchema(format, bound))
     const found = candidates(gateway, gatewayRequest, context.private)
-    execution.candidates = Direct.valueOf(found) ?? (await execution.run(found))
+    const selected = Direct.valueOf(found) ?? (await execution.run(found))
+    execution.candidates =
+      context.models === undefined
+        ? selected
+        : ModelAccess.permitted(gateway, context, requestedModel(gateway, gatewayRequest), selected)
     context.ownTime += performance.now() - started
     if (stream === undefined) await Complete.sendComplete(execution, codec)
     else await stream.send()

@@ -9,6 +9,7 @@ import type * as BodyFields from "../http/body.js"
 import * as Body from "../http/bodyDeclaration.js"
 import { make, RequestRejected, reject } from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
+import * as ModelAccess from "../keys/modelAccess.js"
 import * as Permissions from "../permissions.js"
 import * as Go from "../protocols/ollama/goFields.js"
 import * as Validation from "../protocols/ollama/validation.js"
@@ -151,8 +152,9 @@ const answer = async (
   const { record: account, traceContext, owner, priority, private: localOnly, trace } = context
   const { labels, library, limits, routing, settings } = gateway
   account.model = request.model
-  Permissions.check(settings, context.admin, request)
+  Permissions.check(settings, context.manages, request)
   const model = nameOf(request)
+  ModelAccess.check(gateway, context, model)
   const reserved = context.reserve(() => ({
     answers: 1,
     param: "input",

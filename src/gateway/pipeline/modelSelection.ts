@@ -19,6 +19,10 @@ export const policyOf = (gateway: GatewayContext) => ({
   preferred: defaultModel(gateway)
 })
 
+/** The name that a request's models are selected by. */
+export const requestedModel = (gateway: GatewayContext, { model }: Pick<GatewayRequest, "model">): string =>
+  model?.trim() || defaultModel(gateway)
+
 /** The models for a request. */
 export const candidates = (
   gateway: GatewayContext,
@@ -27,7 +31,7 @@ export const candidates = (
 ): Effect.Effect<ReadonlyArray<ModelCandidate>, SelectionError> => {
   const preferred = defaultModel(gateway)
   // Spreading `policyOf` costs more than selecting a named model.
-  return gateway.library.models.select(gatewayRequest.model?.trim() || preferred, gatewayRequest, {
+  return gateway.library.models.select(requestedModel(gateway, gatewayRequest), gatewayRequest, {
     aliases: gateway.aliases,
     preferred,
     private: localOnly || gateway.library.settings.defaults.private === true

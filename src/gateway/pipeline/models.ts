@@ -7,6 +7,7 @@ import type { ServerStatus } from "../../Registry.js"
 import type { GatewayContext } from "../GatewayContext.js"
 import { make, RequestRejected, withUnreachable } from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
+import * as ModelAccess from "../keys/modelAccess.js"
 import type { Library } from "../library.js"
 import { chainOf, defaultModel } from "./modelSelection.js"
 
@@ -77,12 +78,13 @@ export const available = async ({ library }: GatewayContext): Promise<ReadonlyAr
   namesOf(library, await library.run(library.registry.servers).result)
 
 /** All names that may be requested: models and aliases. */
-export const listModels = async (gateway: GatewayContext, context: RequestContext): Promise<ReadonlyArray<string>> => [
-  ...namesOf(gateway.library, await statuses(gateway, context)),
-  // A program that serves one model is one of the servers that another gateway chooses from.
-  ...(gateway.library.registry.embedded.dedicated ? [] : ["auto"]),
-  ...gateway.aliases.keys()
-]
+export const listModels = async (gateway: GatewayContext, context: RequestContext): Promise<ReadonlyArray<string>> =>
+  ModelAccess.visible(gateway, context, [
+    ...namesOf(gateway.library, await statuses(gateway, context)),
+    // A program that serves one model is one of the servers that another gateway chooses from.
+    ...(gateway.library.registry.embedded.dedicated ? [] : ["auto"]),
+    ...gateway.aliases.keys()
+  ])
 
 /** What is known of a model, if anything. */
 export const facts = ({ registry }: Library, model: string): Effect.Effect<ModelInfo | undefined> =>
@@ -94,6 +96,7 @@ export const factsOf = async (
   context: RequestContext,
   id: string
 ): Promise<ModelInfo | undefined> => {
+  ModelAccess.check(gateway, context, id)
   const own =
     isAuto(id) || canonical(id) === canonical(embeddedName(gateway.library)) || chainOf(gateway, id) !== undefined
   if (
@@ -109,6 +112,6 @@ export const factsOf = async (
 
 /** The plain list: `GET /models`. */
 export const plainList = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
-  const models = namesOf(gateway.library, await statuses(gateway, context))
+  const models = ModelAccess.visible(gateway, context, namesOf(gateway.library, await statuses(gateway, context)))
   context.json({ models, default_model: defaultModel(gateway), total_models: models.length })
 }

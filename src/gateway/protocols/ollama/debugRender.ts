@@ -5,6 +5,7 @@ import type { GatewayContext } from "../../GatewayContext.js"
 import type * as BodyFields from "../../http/body.js"
 import { make, RequestRejected } from "../../http/errorResponse.js"
 import type { RequestContext } from "../../http/RequestContext.js"
+import * as ModelAccess from "../../keys/modelAccess.js"
 import * as Permissions from "../../permissions.js"
 import type { GatewayRequest } from "../../pipeline/gatewayRequest.js"
 import * as ModelSelection from "../../pipeline/modelSelection.js"
@@ -22,8 +23,9 @@ export const renderOnly = async (
   body: BodyFields.Fields,
   generates: boolean
 ): Promise<void> => {
-  Permissions.check(gateway.settings, context.admin, gatewayRequest.request)
+  Permissions.check(gateway.settings, context.manages, gatewayRequest.request)
   const named = gatewayRequest.model ?? ModelSelection.defaultModel(gateway)
+  ModelAccess.check(gateway, context, named)
   const hosts = await gateway.library.run(gateway.library.locate(await Listings.resolveModel(gateway, named))).result
   const host = hosts.find(({ protocol }) => protocol === "ollama")
   if (host === undefined) {

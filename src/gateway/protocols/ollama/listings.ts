@@ -8,6 +8,7 @@ import type { GatewayContext } from "../../GatewayContext.js"
 import type * as BodyFields from "../../http/body.js"
 import { make, RequestRejected } from "../../http/errorResponse.js"
 import type { RequestContext } from "../../http/RequestContext.js"
+import * as ModelAccess from "../../keys/modelAccess.js"
 import * as ModelSelection from "../../pipeline/modelSelection.js"
 import * as Models from "../../pipeline/models.js"
 import * as Describe from "./describe.js"
@@ -17,6 +18,11 @@ import * as Validation from "./validation.js"
 
 /** The oldest Ollama version with this API. */
 const apiVersion = "0.12.0"
+
+const nameIn = (item: object): string => {
+  const { model, name = model } = item as { readonly name?: unknown; readonly model?: unknown }
+  return String(name)
+}
 
 /**
  * `GET /api/tags`: every model once, with its servers; and the aliases, each as the first of its models that is
@@ -51,7 +57,8 @@ export const tags = async (gateway: GatewayContext, context: RequestContext): Pr
     const labels = new Set([...models.values()].flatMap(({ servers }) => servers))
     listed.push({ ...Describe.entry("auto", undefined), servers: [...labels] })
   }
-  context.json({ models: listed })
+  const names = new Set(ModelAccess.visible(gateway, context, listed.map(nameIn)))
+  context.json({ models: listed.filter((item) => names.has(nameIn(item))) })
 }
 
 /**
@@ -120,6 +127,7 @@ export const show = async (
   const named = nameOf(body, "model is required")
   if (!Validation.isName(named)) Validation.refuse(400, "invalid model name", null, "model")
   context.record.model = named
+  ModelAccess.check(gateway, context, named)
   const name = await resolveModel(gateway, named)
   const hosts = await gateway.library.run(gateway.library.locate(name)).result
   let errorResponse: UpstreamControl.UpstreamFailed | undefined

@@ -9,6 +9,7 @@ import type * as BodyFields from "../../http/body.js"
 import * as Body from "../../http/bodyDeclaration.js"
 import { type ErrorResponse, ollama as ollamaProblem, RequestRejected } from "../../http/errorResponse.js"
 import type { RequestContext } from "../../http/RequestContext.js"
+import * as ModelAccess from "../../keys/modelAccess.js"
 import * as Permissions from "../../permissions.js"
 import type { GatewayRequest } from "../../pipeline/gatewayRequest.js"
 import * as ModelSelection from "../../pipeline/modelSelection.js"
@@ -292,8 +293,9 @@ export const load = async (
   gatewayRequest: GatewayRequest,
   generates: boolean
 ): Promise<void> => {
-  Permissions.check(gateway.settings, context.admin, gatewayRequest.request)
+  Permissions.check(gateway.settings, context.manages, gatewayRequest.request)
   const named = gatewayRequest.model ?? ModelSelection.defaultModel(gateway)
+  ModelAccess.check(gateway, context, named)
   const model = await Listings.resolveModel(gateway, named)
   const hosts = await gateway.library.run(gateway.library.locate(model)).result
   const target = context.request.headers["x-aicortex-target"]

@@ -1,0 +1,30 @@
+/** The store of commands that read or change what gateways keep in it. */
+import * as Effect from "effect/Effect"
+import * as Cortex from "../Cortex.js"
+import * as Config from "../config/resolve.js"
+import type * as Store from "../Store.js"
+import { UsageError } from "./errors.js"
+
+/** The flag `--store`. */
+export interface StoreFlags {
+  readonly fleet: Pick<Cortex.Options, "store">
+}
+
+/** Runs this with the store that the flag, the environment or the configuration file names. */
+export const withStore = <A, E, R>(
+  { fleet }: StoreFlags,
+  command: ReadonlyArray<string>,
+  use: (store: Store.Service) => Effect.Effect<A, E, R>
+) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const store = yield* Cortex.makeStore(yield* Config.settings(fleet))
+      if (store === undefined) {
+        const message =
+          "there is no store: give --store ADDRESS, or set AICORTEX_STORE, or `store` in the configuration file"
+        return yield* new UsageError({ message, command })
+      }
+      yield* store.open
+      return yield* use(store)
+    })
+  )
