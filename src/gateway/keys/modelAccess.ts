@@ -16,7 +16,10 @@ const denied = ({ caller }: RequestContext, name: string): RequestRejected => {
 
 /** What a name stands for is allowed with the name. */
 const isGranted = (gateway: GatewayContext, models: ModelPatterns, name: string): boolean =>
-  isAuto(name) ? models.allows("auto") : chainOf(gateway, name) !== undefined && models.allows(name)
+  isAuto(name) ? models.grants("auto") : chainOf(gateway, name) !== undefined && models.grants(name)
+
+const isNamed = (models: ModelPatterns, name: string): boolean =>
+  !isAuto(name) && models.allows(candidateOf(name).model)
 
 /** Those of the candidates for a name that the request's key may use; rejects the request if there is none. */
 export const permitted = (
@@ -37,7 +40,7 @@ export const check = (gateway: GatewayContext, context: RequestContext, name: st
   const { models } = context
   if (models === undefined || isGranted(gateway, models, name)) return
   const chain = chainOf(gateway, name) ?? [name]
-  if (!chain.every((one) => models.allows(candidateOf(one).model))) throw denied(context, name)
+  if (!chain.every((one) => isNamed(models, one))) throw denied(context, name)
 }
 
 /** Those of the names of models and aliases that may be asked for with the request's key. */
@@ -50,6 +53,5 @@ export const visible = (
     ? names
     : names.filter(
         (name) =>
-          isGranted(gateway, models, name) ||
-          (chainOf(gateway, name) ?? [name]).some((one) => models.allows(candidateOf(one).model))
+          isGranted(gateway, models, name) || (chainOf(gateway, name) ?? [name]).some((one) => isNamed(models, one))
       )

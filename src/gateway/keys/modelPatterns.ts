@@ -1,4 +1,4 @@
-/** Which models a key may use: names, aliases and `auto`, in which `*` stands for any text. */
+/** Which models a key may use: names, in which `*` stands for any text, aliases and `auto`. */
 import { canonical } from "../../Model.js"
 
 /** A longer name is none of a model. */
@@ -21,11 +21,22 @@ const fits = (parts: ReadonlyArray<string>, text: string): boolean => {
 
 export class ModelPatterns {
   private readonly patterns: ReadonlyArray<ReadonlyArray<string>>
+  private readonly literal: ReadonlySet<string>
 
   constructor(given: ReadonlyArray<string>) {
+    this.literal = new Set(given.map(canonical))
     this.patterns = given.map((pattern) => canonical(pattern).split("*"))
   }
 
+  /**
+   * Whether it names an alias, or `auto`, and so whatever that stands for. A part of a name does not: `a*` is meant for
+   * models.
+   */
+  grants(name: string): boolean {
+    return this.literal.has("*") || this.literal.has(canonical(name))
+  }
+
+  /** Whether it names a model. */
   allows(name: string): boolean {
     if (name.length > longestName) return false
     const text = canonical(name)
