@@ -48,6 +48,7 @@ import * as AccessLog from "./gateway/observability/accessLog.js"
 import type { IncomingTrace } from "./gateway/observability/tracing.js"
 import * as Router from "./gateway/router.js"
 import * as StoredResponses from "./gateway/storedResponses.js"
+import * as UsageRecorder from "./gateway/usage/UsageRecorder.js"
 import * as Servers from "./Servers.js"
 import * as Sessions from "./Sessions.js"
 import * as Telemetry from "./Telemetry.js"
@@ -218,9 +219,12 @@ export const serve = Effect.fnUntraced(function* (
   const sessions = options.shared?.sessions ?? (yield* Cortex.makeSessionStore(fleet.sessions, database))
   const store = Layer.succeed(Sessions.SessionStore, sessions)
   const storedKeys = database === undefined ? undefined : yield* KeyCache.make(database, options.log ?? (() => {}))
+  // Its last counts are stored after the last request has ended.
+  const usage = database === undefined ? undefined : yield* UsageRecorder.make(database, options.log ?? (() => {}))
   const shared: Partial<GatewayContext.SharedState> = {
     ...(database === undefined ? {} : { store: database, responses: StoredResponses.make(database) }),
     ...(storedKeys === undefined ? {} : { storedKeys }),
+    ...(usage === undefined ? {} : { usage }),
     ...options.shared
   }
   // So does the count of the tokens of remote servers.

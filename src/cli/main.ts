@@ -53,6 +53,7 @@ import { serve, serveShape } from "./serve.js"
 import { servers, serversShape } from "./servers.js"
 import { sessions, sessionsShape } from "./sessions.js"
 import { setup, setupShape } from "./setup.js"
+import { usage, usageShape } from "./usage.js"
 import { use, useShape } from "./use.js"
 
 // =============================================================================
@@ -103,6 +104,7 @@ export const root = shape(
     sessions: sessionsShape,
     serve: serveShape,
     keys: keysShape,
+    usage: usageShape,
     engine: engineShape,
     bench: benchShape,
     best: bestShape,
@@ -142,6 +144,7 @@ const execute = Command.make("aicortex").pipe(
     sessions,
     serve,
     keys,
+    usage,
     engine,
     bench,
     best,

@@ -23,6 +23,7 @@ import { Metrics } from "./observability/metrics.js"
 import type * as ResponseStore from "./ResponseStore.js"
 import { makeMemory } from "./ResponseStore.js"
 import * as RateLimits from "./rateLimits.js"
+import type { UsageRecorder } from "./usage/UsageRecorder.js"
 
 /**
  * Everything a request is answered with. `limits` are the default limits of every call, `routing` the strategy of a
@@ -47,6 +48,8 @@ export interface GatewayContext {
   readonly store: Store.Service | undefined
   /** The API keys of the store; `undefined` where there is none. */
   readonly storedKeys: KeyCache | undefined
+  /** What requests use, counted into the store; `undefined` where there is none. */
+  readonly usage: UsageRecorder | undefined
   readonly labels: ErrorResponse.Labels
   readonly trace: Telemetry.Trace | undefined
   readonly accessLog: AccessLog
@@ -73,6 +76,8 @@ export interface GatewayState {
   readonly store: Store.Service | undefined
   /** The API keys of the store; `undefined` where there is none. */
   readonly storedKeys: KeyCache | undefined
+  /** What requests use, counted into the store; `undefined` where there is none. */
+  readonly usage: UsageRecorder | undefined
   readonly log: (text: string) => void
   readonly accessLog: AccessLog
   readonly starting: () => string | undefined
@@ -94,6 +99,8 @@ export interface SharedState {
   readonly store?: Store.Service
   /** The API keys of the store. */
   readonly storedKeys?: KeyCache
+  /** Counts into the store what requests use. */
+  readonly usage?: UsageRecorder
 }
 
 /** `accessLog` receives one entry per request; whatever `shared` lacks is local to this process. */
@@ -113,6 +120,7 @@ export const makeState = (
     requests: new RequestLog(events),
     drained: new Set(),
     storedKeys: shared?.storedKeys,
+    usage: shared?.usage,
     log,
     accessLog,
     starting

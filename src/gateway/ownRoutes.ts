@@ -10,6 +10,7 @@ import * as OpenApi from "./openapi/document.js"
 import * as ModelSelection from "./pipeline/modelSelection.js"
 import * as Models from "./pipeline/models.js"
 import * as Keys from "./protocols/aicortex/keys.js"
+import * as Usage from "./protocols/aicortex/usage.js"
 import { addRoute, type Handler, routes } from "./routeTable.js"
 
 const liveness: Handler = ({ starting }, context) => {
@@ -148,6 +149,13 @@ addRoute(
 addRoute("POST", "/keys/{id}/rotate", "Gives an API key another text, and tells it once", Keys.rotate, {
   body: Keys.rotateBody,
   ...admins
+})
+addRoute("GET", "/usage", "What requests have used, by key, end user, model, server and hour", Usage.read, {
+  parameters: [
+    OpenApi.query("by", "Some of key, user, model, server, hour and day, separated by commas. Default: key,model."),
+    OpenApi.query("since", "A time, such as 2026-01-31T12:00:00Z. Default: a week ago."),
+    OpenApi.query("format", "json or csv. Default: as Accept says, else json.")
+  ]
 })
 addRoute("GET", "/openapi.json", "This description", (_, context) => context.json(document()), { isPublic: true })
 addRoute(

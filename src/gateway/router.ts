@@ -17,6 +17,7 @@ import * as Permissions from "./permissions.js"
 import * as ConversationId from "./pipeline/conversationId.js"
 import * as RateLimits from "./rateLimits.js"
 import { metricsRoute, protocolOf, type Route, routes } from "./routes.js"
+import * as EndUser from "./usage/endUser.js"
 
 const decodeName = (rest: string): string => {
   try {
@@ -235,7 +236,10 @@ export const make = (handle: GatewayHandle) => {
       if (gateway.settings.strict) context.ignored = new FieldPolicy.IgnoredFields(true)
       const { endpoint, rest } = findRoute(context, path)
       context.route = endpoint.name
-      if (endpoint.isAnswer === true || endpoint.namesServer === true) gateway.requests.enter(context, gateway.labels)
+      if (endpoint.isAnswer === true || endpoint.namesServer === true) {
+        context.asksModel = true
+        gateway.requests.enter(context, gateway.labels)
+      }
       const admitted = authenticate(gateway, context, endpoint)
       if (admitted !== undefined) {
         await admitted
@@ -249,6 +253,9 @@ export const make = (handle: GatewayHandle) => {
       if (handle.draining()) context.headers["connection"] = "close"
       const body = endpoint.readsBody ? await context.fields(gateway.settings.maxBody, endpoint.body?.name) : {}
       if (endpoint.readsBody) context.conversation = ConversationId.conversationIdOf(context.request.headers, body)
+      if (context.asksModel && gateway.usage !== undefined) {
+        context.endUser = EndUser.endUserOf(context.request.headers, body)
+      }
       await endpoint.handler(gateway, context, body, rest)
     } catch (error) {
       if (context.disconnected) return
@@ -280,6 +287,8 @@ export const make = (handle: GatewayHandle) => {
       metrics.request(context.route, status, duration / 1000, context.ownTime / 1000)
       gateway.accessLog.record(gateway.settings.log, context, status, duration)
       gateway.requests.leave(context, status, duration)
+      // Who is not let in uses nothing.
+      if (context.asksModel && status !== 401) gateway.usage?.record(context, status)
       if (span !== undefined) Tracing.end(context, span, status)
       handle.leave(gateway)
     })

@@ -110,6 +110,35 @@ export const migrations: ReadonlyArray<Migration> = [
       "CREATE UNIQUE INDEX IF NOT EXISTS aicortex_keys_name ON aicortex_keys (name) WHERE revoked_at IS NULL",
       "CREATE UNIQUE INDEX IF NOT EXISTS aicortex_keys_version ON aicortex_keys (version)"
     ]
+  },
+  {
+    id: 4,
+    name: "usage",
+    least: 1,
+    statements: [
+      `CREATE TABLE IF NOT EXISTS aicortex_usage (
+        hour BIGINT NOT NULL,
+        key_name TEXT NOT NULL,
+        end_user TEXT NOT NULL,
+        model TEXT NOT NULL,
+        server TEXT NOT NULL,
+        requests BIGINT NOT NULL,
+        errors BIGINT NOT NULL,
+        prompt_tokens BIGINT NOT NULL,
+        cached_tokens BIGINT NOT NULL,
+        completion_tokens BIGINT NOT NULL,
+        reasoning_tokens BIGINT NOT NULL,
+        first_tokens BIGINT NOT NULL,
+        first_token_ms BIGINT NOT NULL,
+        PRIMARY KEY (hour, key_name, end_user, model, server)
+      )`,
+      // The last batch of each process, so that none is counted twice.
+      `CREATE TABLE IF NOT EXISTS aicortex_usage_writers (
+        writer TEXT PRIMARY KEY,
+        batch BIGINT NOT NULL,
+        used_at BIGINT NOT NULL
+      )`
+    ]
   }
 ]
 

@@ -13,7 +13,7 @@ import { flagsOf } from "../settingFlags.js"
 const long: { readonly [unit: string]: number } = { d: 86_400_000, w: 7 * 86_400_000 }
 
 /** `90d`, `12h`, `1h30m`, or a number of seconds, in milliseconds. */
-const spanOf = (text: string): number | undefined => {
+export const spanOf = (text: string): number | undefined => {
   const [, amount, unit = ""] = /^(\d+(?:\.\d+)?)([dw]?)$/.exec(text) ?? []
   return amount === undefined ? Duration.parse(text) : Number(amount) * (long[unit] ?? 1_000)
 }

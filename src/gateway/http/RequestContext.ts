@@ -76,6 +76,10 @@ export class RequestContext {
   route = "other"
   /** The name of the API key. */
   caller: string | undefined
+  /** The end user whom the client asks for, if it says so. */
+  endUser: string | undefined
+  /** A model is asked: it counts in the usage. */
+  asksModel = false
   /** The conversation id, if the client sends one. */
   conversation: string | undefined
   /** Whether it has administrator rights. */

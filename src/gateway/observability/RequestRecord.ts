@@ -5,12 +5,18 @@ export class RequestRecord {
   model: string | undefined = undefined
   /** The label of the server that clients see. */
   server: string | undefined = undefined
+  /** Its address; empty before a server has answered. */
+  url = ""
   /** Number of servers tried for the last answer. */
   attempts = 0
   cached = false
   streamed = false
   promptTokens = 0
+  /** Those that were read from a cache. */
+  cachedTokens = 0
   completionTokens = 0
+  /** Those of them that were used for thinking. */
+  reasoningTokens = 0
   /** From the request headers to the first piece of the answer, in milliseconds. */
   firstToken: number | undefined = undefined
   /** The error code. */

@@ -186,6 +186,7 @@ const answer = async (
     const tokens = embedded.promptTokens || lengthOf(request.input)
     account.model = embedded.model
     account.server = labels.label(embedded.server)
+    account.url = embedded.server
     if (request.lenient === true && library.protocol(embedded.server, candidate.model) !== "ollama") {
       context.ignore(GatewayRequest.ollamaOnly(request))
     }

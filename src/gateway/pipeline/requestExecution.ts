@@ -214,6 +214,7 @@ export class RequestExecution {
     const { record: account, headers } = this.context
     const label = this.gateway.labels.label(server)
     account.server = label
+    account.url = server
     account.attempts = attempts
     account.cached = cached
     this.reportUnsupported(choice, server)
@@ -277,7 +278,9 @@ export class RequestExecution {
     if (before === undefined || (before.promptEstimated === true && usage.promptEstimated !== true)) {
       this.countedPrompts[which] = usage
       account.promptTokens += (usage.promptTokens ?? 0) - (before?.promptTokens ?? 0)
+      account.cachedTokens += (usage.cachedTokens ?? 0) - (before?.cachedTokens ?? 0)
     }
     account.completionTokens += usage.completionTokens ?? 0
+    account.reasoningTokens += usage.reasoningTokens ?? 0
   }
 }

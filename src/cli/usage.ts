@@ -1,0 +1,42 @@
+/** `aicortex usage`: what requests to gateways have used, from their store. */
+import * as Command from "@effect/cli/Command"
+import * as Effect from "effect/Effect"
+import { dimensions } from "../gateway/usage/query.js"
+import { type About, shape } from "./commandLine.js"
+import * as Flags from "./flags.js"
+import { store } from "./keys/flags.js"
+
+const options = {
+  ...store,
+  by: Flags.text("by", {
+    value: "LIST",
+    about: `What it is counted by: some of ${dimensions.join(", ")}, separated by commas. Default: key,model.`
+  }),
+  since: Flags.text("since", {
+    value: "TIME",
+    about: "From when on: a time from now such as 24h or 30d, or a date such as 2026-01-31. Default: 7d."
+  }),
+  csv: Flags.flag("csv", { about: "Print CSV, for spreadsheets." }),
+  json: Flags.json
+}
+
+const about: About = {
+  about: [
+    "Show what requests have used: requests, errors, tokens and time to first token, by API key, end user, model, server and hour.",
+    "Every `aicortex serve` with a store counts there, each second."
+  ],
+  examples: [
+    "aicortex usage",
+    "aicortex usage --by key,day --since 30d",
+    "aicortex usage --by user,model --csv > usage.csv"
+  ]
+}
+
+export const usageShape = shape(about, options)
+
+export const usage = Command.make("usage", options, (flags) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./usage/run.js")),
+    ({ run }) => run(flags)
+  )
+).pipe(Command.withDescription(about.about[0] ?? ""))
