@@ -124,11 +124,7 @@ const hostOf = (text: string): string => text.toLowerCase().replace(/:\d+$/, "")
  * Whether a web page of this origin may use the gateway: local pages, the gateway's own, and those that the user
  * allowed. Without this check, any page that a user visits could send requests to their machine.
  */
-export const allowsOrigin = (
-  settings: Settings,
-  origin: string,
-  host: string | undefined
-): boolean => {
+export const allowsOrigin = (settings: Settings, origin: string, host: string | undefined): boolean => {
   if (Origins.allows(settings.cors, origin)) return true
   const place = Origins.placeOf(origin)
   if (place === undefined) return false

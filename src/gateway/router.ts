@@ -30,8 +30,9 @@ const decodeName = (rest: string): string => {
 /** Splits a path that contains a name. Model names may contain slashes. */
 const splitNamedPath = (path: string): readonly [endpoint: string, name: string] | undefined => {
   const [, collection, rest] =
-    /^(\/v1\/(?:models|sessions|responses)\/|\/api\/blobs\/|\/requests\/|\/servers\/|\/dashboard\/|\/keys\/)(.+)$/.exec(path) ??
-    []
+    /^(\/v1\/(?:models|sessions|responses)\/|\/api\/blobs\/|\/requests\/|\/servers\/|\/dashboard\/|\/keys\/)(.+)$/.exec(
+      path
+    ) ?? []
   if (collection === undefined || rest === undefined) return undefined
   const slash = collection === "/v1/responses/" || collection === "/keys/" ? rest.indexOf("/") : -1
   return slash === -1 ? [collection, rest] : [`${collection}{id}${rest.slice(slash)}`, rest.slice(0, slash)]
