@@ -46,8 +46,10 @@ import * as KeyCache from "./gateway/keys/KeyCache.js"
 import * as Lifecycle from "./gateway/lifecycle.js"
 import * as AccessLog from "./gateway/observability/accessLog.js"
 import type { IncomingTrace } from "./gateway/observability/tracing.js"
+import * as RateLimits from "./gateway/rateLimits.js"
 import * as Router from "./gateway/router.js"
 import * as StoredResponses from "./gateway/storedResponses.js"
+import * as Quotas from "./gateway/usage/quotas.js"
 import * as UsageRecorder from "./gateway/usage/UsageRecorder.js"
 import * as Servers from "./Servers.js"
 import * as Sessions from "./Sessions.js"
@@ -221,11 +223,15 @@ export const serve = Effect.fnUntraced(function* (
   const storedKeys = database === undefined ? undefined : yield* KeyCache.make(database, options.log ?? (() => {}))
   // Its last counts are stored after the last request has ended.
   const usage = database === undefined ? undefined : yield* UsageRecorder.make(database, options.log ?? (() => {}))
-  const shared: Partial<GatewayContext.SharedState> = {
+  const shared: { -readonly [K in keyof GatewayContext.SharedState]?: GatewayContext.SharedState[K] } = {
     ...(database === undefined ? {} : { store: database, responses: StoredResponses.make(database) }),
     ...(storedKeys === undefined ? {} : { storedKeys }),
     ...(usage === undefined ? {} : { usage }),
     ...options.shared
+  }
+  if (database !== undefined && usage !== undefined) {
+    const limits = options.shared?.keyLimits ?? RateLimits.makeLocal(new RateLimits.RateLimits(() => performance.now()))
+    shared.keyLimits = Quotas.limiter(new Quotas.Quotas(database, usage), limits)
   }
   // So does the count of the tokens of remote servers.
   const remoteTokens = options.shared?.remoteTokens ?? new RemoteTokenCounter()

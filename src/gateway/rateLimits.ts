@@ -8,8 +8,18 @@
 import type { Access } from "../config/gatewaySettings.js"
 import { type ErrorResponse, make } from "./http/errorResponse.js"
 
+/** Tokens per day, week and month; absent: no limit. */
+export interface Quota {
+  readonly day?: number | undefined
+  readonly week?: number | undefined
+  readonly month?: number | undefined
+}
+
 /** The limits of a key, without the key itself. */
-export type Allowance = Pick<Access, "name" | "requestsPerMinute" | "tokensPerMinute" | "concurrency">
+export interface Allowance extends Pick<Access, "name" | "requestsPerMinute" | "tokensPerMinute" | "concurrency"> {
+  /** Of keys in the store. */
+  readonly quota?: Quota | undefined
+}
 
 export const allowance = ({ concurrency, name, requestsPerMinute, tokensPerMinute }: Allowance): Allowance => ({
   name,

@@ -139,6 +139,20 @@ export const migrations: ReadonlyArray<Migration> = [
         used_at BIGINT NOT NULL
       )`
     ]
+  },
+  {
+    id: 5,
+    name: "quotas",
+    least: 1,
+    statements: [
+      // `day` counts from the epoch.
+      `CREATE TABLE IF NOT EXISTS aicortex_key_tokens (
+        key_name TEXT NOT NULL,
+        day BIGINT NOT NULL,
+        tokens BIGINT NOT NULL,
+        PRIMARY KEY (key_name, day)
+      )`
+    ]
   }
 ]
 

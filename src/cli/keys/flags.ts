@@ -56,6 +56,9 @@ export const createOptions = {
   requestsPerMinute: limit("requests-per-minute", "requestsPerMinute", "Requests per minute."),
   tokensPerMinute: limit("tokens-per-minute", "tokensPerMinute", "Tokens of prompts and answers per minute."),
   concurrency: limit("max-concurrent", "concurrency", "Requests at once."),
+  tokensPerDay: limit("tokens-per-day", "tokensPerDay", "Quota of tokens of prompts and answers per day (UTC)."),
+  tokensPerWeek: limit("tokens-per-week", "tokensPerWeek", "The same per week, from Monday."),
+  tokensPerMonth: limit("tokens-per-month", "tokensPerMonth", "The same per month."),
   private: Flags.flag("local-only", { about: "Only local servers answer its requests." }),
   batch: Flags.flag("batch", { about: "Its requests let those of others go first." }),
   expiresIn: span(

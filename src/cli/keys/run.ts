@@ -20,7 +20,10 @@ const flags: { readonly [field: string]: string } = {
   concurrency: "--max-concurrent",
   expiresIn: "--expires",
   requestsPerMinute: "--requests-per-minute",
-  tokensPerMinute: "--tokens-per-minute"
+  tokensPerMinute: "--tokens-per-minute",
+  tokensPerDay: "--tokens-per-day",
+  tokensPerWeek: "--tokens-per-week",
+  tokensPerMonth: "--tokens-per-month"
 }
 
 /** Runs this over the keys of the store. */
@@ -44,10 +47,20 @@ const over = <A, E, R>(
 const time = (milliseconds: number | undefined, otherwise: string): string =>
   milliseconds === undefined ? otherwise : new Date(milliseconds).toISOString().replace(/\.\d+Z$/, "Z")
 
-const limitsOf = ({ concurrency, requestsPerMinute, tokensPerMinute }: ApiKeys.ApiKey): ReadonlyArray<string> => [
+const limitsOf = ({
+  concurrency,
+  requestsPerMinute,
+  tokensPerDay,
+  tokensPerMinute,
+  tokensPerMonth,
+  tokensPerWeek
+}: ApiKeys.ApiKey): ReadonlyArray<string> => [
   ...(requestsPerMinute === undefined ? [] : [`${requestsPerMinute} requests/min`]),
   ...(tokensPerMinute === undefined ? [] : [`${tokensPerMinute} tokens/min`]),
-  ...(concurrency === undefined ? [] : [`${concurrency} at once`])
+  ...(concurrency === undefined ? [] : [`${concurrency} at once`]),
+  ...(tokensPerDay === undefined ? [] : [`${tokensPerDay} tokens/day`]),
+  ...(tokensPerWeek === undefined ? [] : [`${tokensPerWeek} tokens/week`]),
+  ...(tokensPerMonth === undefined ? [] : [`${tokensPerMonth} tokens/month`])
 ]
 
 const listOf = (parts: ReadonlyArray<string>, otherwise: string): string =>

@@ -30,12 +30,16 @@ const callerOf = ({
   private: isPrivate = false,
   requestsPerMinute = Number.POSITIVE_INFINITY,
   role,
-  tokensPerMinute = Number.POSITIVE_INFINITY
+  tokensPerDay: day,
+  tokensPerMinute = Number.POSITIVE_INFINITY,
+  tokensPerMonth: month,
+  tokensPerWeek: week
 }: ApiKeys.ApiKey): Caller => ({
   name,
   requestsPerMinute,
   tokensPerMinute,
   concurrency,
+  quota: day === undefined && week === undefined && month === undefined ? undefined : { day, week, month },
   priority,
   private: isPrivate,
   admin: role === "admin",
@@ -43,7 +47,7 @@ const callerOf = ({
   models: models === undefined ? undefined : new ModelPatterns(models)
 })
 
-const day = (time: number): string => new Date(time).toISOString().replace(/\.\d+Z$/, "Z")
+const timeOf = (time: number): string => new Date(time).toISOString().replace(/\.\d+Z$/, "Z")
 
 export class KeyCache {
   private readonly known = new Map<string, Known>()
@@ -123,7 +127,7 @@ export class KeyCache {
       case "revoked":
         return ErrorResponse.make(401, `The API key '${name}' has been revoked.`, "revoked_api_key")
       case "expired":
-        return ErrorResponse.make(401, `The API key '${name}' expired at ${day(expiresAt)}.`, "expired_api_key")
+        return ErrorResponse.make(401, `The API key '${name}' expired at ${timeOf(expiresAt)}.`, "expired_api_key")
       default:
         return caller
     }

@@ -19,6 +19,10 @@ export interface KeyPolicy {
   readonly tokensPerMinute?: number | undefined
   /** Requests at once. */
   readonly concurrency?: number | undefined
+  /** Quotas of tokens of prompts and answers: of a day, a week from Monday and a month, in UTC. */
+  readonly tokensPerDay?: number | undefined
+  readonly tokensPerWeek?: number | undefined
+  readonly tokensPerMonth?: number | undefined
   /** Whether only local servers may answer. */
   readonly private?: boolean | undefined
   readonly priority?: (typeof priorities)[number] | undefined
@@ -49,7 +53,10 @@ export interface Caller extends Allowance {
 export const ranges = {
   requestsPerMinute: [1, 1_000_000_000],
   tokensPerMinute: [1, 1_000_000_000_000],
-  concurrency: [1, 1_000_000]
+  concurrency: [1, 1_000_000],
+  tokensPerDay: [1, 1_000_000_000_000],
+  tokensPerWeek: [1, 1_000_000_000_000],
+  tokensPerMonth: [1, 1_000_000_000_000]
 } as const satisfies { readonly [name: string]: readonly [minimum: number, maximum: number] }
 
 type Limit = keyof typeof ranges
@@ -109,12 +116,16 @@ export const checked = (given: NewKey): Either.Either<NewKey, Wrong> => {
 /** The policy as it is stored: what is not set is left out. */
 export const encode = (given: NewKey): string => {
   const { concurrency, models, note, priority, requestsPerMinute, role = "use", tokensPerMinute } = given
+  const { tokensPerDay, tokensPerMonth, tokensPerWeek } = given
   const policy: KeyPolicy = {
     role,
     models: models === undefined || models.length === 0 ? undefined : models.map((one) => one.trim()),
     requestsPerMinute,
     tokensPerMinute,
     concurrency,
+    tokensPerDay,
+    tokensPerWeek,
+    tokensPerMonth,
     private: given.private === true ? true : undefined,
     priority,
     note: note === "" ? undefined : note

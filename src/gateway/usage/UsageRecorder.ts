@@ -76,6 +76,18 @@ const addTo = Effect.fnUntraced(function* (sql: SqlClient, writer: string, { cou
     yield* sql`INSERT INTO aicortex_usage ${sql.insert(counters.slice(i, i + chunk).map((one) => ({ ...one })))}
       ON CONFLICT (hour, key_name, end_user, model, server) DO UPDATE SET ${sql.literal(additions)}`
   }
+  const days = new Map<string, { readonly key_name: string; readonly day: number; tokens: number }>()
+  for (const { completion_tokens, hour: at, key_name, prompt_tokens } of counters) {
+    const day = Math.floor(at / (24 * hour))
+    const known = days.get(`${day} ${key_name}`) ?? { key_name, day, tokens: 0 }
+    known.tokens += prompt_tokens + completion_tokens
+    days.set(`${day} ${key_name}`, known)
+  }
+  const all = [...days.values()].filter(({ key_name, tokens }) => key_name !== "" && tokens > 0)
+  for (let i = 0; i < all.length; i += chunk) {
+    yield* sql`INSERT INTO aicortex_key_tokens ${sql.insert(all.slice(i, i + chunk))}
+      ON CONFLICT (key_name, day) DO UPDATE SET tokens = aicortex_key_tokens.tokens + excluded.tokens`
+  }
   if (number === 1) yield* sql`DELETE FROM aicortex_usage_writers WHERE used_at < ${now - writerLife}`
 })
 
@@ -135,6 +147,15 @@ export class UsageRecorder {
     }
     this.counters.set(name, counter)
     return counter
+  }
+
+  /** Tokens of a key that are counted and not stored yet. */
+  unstored(key: string): number {
+    let sum = 0
+    for (const all of [this.counters.values(), this.pending?.counters ?? []]) {
+      for (const one of all) if (one.key_name === key) sum += one.prompt_tokens + one.completion_tokens
+    }
+    return sum
   }
 
   /** The next batch: one that could not be added before goes first. */
