@@ -114,3 +114,43 @@ it("refuses what cannot be", { timeout: 120_000 }, async () => {
   for (const [args, words] of table) expect(await refused(args)).toMatch(words)
   expect(await refused(["list"], {})).toMatch(/^2: .*there is no store: give --store ADDRESS/)
 })
+
+it("usage outlives SIGTERM, and is printed as a table, JSON and CSV", { timeout: 240_000 }, async () => {
+  const home = keep(makeHome())
+  const server = keep(await startFakeOllama({ models: ["a:1b"], reply: "Well." }))
+  const env = { AICORTEX_STORE: join(home.path, "store.db"), AICORTEX_SERVERS: server.url }
+  const key = (await home.run(["keys", "create", "alice"], env)).out.trim()
+  const { child, end, url } = await serve(home, [], env)
+  const openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 })
+  const ask = () =>
+    openai.chat.completions.create({ model: "a:1b", user: "=1+1", messages: [{ role: "user", content: "Hi" }] })
+  const answers = await Promise.all(Array.from({ length: 15 }, ask))
+  child.kill("SIGTERM")
+  expect((await end).code).toBe(0)
+  const ok = async (...args: ReadonlyArray<string>): Promise<string> => {
+    const { code, err, out } = await home.run(["usage", ...args], env)
+    expect([code, err]).toEqual([0, ""])
+    return out
+  }
+  const tokens = answers.reduce((sum, { usage }) => sum + (usage?.completion_tokens ?? 0), 0)
+  expect(JSON.parse(await ok("--json", "--by", "key,user,model"))).toEqual([
+    expect.objectContaining({
+      key: "alice",
+      user: "=1+1",
+      model: "a:1b",
+      requests: 15,
+      errors: 0,
+      completion_tokens: tokens
+    })
+  ])
+  expect(await ok()).toMatch(/^Key +Model +Requests .*\nalice +a:1b +15 +0 /)
+  expect(await ok("--by", "user", "--csv", "--since", "24h")).toMatch(/^user,requests,.*\r\n"'=1\+1",15,0,/)
+  for (const [args, words] of [
+    [["--by", "size"], /--by must be some of key, user/],
+    [["--since", "soon"], /--since must be a time such as 24h/],
+    [["--csv", "--json"], /--csv and --json/]
+  ] as const) {
+    const { code, err } = await home.run(["usage", ...args], env)
+    expect([code, err]).toEqual([2, expect.stringMatching(words)])
+  }
+})
