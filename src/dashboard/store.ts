@@ -120,9 +120,15 @@ const fail = (error: unknown): void =>
     message: error instanceof Error ? error.message : String(error)
   })
 
+/** The clock of the gateway, which need not be that of the browser. */
+export const gatewayTime = (): number => Date.now() + skew
+let skew = 0
+
 export const readFleet = async (): Promise<void> => {
   try {
-    fleet.set(await get<Fleet>("/fleet"))
+    const known = await get<Fleet>("/fleet")
+    skew = known.at - Date.now()
+    fleet.set(known)
     problem.set(undefined)
   } catch (error) {
     fail(error)
@@ -138,7 +144,7 @@ const readRequests = async (): Promise<void> => {
 
 const point = (): void => {
   const at = Date.now()
-  now.set(at)
+  now.set(gatewayTime())
   const known = fleet.get()
   if (known === undefined) return
   points.set([...points.get(), { at, inFlight: known.in_flight, queued: known.queued, tokens }].slice(-maxPoints))

@@ -73,7 +73,7 @@ describe.concurrent("the published package", { timeout: 120_000 }, () => {
   it("ships what it needs and nothing else", () => {
     const allowed =
       /^(dist|src|registry|docs|examples)\/|^(package\.json|(config|servers)\.schema\.json|README\.md|CHANGELOG\.md|LICENSE)$/
-    const refused = /^dist\/\.|^dist\/cli\/|^dist\/promise|^src\/cli\/|^registry\/demo\/training\//
+    const refused = /^dist\/\.|^dist\/cli\/|^dist\/promise|^src\/cli\/|^src\/dashboard\/|^registry\/demo\/training\//
     assert.deepStrictEqual(
       files.filter((file) => !allowed.test(file) || refused.test(file)),
       []
@@ -83,7 +83,8 @@ describe.concurrent("the published package", { timeout: 120_000 }, () => {
       "dist/index.d.ts",
       "dist/bundle/promise.js",
       "dist/bundle/promise.d.ts",
-      "dist/bin.js"
+      "dist/bin.js",
+      "dist/dashboard/index.html"
     ]) {
       assert.include(files, file)
     }

@@ -8,7 +8,7 @@ import type { Gateway } from "aicortex"
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
-import { startGateway, type TestGateway } from "../support/gateway.js"
+import { eventually, startGateway, type TestGateway } from "../support/gateway.js"
 import { useKeep } from "../support/keep.js"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -163,5 +163,240 @@ describe("the page", () => {
     }
     await Promise.all(running)
     expect(problems).toEqual([])
+  })
+})
+
+describe("a request", () => {
+  it("whose server is killed in mid-answer is seen to be resumed within a second", async () => {
+    const dying = await ollama({ perToken: 30 })
+    const gateway = await serve([dying, await ollama({ perToken: 30 })])
+    const { page } = await open(gateway, "#/live")
+    await page.getByText("Live", { exact: true }).first().waitFor()
+    const answer = chat(gateway, { stream: true }).then((response) => response.text())
+    await page.getByText("streaming").waitFor()
+    await dying.strike({ kind: "kill", how: "rst" })
+    const seen = page
+      .getByText("resumed", { exact: true })
+      .waitFor()
+      .then(() => performance.now())
+    await eventually(async () => /"resumes"/.test(await (await gateway.get("/requests")).text()), "it is resumed")
+    const resumed = performance.now()
+    expect((await seen) - resumed).toBeLessThan(1_000)
+    await page.getByText("failed: the connection").waitFor()
+    expect(await answer).toContain("[DONE]")
+    await page.getByText("done", { exact: true }).waitFor()
+  })
+
+  it("is broken off where an administrator says so", async () => {
+    const slow = await ollama({ perToken: 60, reply: "word ".repeat(2_000) })
+    const gateway = await serve([slow])
+    const { page } = await open(gateway, "#/live")
+    await page.getByText("Live", { exact: true }).first().waitFor()
+    const answer = chat(gateway, { stream: true })
+      .then((response) => response.text())
+      .catch(() => "broken")
+    await page.getByRole("button", { name: /^Cancel/ }).click()
+    await page.getByText("An administrator cancelled it.").waitFor()
+    expect(await answer).toBe("broken")
+    await eventually(() => slow.inFlight() === 0, "the server is left")
+  })
+})
+
+describe("what administrators do", () => {
+  it("drain, wake, load, unload, pull and remove", async () => {
+    const one = await ollama()
+    const gateway = await serve([one])
+    const { page } = await open(gateway)
+    const card = page.getByRole("article", { name: "Server server-1" })
+    await card.getByRole("button", { name: "Drain" }).click()
+    await card.getByText("draining").waitFor()
+    await card.getByRole("button", { name: "Wake" }).click()
+    await card.getByText("closed", { exact: true }).waitFor()
+    await card.getByRole("button", { name: "Rest" }).click()
+    await card.getByText(/an administrator lets it rest/).waitFor()
+    await card.getByRole("button", { name: "Wake" }).click()
+    await card.getByRole("button", { name: `Unload ${model}` }).click()
+    await card.getByRole("button", { name: `Load ${model}` }).click()
+    await card.getByRole("button", { name: `Unload ${model}` }).waitFor()
+    await card.getByLabel("Model to pull on server-1").fill("tiny:1b")
+    await card.getByRole("button", { name: "Pull" }).click()
+    await card.getByText("tiny:1b").waitFor()
+    page.on("dialog", (dialog) => void dialog.accept())
+    await card.getByRole("button", { name: "Remove tiny:1b" }).click()
+    await card.getByText("tiny:1b").waitFor({ state: "detached" })
+  })
+})
+
+describe("a gateway with keys", () => {
+  const keys = [
+    { name: "root", key: "key-of-the-administrator", admin: true },
+    { name: "ann", key: "key-of-ann" }
+  ]
+
+  it("asks for one, keeps it nowhere, and lets each key do what it may", async () => {
+    const gateway = await serve([await ollama()], { keys })
+    const { page, problems } = await open(gateway)
+    const addresses: Array<string> = []
+    page.on("request", (request) => addresses.push(request.url()))
+    expect(await violations(page)).toEqual([])
+    await page.getByLabel("API key").fill("wrong")
+    await page.keyboard.press("Enter")
+    await page.getByText("The API key is wrong.").waitFor()
+    await page.getByLabel("API key").fill("key-of-ann")
+    await page.keyboard.press("Enter")
+    await page.getByRole("article", { name: "Server server-1" }).waitFor()
+    expect(await page.getByRole("button", { name: "Drain" }).count()).toBe(0)
+    await page.goto(`${gateway.url}/#/playground`)
+    await page.getByLabel("Message", { exact: true }).fill("my secret question")
+    await page.keyboard.press("Enter")
+    await page.getByText("At sunset").waitFor()
+    await page.reload()
+    await page.getByRole("button", { name: "Sign out ann" }).waitFor()
+    const kept = await page.evaluate("JSON.stringify([document.cookie, { ...localStorage }, { ...sessionStorage }])")
+    expect(kept).toBe('["",{},{}]')
+    expect(addresses.filter((url) => /key-of|secret|question/.test(url))).toEqual([])
+    expect(gateway.log.join("\n")).not.toMatch(/key-of|secret question/)
+    await page.getByRole("button", { name: "Sign out ann" }).click()
+    await page.getByLabel("API key").fill("key-of-the-administrator")
+    await page.keyboard.press("Enter")
+    await page.goto(`${gateway.url}/#/fleet`)
+    await page.getByRole("button", { name: "Drain" }).click()
+    await page.getByText("draining").waitFor()
+    expect(problems).toEqual([])
+  })
+})
+
+describe("a hostile model", () => {
+  const hostile = [
+    "<script>globalThis.hacked = 1</script><img src=x onerror='globalThis.hacked = 2'><iframe src='javascript:hacked=3'></iframe>",
+    "[click](javascript:globalThis.hacked=4) [data](data:text/html,<script>hacked=5</script>) [ok](https://example.com/a)",
+    "<svg onload='globalThis.hacked=6'></svg> **<b onmouseover=hacked=7>bold</b>**",
+    "\u001b]8;;https://evil.example\u0007link\u001b]8;;\u0007 \u001b[2J\u001b[31mred\u0000\u0008",
+    "abc\u202egnp.exe\u2066\u2069 \u200fend",
+    "`".repeat(3_000),
+    "*".repeat(3_000),
+    "> ".repeat(2_000),
+    "- ".repeat(2_000),
+    "|".repeat(2_000),
+    "x".repeat(300_000),
+    "THE END"
+  ].join("\n\n")
+
+  it("does nothing", async () => {
+    const server = await ollama({ reply: [hostile], models: [model, "<img src=x onerror=hacked=8>:1b"] })
+    const gateway = await serve([server])
+    const { hosts, page, problems } = await open(gateway, "#/playground")
+    await page.getByLabel("Message", { exact: true }).fill("<script>hacked=9</script>")
+    await page.keyboard.press("Enter")
+    await page.getByText("first token").waitFor()
+    await page.getByText("THE END").waitFor()
+    expect(await page.evaluate("globalThis.hacked")).toBeUndefined()
+    expect(await page.locator(".answer :is(script, img, iframe, svg:not(.icon), b[onmouseover])").count()).toBe(0)
+    const text = (await page.locator(".answer").textContent()) ?? ""
+    expect(text).toContain("<script>")
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: none of these may be left.
+    expect(text).not.toMatch(/[\u0000-\u0008\u001b\u200f\u202a-\u202e\u2066-\u2069]/)
+    const wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    expect(wide).toBe(0)
+    await page.goto(`${gateway.url}/#/fleet`)
+    await page.getByRole("article").waitFor()
+    expect(await page.evaluate("globalThis.hacked")).toBeUndefined()
+    expect([...hosts]).toEqual([new URL(gateway.url).host])
+    expect(problems).toEqual([])
+  })
+
+  it("has only its safe links opened, as elements", async () => {
+    const reply = ["[bad](javascript:alert(1)) [good](https://example.com/a) <https://b.example> `code` **bold**"]
+    const gateway = await serve([await ollama({ reply })])
+    const { page } = await open(gateway, "#/playground")
+    await page.getByLabel("Message", { exact: true }).fill("Hi")
+    await page.keyboard.press("Enter")
+    await page.locator(".answer strong", { hasText: "bold" }).waitFor()
+    const links = await page.locator(".answer a").evaluateAll((all) =>
+      // biome-ignore lint/suspicious/noExplicitAny: the DOM is not among the types of this project.
+      all.map((link: any) => `${link.href} ${link.rel}`)
+    )
+    expect(links).toEqual([
+      "https://example.com/a noopener noreferrer nofollow",
+      "https://b.example/ noopener noreferrer nofollow"
+    ])
+  })
+})
+
+describe("the playground", () => {
+  it("asks two models side by side, stops, asks again, and shows the request as code", async () => {
+    const one = await ollama({ perToken: 40, reply: "word ".repeat(500) })
+    const gateway = await serve([one])
+    const { page } = await open(gateway, "#/playground")
+    await page.getByRole("button", { name: "Side by side" }).click()
+    await page.getByLabel("Model 1").selectOption(model)
+    await page.getByLabel("Model 2").selectOption("qwen2.5-coder:7b")
+    await page.getByLabel("System prompt").fill("Be brief.")
+    await page.getByLabel("Max tokens").fill("400")
+    await page.getByLabel("Message", { exact: true }).fill("Count.")
+    await page.keyboard.press("Enter")
+    await one.waitForChats(2)
+    expect(one.chatRequests.map(({ body }) => body.model).sort()).toEqual([model, "qwen2.5-coder:7b"])
+    await page.locator(".answer", { hasText: "word" }).nth(1).waitFor()
+    await page.getByRole("button", { name: "Stop" }).click()
+    await page.getByText("stopped").nth(1).waitFor()
+    await eventually(() => one.inFlight() === 0, "the servers are left")
+    await one.setBehaviour({ perToken: 1, reply: "Done now." })
+    await page.getByRole("button", { name: "Regenerate" }).click()
+    await page.locator(".answer", { hasText: "Done now." }).nth(1).waitFor()
+    expect(await page.locator(".turn").count()).toBe(1)
+    await page.getByText("The request as code").click()
+    for (const [name, words] of [
+      ["curl", "/v1/chat/completions"],
+      ["openai", "baseURL"],
+      ["aicortex", "createCortex"]
+    ] as const) {
+      await page.getByRole("button", { name, exact: true }).click()
+      await page.locator(".as-code pre", { hasText: words }).waitFor()
+    }
+    await page.getByText("Tools and JSON schema").click()
+    await page.getByLabel("Tools (JSON)").fill("{not json")
+    await page.getByLabel("Message", { exact: true }).fill("Again")
+    await page.keyboard.press("Enter")
+    await page.getByText("The list of tools is not JSON").first().waitFor()
+    expect(one.chatRequests).toHaveLength(4)
+  })
+
+  it("shows thinking apart, and sends images", async () => {
+    const one = await openai({ reply: { thinking: ["Let me see."], tokens: "Blue." } })
+    const gateway = await serve([one])
+    const { page } = await open(gateway, "#/playground")
+    await page.getByLabel("Model", { exact: true }).selectOption(model)
+    const pixel = Buffer.from(
+      "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+      "base64"
+    )
+    await page.locator("input[type=file]").setInputFiles({ name: "a.png", mimeType: "image/png", buffer: pixel })
+    await page.getByLabel("Message", { exact: true }).fill("What is this?")
+    await page.keyboard.press("Enter")
+    await page.locator(".answer", { hasText: "Blue." }).waitFor()
+    expect(await page.locator(".thinking").textContent()).toContain("Let me see.")
+    expect(JSON.stringify(one.chatRequests[0]?.body)).toContain("image_url")
+  })
+})
+
+describe("a page that stays open", () => {
+  it("does not grow with what happens", async () => {
+    const gateway = await serve([await ollama({ reply: "Hi.", perToken: "burst" })])
+    const { page } = await open(gateway, "#/live")
+    await page.getByText("Live", { exact: true }).first().waitFor()
+    const many = async (count: number) => {
+      for (let i = 0; i < count; i += 20) {
+        await Promise.all(Array.from({ length: 20 }, () => chat(gateway).then((response) => response.text())))
+      }
+    }
+    const elements = () => page.evaluate<number>("document.querySelectorAll('*').length")
+    await many(240)
+    await page.locator(".request").nth(39).waitFor()
+    const before = await elements()
+    await many(600)
+    await eventually(async () => (await page.locator(".request .running").count()) === 0, "all have ended")
+    expect(Math.abs((await elements()) - before)).toBeLessThan(400)
+    expect(await page.locator(".request").count()).toBe(40)
   })
 })

@@ -17,6 +17,7 @@ import * as RateLimits from "../../gateway/rateLimits.js"
 import type { Message } from "../../Message.js"
 import type * as Sessions from "../../Sessions.js"
 import type * as Store from "../../Store.js"
+import * as WorkerEvents from "./workerEvents.js"
 import * as WorkerRpc from "./workerRpc.js"
 
 // =============================================================================
@@ -243,7 +244,8 @@ export const forWorker = (log: (text: string) => void, end: WorkerRpc.WorkerChan
     sessions: sessionsOf(first),
     responses: responsesOf(first, log),
     keyLimits: limitsOf(first, log),
-    remoteTokens: remoteTokensOf(first, log)
+    remoteTokens: remoteTokensOf(first, log),
+    events: WorkerEvents.link(end)
   }
 }
 

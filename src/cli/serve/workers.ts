@@ -12,6 +12,7 @@ import type * as Sessions from "../../Sessions.js"
 import * as Ending from "./exitCode.js"
 import * as Handover from "./handover.js"
 import * as SharedState from "./sharedState.js"
+import * as WorkerEvents from "./workerEvents.js"
 import * as WorkerRpc from "./workerRpc.js"
 
 /** Pause before restarting a worker that died at once, in milliseconds. */
@@ -91,6 +92,7 @@ export const start = (
     /** Workers that were still starting when the settings changed: a signal would have ended them. */
     const late = new Set<Worker>()
     const answers = SharedState.makeHandlers(sessions)
+    const relay = WorkerEvents.makeRelay()
     const known: KnownMetrics = { last: new Map(), gone: "" }
     let stopping = false
     let ids = 0
@@ -106,6 +108,7 @@ export const start = (
         const worker = cluster.fork()
         workers.add(worker)
         WorkerRpc.serveCalls(worker, answers)
+        relay(worker)
         Handover.watch(worker, () => [...workers].some((other) => other !== worker && other.isConnected()))
         worker.on("message", (message: unknown) => {
           if (!isMessage(message)) return

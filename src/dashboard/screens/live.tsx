@@ -3,7 +3,7 @@ import { call } from "../api"
 import * as Format from "../format"
 import { Badge, Empty, Title } from "../parts/small"
 import { Timeline } from "../parts/timeline"
-import { fleet, now, requests, useStore } from "../store"
+import { fleet, gatewayTime, now, requests, useStore } from "../store"
 import type { Request } from "../types"
 
 const marks = ({
@@ -71,7 +71,8 @@ const Decision = ({ request: { decision } }: { readonly request: Request }) => {
 }
 
 const Row = ({ admin, request }: { readonly request: Request; readonly admin: boolean }) => {
-  const at = useStore(now)
+  useStore(now)
+  const at = Math.max(request.at, gatewayTime())
   const [open, setOpen] = useState(false)
   const [failed, setFailed] = useState("")
   const running = request.status === undefined

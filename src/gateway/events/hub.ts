@@ -32,7 +32,7 @@ export interface EventLink {
   readonly watched: (on: boolean) => void
   readonly attach: (
     received: (event: PublishedEvent) => void,
-    needed: (on: boolean) => void,
+    needed: (on: boolean, last: number) => void,
     act: (data: string) => void
   ) => void
 }
@@ -91,7 +91,10 @@ export class EventsHub {
   constructor(private readonly link?: EventLink) {
     link?.attach(
       (event) => this.receive(event),
-      (on) => this.activate(on),
+      (on, last) => {
+        if (this.kept.length === 0) this.last = Math.max(this.last, last)
+        this.activate(on)
+      },
       (data) => this.onAction(data)
     )
   }

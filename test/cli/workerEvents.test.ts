@@ -1,0 +1,94 @@
+import type { Worker } from "node:cluster"
+import { EventEmitter } from "node:events"
+import { describe, expect, it } from "vitest"
+import { link, makeRelay } from "../../src/cli/serve/workerEvents.js"
+import { EventsHub, type EventType } from "../../src/gateway/events/hub.js"
+import { eventually } from "../support/gateway.js"
+
+const all: ReadonlySet<EventType> = new Set(["fleet", "request", "download", "model"])
+
+/** A worker and its process, connected as by IPC: what is sent is a copy, and comes later. */
+const worker = (relay: (worker: Worker) => void) => {
+  const [outer, inner] = [new EventEmitter(), new EventEmitter()]
+  const later = (to: EventEmitter) => (message: unknown, sent: () => void) => {
+    const copy = structuredClone(message)
+    setImmediate(() => to.emit("message", copy))
+    sent()
+  }
+  relay(Object.assign(outer, { isConnected: () => true, send: later(inner) }) as unknown as Worker)
+  const hub = new EventsHub(link(Object.assign(inner, { send: later(outer) }) as never))
+  const actions: Array<string> = []
+  hub.actions((data) => actions.push(data))
+  return { hub, actions, exit: () => outer.emit("exit") }
+}
+
+const note = () => {
+  const texts: Array<string> = []
+  return {
+    write: (text: string) => texts.push(text) > 0,
+    drained: () => Promise.resolve(),
+    end: () => {},
+    text: () => texts.join("")
+  }
+}
+
+describe("the events of several workers", () => {
+  it("are one sequence, seen at each of them", async () => {
+    const relay = makeRelay()
+    const [one, two] = [worker(relay), worker(relay)]
+    const seen = note()
+    await eventually(() => one.hub.sequence.length > 1 && two.hub.sequence === one.hub.sequence, "they agree")
+    one.hub.watch(all, undefined, seen)
+    await eventually(() => two.hub.active, "the other one publishes, too")
+    one.hub.publish("model", { from: "one" })
+    two.hub.publish("model", { from: "two" })
+    await eventually(() => seen.text().includes("one") && seen.text().includes("two"), "both are seen")
+    const ids = [...seen.text().matchAll(/^id: (\S+)/gm)].map(([, id]) => id)
+    expect(ids).toEqual([`${one.hub.sequence}-1`, `${one.hub.sequence}-2`])
+    expect(seen.text()).not.toContain("event: gap")
+    // A client that comes to another worker goes on where it was.
+    const again = note()
+    two.hub.watch(all, ids[0], again)
+    expect(again.text()).toContain(`id: ${ids[1]}`)
+    expect(again.text()).not.toContain("event: gap")
+    one.hub.close()
+    two.hub.close()
+  })
+
+  it("are told to a worker that starts later, and are not made where the only watcher is gone", async () => {
+    const relay = makeRelay()
+    const [one, two] = [worker(relay), worker(relay)]
+    await eventually(() => one.hub.sequence.length > 1, "it is known")
+    one.hub.watch(all, undefined, note())
+    await eventually(() => two.hub.active, "it publishes")
+    two.hub.publish("model", { n: 1 })
+    const late = worker(relay)
+    await eventually(() => late.hub.active, "the late one publishes")
+    const seen = note()
+    late.hub.watch(all, undefined, seen)
+    two.hub.publish("model", { n: 2 })
+    await eventually(() => seen.text().includes('"n":2'), "it is told")
+    expect(seen.text()).not.toContain("event: gap")
+    late.exit()
+    one.exit()
+    await eventually(() => !two.hub.active, "nobody watches any more")
+  })
+
+  it("what is done to a server is done in each, also in one that starts later", async () => {
+    const relay = makeRelay()
+    const [one, two] = [worker(relay), worker(relay)]
+    const drain = JSON.stringify({ action: "drain", url: "http://a", time: 0 })
+    const wake = JSON.stringify({ action: "wake", url: "http://a", time: 0 })
+    await eventually(() => one.hub.sequence.length > 1 && two.hub.sequence.length > 1, "they are known")
+    one.hub.act(drain)
+    await eventually(() => one.actions.length === 1 && two.actions.length === 1, "both drain it")
+    const late = worker(relay)
+    await eventually(() => late.actions.length === 1, "the late one does, too")
+    expect([one.actions, two.actions, late.actions]).toEqual([[drain], [drain], [drain]])
+    two.hub.act(wake)
+    await eventually(() => late.actions.length === 2, "it is woken")
+    const later = worker(relay)
+    await eventually(() => later.hub.sequence.length > 1, "it is known")
+    expect(later.actions).toEqual([])
+  })
+})
