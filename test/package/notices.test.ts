@@ -20,7 +20,9 @@ describe("the notices of third parties", () => {
       Object.keys((JSON.parse(readFileSync(join(root, `dist/.${name}.json`), "utf8")) as Metafile).inputs)
     const text = readFileSync(join(root, "dist/THIRD-PARTY-NOTICES"), "utf8")
     const entries = text.split(`${"-".repeat(80)}\n`).slice(1)
-    const inputs = [...inputsOf("bin"), ...inputsOf("bundle"), ...inputsOf("dashboard")].filter((input) => input.includes("node_modules/"))
+    const inputs = [...inputsOf("bin"), ...inputsOf("bundle"), ...inputsOf("dashboard")].filter((input) =>
+      input.includes("node_modules/")
+    )
     assert.isAbove(inputs.length, 100)
     // A package may hold others of its own.
     const folderOf = (input: string) => {
