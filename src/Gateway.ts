@@ -165,6 +165,7 @@ export const app: HttpApp.Default<never, Gateway> = Effect.flatMap(
 
 /**
  * - `log`: receives messages for the operator; default: they are dropped
+ * - `local`: manages the models of this machine, over HTTP
  * - `accessLog`, `common`, `metrics`, `patience`: see `gateway/lifecycle`; the sessions of `common` replace those that
  *   `cortex` would keep
  *

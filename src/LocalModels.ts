@@ -4,6 +4,7 @@
  *
  * @since 0.3.0
  */
+import type { Effect } from "effect/Effect"
 import * as Schema from "effect/Schema"
 import {
   EngineFailed,
@@ -11,10 +12,11 @@ import {
   InvalidModelFile,
   InvalidModelReference,
   InvalidRequest,
+  LocalModelError,
   ModelNotStored,
   ModelStoreUnavailable
 } from "./Errors.js"
-import { EngineName } from "./engines/engine.js"
+import { type Availability, EngineName } from "./engines/engine.js"
 import { decoder, keptFor, milliseconds, optional, range, wholeFrom } from "./internal/optionSchemas.js"
 
 /**
@@ -208,3 +210,105 @@ export const StartError = Schema.Union(
  * @category errors
  */
 export type StartError = typeof StartError.Type
+
+// =============================================================================
+// Managing
+// =============================================================================
+
+/**
+ * A download that goes on in the background; amounts are in bytes.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export const PullTask = Schema.Struct({
+  /** Its id. */
+  id: Schema.String,
+  /** The name that the model gets. */
+  model: Schema.String,
+  /** Whether it goes on, or how it ended. */
+  state: Schema.Literal("running", "done", "failed", "cancelled"),
+  /** What it is at. */
+  phase: Schema.String,
+  /** How much is there. */
+  completed: Schema.Number,
+  /** How much there is to come in all, where that is known. */
+  total: nullable(Schema.Number),
+  /** The name under which it was stored. */
+  stored: nullable(Schema.String),
+  /** Why it failed. */
+  error: nullable(Schema.String)
+})
+/**
+ * @since 0.3.0
+ * @category models
+ */
+export type PullTask = typeof PullTask.Type
+
+/**
+ * What this machine has for models; amounts are in bytes.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface Hardware {
+  /** Its processors. */
+  readonly cpu: { readonly arch: string; readonly cores: number; readonly model: string | null }
+  /** Its operating system. */
+  readonly os: { readonly name: string; readonly version: string }
+  /** Its memory. */
+  readonly ram: { readonly total: number; readonly available: number }
+  /** The disk of the folder of models; `null` where that is not known. */
+  readonly storage: { readonly total: number; readonly available: number } | null
+}
+
+/**
+ * What can be done with the models of this machine.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export type Operation = "start" | "stop" | "pull" | "cancelPull" | "import" | "remove" | "configure" | "settings"
+
+/**
+ * What that can fail with.
+ *
+ * @since 0.3.0
+ * @category errors
+ */
+export const OperationError = Schema.Union(...LocalModelError.members, InvalidRequest)
+/**
+ * @since 0.3.0
+ * @category errors
+ */
+export type OperationError = typeof OperationError.Type
+
+/**
+ * Manages the models of this machine, for a gateway.
+ *
+ * @since 0.3.0
+ * @category models
+ */
+export interface Control {
+  /** The models, loaded or not, as they are now. */
+  readonly models: () => ReadonlyArray<Model>
+  /** The downloads that go on, and the latest that ended. */
+  readonly tasks: () => ReadonlyArray<PullTask>
+  /** Is told each step of a download; returns what ends that. */
+  readonly observe: (told: (task: PullTask) => void) => () => void
+  /** Does something; body and answer are JSON. */
+  readonly run: (operation: Operation, body: object) => Effect<unknown, OperationError>
+  /** What the machine has. */
+  readonly hardware: Effect<Hardware>
+  /** The engines, and whether they are installed. */
+  readonly engines: Effect<
+    ReadonlyArray<
+      Availability & {
+        /** Its name. */
+        readonly name: EngineName
+        /** What it is. */
+        readonly about: string
+      }
+    >
+  >
+}

@@ -7,6 +7,7 @@ import type { Services } from "../Cortex.js"
 import type { ResponseBounds } from "../config/gateway.js"
 import type { Settings } from "../config/gatewaySettings.js"
 import type { RemoteTokenCounter } from "../Fleet.js"
+import type { Control } from "../LocalModels.js"
 import * as Aliases from "../modelSelection/aliases.js"
 import type * as Sessions from "../Sessions.js"
 import type * as Store from "../Store.js"
@@ -57,6 +58,8 @@ export interface GatewayContext {
   readonly log: (text: string) => void
   /** Why no request can be answered yet; `undefined` once it can. */
   readonly starting: () => string | undefined
+  /** Manages the models of this machine; `undefined` where that is not for this gateway to do. */
+  readonly local: Control | undefined
 }
 
 /** Whether every request needs an API key. */
@@ -81,6 +84,7 @@ export interface GatewayState {
   readonly log: (text: string) => void
   readonly accessLog: AccessLog
   readonly starting: () => string | undefined
+  readonly local: Control | undefined
 }
 
 /**
@@ -108,7 +112,8 @@ export const makeState = (
   log: (text: string) => void,
   accessLog: AccessLog,
   shared?: Partial<SharedState>,
-  starting: GatewayState["starting"] = () => undefined
+  starting: GatewayState["starting"] = () => undefined,
+  local?: Control
 ): GatewayState => {
   const events = new EventsHub(shared?.events)
   return {
@@ -123,7 +128,8 @@ export const makeState = (
     usage: shared?.usage,
     log,
     accessLog,
-    starting
+    starting,
+    local
   }
 }
 

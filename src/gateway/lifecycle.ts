@@ -10,6 +10,7 @@ import * as Scope from "effect/Scope"
 import type { Services } from "../Cortex.js"
 import type { Settings } from "../config/gatewaySettings.js"
 import type { InvalidConfig } from "../Errors.js"
+import type { Control } from "../LocalModels.js"
 import * as GatewayContext from "./GatewayContext.js"
 import * as AccessLog from "./observability/accessLog.js"
 import * as FleetMetrics from "./observability/fleetMetrics.js"
@@ -38,6 +39,8 @@ export interface LifecycleOptions {
   readonly timeouts?: Server.ClientTimeouts | undefined
   /** Why no request can be answered yet; `undefined` once it can. Default: it can from the beginning. */
   readonly starting?: (() => string | undefined) | undefined
+  /** Manages the models of this machine; default: that is not for this gateway to do. */
+  readonly local?: Control | undefined
 }
 
 export interface RunningGateway {
@@ -76,7 +79,7 @@ export const make = Effect.fnUntraced(function* (
   const log = options.log ?? (() => {})
   const accessLog =
     options.accessLog === undefined ? AccessLog.toStandardError() : new AccessLog.AccessLog(options.accessLog)
-  const state = GatewayContext.makeState(log, accessLog, options.shared, options.starting)
+  const state = GatewayContext.makeState(log, accessLog, options.shared, options.starting, options.local)
   const runFork = Runtime.runFork(yield* Effect.runtime<never>())
   const generations = new Map<GatewayContext.GatewayContext, Generation>()
   let draining = false

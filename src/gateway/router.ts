@@ -29,6 +29,8 @@ const decodeName = (rest: string): string => {
 
 /** Splits a path that contains a name. Model names may contain slashes. */
 const splitNamedPath = (path: string): readonly [endpoint: string, name: string] | undefined => {
+  const task = /^(\/v1\/models\/pull\/)(task-[\w-]+)$/.exec(path)
+  if (task !== null) return [task[1] ?? "", task[2] ?? ""]
   const [, collection, rest] =
     /^(\/v1\/(?:models|sessions|responses)\/|\/api\/blobs\/|\/requests\/|\/servers\/|\/dashboard\/|\/keys\/)(.+)$/.exec(
       path
@@ -169,7 +171,7 @@ export const make = (handle: GatewayHandle) => {
     const requestedHeaders = request.headers["access-control-request-headers"]
     if (origin !== undefined) allowPrivateNetwork(context)
     context.send(204, "text/plain", "", {
-      "access-control-allow-methods": "GET, HEAD, POST, DELETE, OPTIONS",
+      "access-control-allow-methods": "GET, HEAD, POST, PATCH, DELETE, OPTIONS",
       "access-control-allow-headers":
         typeof requestedHeaders === "string" && requestedHeaders.length < 1000
           ? requestedHeaders

@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from "node:http"
+import { addCortexRoutes } from "./cortexRoutes.js"
 import type * as BodyFields from "./http/body.js"
 import type * as FieldPolicy from "./http/fieldPolicy.js"
 import type { ApiProtocol } from "./http/RequestContext.js"
@@ -183,6 +184,8 @@ addRoute("GET", "/v1/sessions/", "The messages of a conversation", (gateway, con
 addRoute("DELETE", "/v1/sessions/", "Deletes a conversation", (gateway, context, _, id) =>
   Sessions.remove(gateway, context, id)
 )
+
+addCortexRoutes()
 
 // =============================================================================
 // Ollama

@@ -46,13 +46,13 @@ const follow = (socket: string, id: string, tell: (event: unknown) => void) =>
     return Effect.sync(cancel)
   })
 
-const decodeError = Schema.decodeUnknownEither(Schema.parseJson(LocalModels.StartError))
+const decodeError = Schema.decodeUnknownEither(Schema.parseJson(LocalModels.OperationError))
 const decodeMessage = Schema.decodeUnknownEither(Schema.parseJson(Schema.Struct({ message: Schema.String })))
 
 const unavailable = (reason: string, log: ReadonlyArray<string> = []) => new SupervisorUnavailable({ reason, log })
 
 /** Why an operation failed. */
-export const errorOf = (answer: Exchange.Answer): SupervisorUnavailable | LocalModels.StartError => {
+export const errorOf = (answer: Exchange.Answer): LocalModels.OperationError => {
   const error = decodeError(answer.body)
   if (Either.isRight(error)) return error.right
   const message = decodeMessage(answer.body)
@@ -65,10 +65,10 @@ const call = <A, I>(
   path: string,
   schema: Schema.Schema<A, I>,
   body?: unknown
-): Effect.Effect<A, SupervisorUnavailable | LocalModels.StartError> =>
+): Effect.Effect<A, LocalModels.OperationError> =>
   Effect.flatMap(
     Effect.mapError(send(socket, method, path, body), ({ reason }) => unavailable(reason)),
-    (answer): Effect.Effect<A, SupervisorUnavailable | LocalModels.StartError> => {
+    (answer): Effect.Effect<A, LocalModels.OperationError> => {
       if (answer.status === 200) {
         return Effect.mapError(Schema.decodeUnknown(Schema.parseJson(schema))(answer.body), () =>
           unavailable("it is of another version of this package; end it with `aicortex stop`")
@@ -79,7 +79,7 @@ const call = <A, I>(
   )
 
 /** Operations that start nothing never fail with another error. */
-const plain = <A>(effect: Effect.Effect<A, SupervisorUnavailable | LocalModels.StartError>) =>
+const plain = <A>(effect: Effect.Effect<A, LocalModels.OperationError>) =>
   Effect.mapError(effect, (error) => (error._tag === "SupervisorUnavailable" ? error : unavailable(error.message)))
 
 const Nothing = Schema.Struct({})
@@ -99,6 +99,9 @@ export const make = ({ socket }: Pick<Paths, "socket">) => ({
   touch: (model: string) => Effect.asVoid(plain(call(socket, "POST", "/touch", Nothing, { model }))),
   refresh: Effect.asVoid(plain(call(socket, "POST", "/refresh", Nothing))),
   shutdown: Effect.asVoid(plain(call(socket, "POST", "/shutdown", Nothing))),
+  /** Has something done with the models, as JSON. */
+  run: (operation: LocalModels.Operation, body: object) =>
+    call<unknown, unknown>(socket, "POST", `/run/${operation}`, Schema.Unknown, body),
   /** Follows what happens, until the supervisor or the caller ends it. */
   follow: (id: string, tell: (event: unknown) => void) => follow(socket, id, tell),
   /** Ends that. Whether the supervisor ends with it. */

@@ -11,11 +11,22 @@ import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { InvalidRequest } from "../Errors.js"
-import { decodeStartOptions, StartError, type Status } from "../LocalModels.js"
+import {
+  decodeStartOptions,
+  type Operation,
+  OperationError,
+  type PullTask,
+  type StartError,
+  type Status
+} from "../LocalModels.js"
 import type { Paths } from "./paths.js"
 
 /** Longer bodies hold no request of ours, in bytes. */
 const maxBody = 1024 * 1024
+
+interface Body {
+  readonly [name: string]: unknown
+}
 
 /** What the socket offers. */
 export interface Operations {
@@ -29,20 +40,24 @@ export interface Operations {
   /** Reads the store again. */
   readonly refresh: Effect.Effect<void>
   readonly shutdown: Effect.Effect<void>
+  /** What gateways have done; the names are those of `Operation`. */
+  readonly run: { readonly [name in Operation]: (body: Body) => Effect.Effect<unknown, OperationError> }
   /** Tells what happens from now on; returns what ends that. */
   readonly follow: (id: string, tell: (event: Event) => void) => () => void
   /** A follower goes. Whether the supervisor ends with it. */
   readonly leave: (id: string) => boolean
 }
 
-/** What is told to those who follow: first, and at each change, what there is. */
-export type Event = { readonly type: "models"; readonly models: Status["models"] }
+/** What is told to those who follow: first, and at each change, what there is, and the downloads. */
+export type Event =
+  | { readonly type: "models"; readonly models: Status["models"] }
+  | { readonly type: "task"; readonly task: PullTask }
 
 /** Checks the options of a start. */
 export const checked = (options: unknown) =>
   decodeStartOptions(typeof options === "object" && options !== null ? options : {})
 
-const encodeError = Schema.encodeSync(StartError)
+const encodeError = Schema.encodeSync(OperationError)
 
 const bodyOf = (request: IncomingMessage): Promise<{ readonly [name: string]: unknown }> =>
   new Promise((resolve, reject) => {
@@ -85,15 +100,19 @@ const handler = (ready: () => Operations | undefined) => (request: IncomingMessa
     const operations = ready()
     if (operations === undefined) return answer(response, 503, { message: "the supervisor is starting" })
     const model = typeof body["model"] === "string" ? body["model"] : ""
-    const respond = <A>(effect: Effect.Effect<A, StartError>) => {
+    const respond = <A>(effect: Effect.Effect<A, OperationError>) => {
       const controller = new AbortController()
       response.once("close", () => controller.abort())
       return Effect.runPromiseExit(effect, { signal: controller.signal }).then((exit) => {
-        if (Exit.isSuccess(exit)) return answer(response, 200, exit.value ?? {})
+        if (Exit.isSuccess(exit)) return answer(response, 200, exit.value === undefined ? {} : exit.value)
         const error = Cause.failureOption(exit.cause)
         if (error._tag === "Some") return answer(response, 422, encodeError(error.value))
         return answer(response, 500, { message: Cause.pretty(exit.cause) })
       })
+    }
+    const operation = /^\/run\/(\w+)$/.exec(request.url ?? "")?.[1]
+    if (request.method === "POST" && operation !== undefined && Object.hasOwn(operations.run, operation)) {
+      return respond(operations.run[operation as Operation](body))
     }
     switch (`${request.method} ${request.url}`) {
       case "GET /status":

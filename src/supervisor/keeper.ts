@@ -14,6 +14,7 @@ import * as LocalModels from "../LocalModels.js"
 import * as Servers from "../Servers.js"
 import * as Client from "./client.js"
 import * as Feed from "./feed.js"
+import * as Machine from "./machine.js"
 import { paths } from "./paths.js"
 import { defaultPort } from "./port.js"
 import { startOf } from "./processes.js"
@@ -30,6 +31,8 @@ const pollInterval = 40
 export interface KeeperOptions {
   /** Whether this process starts a supervisor; others of the same gateway only follow it. */
   readonly starts: boolean
+  /** Where models are kept. */
+  readonly folder: string | undefined
   /** Whether this machine has a model. */
   readonly hasModels: Effect.Effect<boolean>
   /** The port of the gateway, which the supervisor does not take. */
@@ -42,17 +45,21 @@ export interface KeeperOptions {
 
 export interface Keeper {
   readonly servers: Servers.Service
-  /** The models, as they were told last; `undefined` where there is no supervisor. */
-  readonly models: () => ReadonlyArray<LocalModels.Model> | undefined
+  /** Manages them; a supervisor is started for what needs one. */
+  readonly control: LocalModels.Control
 }
 
 const decodeEvent = Schema.decodeUnknownEither(
-  Schema.Struct({ type: Schema.Literal("models"), models: Schema.Array(LocalModels.Model) })
+  Schema.Union(
+    Schema.Struct({ type: Schema.Literal("models"), models: Schema.Array(LocalModels.Model) }),
+    Schema.Struct({ type: Schema.Literal("task"), task: LocalModels.PullTask })
+  )
 )
 
 /** Keeps the servers up to date until the scope closes; a supervisor that was started for it alone ends then. */
 export const make = Effect.fnUntraced(function* ({
   environment,
+  folder,
   hasModels,
   log,
   port,
@@ -62,29 +69,45 @@ export const make = Effect.fnUntraced(function* ({
   const context = yield* Effect.context<Path.Path>()
   const id = randomUUID()
   const first = yield* Deferred.make<void>()
-  let models: ReadonlyArray<LocalModels.Model> | undefined
+  let models: ReadonlyArray<LocalModels.Model> = []
+  const tasks = new Map<string, LocalModels.PullTask>()
+  const observers = new Set<(task: LocalModels.PullTask) => void>()
   let supervisor: LocalModels.Status | undefined
   const made = yield* Servers.make((model) => Feed.fork(client.want(model)))
   yield* Feed.reporting(made, client)
 
-  const take = (now: ReadonlyArray<LocalModels.Model> | undefined) =>
+  const take = (now: ReadonlyArray<LocalModels.Model>) =>
     Effect.suspend(() => {
       models = now
-      return made.set(serversOf(now ?? []))
+      return made.set(serversOf(now))
     })
+  const note = (task: LocalModels.PullTask): void => {
+    tasks.set(task.id, task)
+    for (const told of observers) told(task)
+  }
   const tell = (event: unknown): void => {
     const decoded = decodeEvent(event)
-    if (Either.isRight(decoded))
-      Feed.fork(Effect.zipRight(take(decoded.right.models), Deferred.succeed(first, undefined)))
+    if (Either.isLeft(decoded)) return
+    if (decoded.right.type === "task") note(decoded.right.task)
+    else Feed.fork(Effect.zipRight(take(decoded.right.models), Deferred.succeed(first, undefined)))
   }
+  /** A supervisor that has ended downloads nothing more. */
+  const gone = Effect.suspend(() => {
+    for (const task of tasks.values()) {
+      if (task.state === "running") note({ ...task, state: "failed", error: "the supervisor has ended" })
+    }
+    tasks.clear()
+    return take([])
+  })
 
   const flags = ["--while-followed", "--port", String(port === defaultPort ? 0 : defaultPort)]
+  const ensured = Effect.provide(Client.ensure(flags, environment), context)
   /** The supervisor; one is started where that is to be. */
   const find = Effect.gen(function* () {
     const found = yield* Effect.either(client.status)
     if (Either.isRight(found)) return found.right
     if (!starts || !(yield* hasModels)) return undefined
-    return yield* Effect.provide(Client.ensure(flags, environment), context)
+    return yield* ensured
   })
   let said = ""
   const complain = ({ message }: SupervisorUnavailable) =>
@@ -96,7 +119,7 @@ export const make = Effect.fnUntraced(function* ({
     supervisor = yield* find
     if (supervisor === undefined) return
     yield* client.follow(id, tell)
-    yield* take(undefined)
+    yield* gone
   }).pipe(Effect.catchAll(complain), Effect.ensuring(Deferred.succeed(first, undefined)))
 
   yield* Effect.forkScoped(Effect.interruptible(Effect.forever(Effect.zipRight(once, Effect.sleep(lookInterval)))))
@@ -119,5 +142,16 @@ export const make = Effect.fnUntraced(function* ({
     })
   )
   yield* Effect.ignore(Effect.timeout(Deferred.await(first), listTimeout))
-  return { servers: made.service, models: () => models }
+  const control: LocalModels.Control = {
+    models: () => models,
+    tasks: () => [...tasks.values()],
+    observe: (told) => {
+      observers.add(told)
+      return () => observers.delete(told)
+    },
+    run: (operation, body) => Effect.zipRight(ensured, client.run(operation, body)),
+    hardware: Machine.hardware(folder),
+    engines: Machine.engines
+  }
+  return { servers: made.service, control }
 })

@@ -10,6 +10,7 @@ import * as Scope from "effect/Scope"
 import * as Engines from "../Engines.js"
 import { EngineFailed, InvalidRequest, ModelNotStored } from "../Errors.js"
 import type * as LocalModels from "../LocalModels.js"
+import { decodeStartOptions } from "../LocalModels.js"
 import * as Source from "../localModel/source.js"
 import { canonical } from "../Model.js"
 import * as ModelStore from "../ModelStore.js"
@@ -51,6 +52,8 @@ export interface ManagerOptions {
    * stopped.
    */
   readonly keepAlive: number
+  /** How a model is started where nobody says otherwise. */
+  readonly settingsOf: (model: string) => LocalModels.StartOptions
   /** Names of the user's for models. */
   readonly aliases: ReadonlyArray<string>
   readonly usage: (url: string, model: string) => Usage
@@ -294,7 +297,9 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
     lasting = true
   ) {
     const found = yield* find(name, asked.engine)
-    const kept = keepAlive !== undefined && keepAlive < 0 ? undefined : keepAlive
+    const merged = { ...(yield* decodeStartOptions(options.settingsOf(found.info.name))), ...asked }
+    const wished = merged.keepAlive ?? keepAlive
+    const kept = wished !== undefined && wished < 0 ? undefined : wished
     if (refused.delete(canonical(found.info.name))) options.changed()
     /** The model, if it runs or will: no other one that waits for memory keeps anybody from it. */
     const live = (): Loaded | undefined => {
@@ -305,7 +310,7 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
       const before = live()
       if (before !== undefined) return Effect.succeed(before)
       const failed = loaded.get(canonical(found.info.name))
-      return Effect.zipRight(failed === undefined ? Effect.void : unload(failed), launch(found, asked, kept, lasting))
+      return Effect.zipRight(failed === undefined ? Effect.void : unload(failed), launch(found, merged, kept, lasting))
     })
     const model = live() ?? (yield* admission.withPermits(1)(here))
     const other = disagreement(model, found.source, asked)

@@ -18,6 +18,7 @@ import { InvalidConfig, type StoreUnavailable } from "../Errors.js"
 import * as Gateway from "../Gateway.js"
 import { version } from "../internal/version.js"
 import type * as LocalModels from "../LocalModels.js"
+import { ModelStore } from "../ModelStore.js"
 import * as Servers from "../Servers.js"
 import { CurrentSettings } from "../Settings.js"
 import * as ByRuntime from "../transport/byRuntime.js"
@@ -25,7 +26,10 @@ import * as TransportClient from "../transport/httpClient.js"
 import * as Control from "./control.js"
 import { ownFolder } from "./layout.js"
 import * as Logs from "./logs.js"
+import * as Machine from "./machine.js"
 import * as Manager from "./manager.js"
+import * as ModelSettings from "./modelSettings.js"
+import * as Operations from "./operations.js"
 import { type Paths, paths } from "./paths.js"
 import { memoryOfGroups, startOf } from "./processes.js"
 import { baseOf, serversOf } from "./servers.js"
@@ -131,11 +135,13 @@ export const run = Effect.fnUntraced(function* (
   }
   yield* Effect.addFinalizer(() => Effect.sync(() => StateFile.remove(at)))
 
+  const modelSettings = ModelSettings.make(at.folder)
   const made = yield* Effect.provide(
     Manager.make({
       memory: settings.memory ?? totalmem() * memoryShare,
       keepAlive: settings.keepAlive ?? defaultKeepAlive,
       aliases: Object.keys(settings.aliases ?? {}),
+      settingsOf: modelSettings.of,
       usage: (url, model) => servers.usage(baseOf(servers.service.now(), url), model),
       line: Logs.makeWriter(at),
       changed: publish
@@ -143,11 +149,29 @@ export const run = Effect.fnUntraced(function* (
     context
   )
   manager = made
+  const store = yield* Effect.provide(ModelStore, context)
+  const observers = new Set<(task: LocalModels.PullTask) => void>()
+  const managed = yield* Operations.make(made, store, modelSettings, (task) => {
+    for (const told of observers) told(task)
+    for (const tell of followers.values()) tell({ type: "task", task })
+  })
+  const control: LocalModels.Control = {
+    models: () => made.models(),
+    tasks: managed.tasks,
+    observe: (told) => {
+      observers.add(told)
+      return () => observers.delete(told)
+    },
+    run: (operation, body) => managed.run[operation]({ ...body }),
+    hardware: Machine.hardware(settings.folder),
+    engines: Machine.engines
+  }
   const listen = (port: number) =>
     Gateway.serve({
       gateway: { port, ...(options.host === undefined ? {} : { host: options.host }) },
       cortex: LocalStore.alone,
       servers: servers.service,
+      local: control,
       log: options.log
     })
   const gateway = yield* options.whileFollowed === true
@@ -180,9 +204,11 @@ export const run = Effect.fnUntraced(function* (
     touch: made.touch,
     refresh: made.refresh,
     shutdown: Effect.asVoid(Deferred.succeed(ended, undefined)),
+    run: managed.run,
     follow: (id, tell) => {
       followers.set(id, tell)
       tell({ type: "models", models: made.models() })
+      for (const task of managed.tasks()) tell({ type: "task", task })
       return () => {
         leave(id)
       }

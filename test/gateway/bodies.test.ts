@@ -31,6 +31,11 @@ const base: { readonly [path: string]: object } = {
   "/api/create": { model: "new", from: model, stream: false },
   "/api/copy": { source: model, destination: "other" },
   "/api/delete": { model },
+  "/v1/models/start": { model },
+  "/v1/models/stop": { model },
+  "/v1/models/pull": { model },
+  "/v1/models/import": { modelPath: "/models/m.gguf" },
+  "/v1/models/{id}": {},
   "/servers/{id}": { action: "wake" },
   "/login": { key: "a-key" },
   "/keys": { name: "alice" },
@@ -42,7 +47,7 @@ const beside: { readonly [field: string]: (path: string) => object } = {
   stream_options: () => ({ stream: true }),
   top_logprobs: () => ({ logprobs: true }),
   tool_choice: (path) => ({ tools: samples["tools"]?.(path) }),
-  name: () => ({ model: undefined })
+  name: (path) => (path.startsWith("/v1/") ? {} : { model: undefined })
 }
 const templated = [
   "session",

@@ -2,6 +2,7 @@
 import { resolve } from "node:path"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -13,6 +14,7 @@ import * as LocalStore from "../../cortex/localStore.js"
 import type { InvalidConfig } from "../../Errors.js"
 import type * as Gateway from "../../Gateway.js"
 import { ModelStore } from "../../ModelStore.js"
+import { CurrentSettings } from "../../Settings.js"
 import * as Keeper from "../../supervisor/keeper.js"
 
 export interface Options {
@@ -50,6 +52,7 @@ export const make = Effect.fnUntraced(function* ({
   )
   return yield* Keeper.make({
     starts,
+    folder: Context.get(store, CurrentSettings).models.folder,
     hasModels,
     port: settings.port,
     environment: configFile === undefined || configFile === false ? {} : { AICORTEX_CONFIG: resolve(configFile) },
@@ -59,7 +62,7 @@ export const make = Effect.fnUntraced(function* ({
 
 /** Tells what is offered, and how to leave it out. */
 export const announce = (local: Keeper.Keeper | undefined, log: (text: string) => void): void => {
-  const models = local?.models() ?? []
+  const models = local?.control.models() ?? []
   if (models.length === 0) return
   const names = models.map(({ name, engines }) =>
     engines.some(({ state }) => state === "ready") ? `${name} (loaded)` : name

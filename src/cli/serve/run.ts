@@ -111,7 +111,7 @@ const serveInProcess = Effect.fnUntraced(function* (flags: Flags, workers: numbe
   const running = yield* Gateway.serve({
     gateway: gatewayOptions(flags),
     cortex: cortexOptions(flags),
-    ...(local === undefined ? {} : { servers: local.servers }),
+    ...(local === undefined ? {} : { servers: local.servers, local: local.control }),
     log: log,
     ...(shared === undefined ? {} : { shared, metrics: Workers.metrics })
   })

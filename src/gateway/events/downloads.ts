@@ -17,7 +17,12 @@ export class Progress {
 
   constructor(
     private readonly hub: EventsHub,
-    private readonly about: { readonly action: Action; readonly model: string; readonly server: string }
+    private readonly about: {
+      readonly action: Action
+      readonly model: string
+      readonly server: string
+      readonly task?: string
+    }
   ) {
     this.tell("begin", "", {})
   }

@@ -255,6 +255,24 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       return make(503, labels.redact(error.message), "engine_unavailable")
     case "EngineFailed":
       return make(503, labels.redact(error.message), "engine_failed", "model")
+    case "EngineNotInstalled":
+      return make(503, labels.redact(error.message), "engine_not_installed")
+    case "SupervisorUnavailable":
+      return make(503, labels.redact(error.message), "supervisor_unavailable", null, 1_000)
+    case "ModelStoreUnavailable":
+      return make(503, labels.redact(error.message), "model_store_unavailable")
+    case "InsufficientDiskSpace":
+      return make(507, labels.redact(error.message), "insufficient_disk_space")
+    case "InvalidModelFile":
+      return make(400, labels.redact(error.message), "invalid_model_file")
+    case "InvalidModelReference":
+      return make(400, error.message, "invalid_model", "model")
+    case "ModelNameTaken":
+      return make(409, labels.redact(error.message), "model_exists", "model")
+    case "ModelNotStored":
+      return make(404, error.message, "model_not_found", "model")
+    case "ModelDownloadFailed":
+      return make(502, labels.redact(error.message), "download_failed")
     case "Closed":
       return make(503, "The gateway is shutting down.", "shutting_down", null, 1_000)
     default:

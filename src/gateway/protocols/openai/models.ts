@@ -3,6 +3,7 @@
 import type { GatewayContext } from "../../GatewayContext.js"
 import type { RequestContext } from "../../http/RequestContext.js"
 import { created, factsOf, listModels } from "../../pipeline/models.js"
+import * as Local from "../cortex/models.js"
 
 const item = (id: string): object => ({ id, object: "model", created, owned_by: "aicortex" })
 
@@ -16,6 +17,7 @@ export const one = async (gateway: GatewayContext, context: RequestContext, id: 
   context.json({
     ...item(id),
     ...(info?.context_length === undefined ? {} : { context_length: info.context_length }),
-    ...(info?.capabilities === undefined ? {} : { capabilities: info.capabilities })
+    ...(info?.capabilities === undefined ? {} : { capabilities: info.capabilities }),
+    ...(await Local.factsOf(gateway, context, id))
   })
 }

@@ -1,0 +1,62 @@
+/** The routes about the models of this machine, as Cortex has them. */
+import * as Local from "./protocols/cortex/models.js"
+import { addRoute } from "./routeTable.js"
+
+const admin = { admin: true } as const
+
+/** Adds them to the table. */
+export const addCortexRoutes = (): void => {
+  addRoute(
+    "POST",
+    "/v1/models/start",
+    "Starts a model of this machine, and waits until it answers (Cortex)",
+    Local.start,
+    {
+      ...admin,
+      body: Local.startBody
+    }
+  )
+  addRoute("POST", "/v1/models/stop", "Stops a model of this machine (Cortex)", Local.stop, {
+    ...admin,
+    body: Local.stopBody
+  })
+  addRoute("POST", "/v1/models/pull", "Downloads a model to this machine in the background (Cortex)", Local.pull, {
+    ...admin,
+    body: Local.pullBody
+  })
+  addRoute("GET", "/v1/models/pull", "The downloads to this machine", Local.tasks, admin)
+  addRoute(
+    "GET",
+    "/v1/models/pull/",
+    "How far a download is",
+    (gateway, context, _, id) => Local.task(gateway, context, id),
+    admin
+  )
+  addRoute(
+    "DELETE",
+    "/v1/models/pull/",
+    "Ends a download; the next one goes on with what is there (Cortex)",
+    (gateway, context, _, id) => Local.cancel(gateway, context, id),
+    admin
+  )
+  addRoute("POST", "/v1/models/import", "Makes a file of this machine a model of it (Cortex)", Local.importFile, {
+    ...admin,
+    body: Local.importBody
+  })
+  addRoute(
+    "PATCH",
+    "/v1/models/",
+    "Changes how a model of this machine is started; null is the default again (Cortex)",
+    (gateway, context, body, id) => Local.change(gateway, context, body, id),
+    { ...admin, body: Local.changeBody }
+  )
+  addRoute(
+    "DELETE",
+    "/v1/models/",
+    "Stops and deletes a model of this machine (OpenAI, Cortex)",
+    (gateway, context, _, id) => Local.remove(gateway, context, id),
+    admin
+  )
+  addRoute("GET", "/v1/hardware", "Processors, memory and disk of this machine (Cortex)", Local.hardware)
+  addRoute("GET", "/v1/engines", "The engines of this machine (Cortex)", Local.engines)
+}
