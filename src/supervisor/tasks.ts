@@ -46,22 +46,13 @@ export const make = (
       for (const { task } of ended.slice(0, -maxEnded)) tasks.delete(task.id)
     }
 
-    const follow = (running: Running, event: ModelStore.PullEvent): void => {
-      switch (event.type) {
-        case "resolved":
-        case "progress":
-        case "verifying":
-          return update(running, {
-            phase: event.type,
-            completed: event.completed,
-            total: event.total ?? running.task.total
-          })
-        case "waiting":
-        case "retry":
-          return update(running, { phase: event.type })
-        case "done":
-          return update(running, { stored: event.model.name, completed: event.model.size, total: event.model.size })
+    const changeOf = ({ task }: Running, event: ModelStore.PullEvent): Partial<PullTask> => {
+      if (event.type === "done") {
+        const { name, size } = event.model
+        return { stored: name, completed: size, total: size }
       }
+      if (event.type === "waiting" || event.type === "retry") return { phase: event.type }
+      return { phase: event.type, completed: event.completed, total: event.total ?? task.total }
     }
 
     const pull = Effect.fnUntraced(function* (model: string, name: string | undefined) {
@@ -89,7 +80,7 @@ export const make = (
       tasks.set(running.task.id, running)
       const all = store
         .pull(model, { name })
-        .pipe(Stream.runForEach((event) => Effect.sync(() => follow(running, event))))
+        .pipe(Stream.runForEach((event) => Effect.sync(() => update(running, changeOf(running, event)))))
       running.fiber = yield* all.pipe(
         Effect.zipRight(added),
         Effect.onExit((exit) =>
