@@ -56,6 +56,8 @@ const decodeEvent = Schema.decodeUnknownEither(
   )
 )
 
+const decodeBegun = Schema.decodeUnknownEither(Schema.Struct({ task: LocalModels.PullTask }))
+
 /** Keeps the servers up to date until the scope closes; a supervisor that was started for it alone ends then. */
 export const make = Effect.fnUntraced(function* ({
   environment,
@@ -149,7 +151,14 @@ export const make = Effect.fnUntraced(function* ({
       observers.add(told)
       return () => observers.delete(told)
     },
-    run: (operation, body) => Effect.zipRight(ensured, client.run(operation, body)),
+    run: (operation, body) =>
+      Effect.tap(Effect.zipRight(ensured, client.run(operation, body)), (answer) =>
+        Effect.sync(() => {
+          const begun = decodeBegun(answer)
+          // What is told of it may have come before the answer.
+          if (Either.isRight(begun) && !tasks.has(begun.right.task.id)) note(begun.right.task)
+        })
+      ),
     hardware: Machine.hardware(folder),
     engines: Machine.engines
   }

@@ -177,14 +177,22 @@ const taskOf = ({ completed, error, id, model, phase, state, stored, total }: Pu
 /** Tells those who watch the gateway how far a download is, until it has ended. */
 const tell = ({ events }: GatewayContext, local: Control, { id, model }: PullTask): void => {
   const progress = new Progress(events, { action: "pull", model, server, task: id })
-  const end = local.observe((task) => {
-    if (task.id !== id) return
+  let ended = false
+  const note = (task: PullTask): void => {
+    if (task.id !== id || ended) return
     if (task.state === "running") progress.line(task.phase, { completed: task.completed, total: task.total })
     else {
+      ended = true
       progress.end(task.state === "done" ? undefined : (task.error ?? "cancelled"))
-      end()
     }
+  }
+  const leave = local.observe((task) => {
+    note(task)
+    if (ended) leave()
   })
+  // It may have ended before it was observed.
+  for (const task of local.tasks()) note(task)
+  if (ended) leave()
 }
 
 /** `POST /v1/models/pull`: begins, and tells the task. */
