@@ -116,6 +116,7 @@ const setUp = Effect.fnUntraced(function* (given: { keepAlive?: number; loads?: 
     memory,
     keepAlive: given.keepAlive ?? 300_000,
     aliases: [],
+    settingsOf: () => ({}),
     usage: (url) => usage.get(url) ?? idle,
     line: (_, text) => void lines.push(text),
     changed: () => {}
