@@ -8,7 +8,9 @@
  * statement and `transaction` for several:
  *
  * ```ts
- * const count = (store: Store.Service) =>
+ * import type * as Store from "aicortex/Store"
+ *
+ * export const count = (store: Store.Service) =>
  *   store.use((sql) => sql<{ n: number }>`SELECT COUNT(*) AS n FROM aicortex_sessions`)
  * ```
  *
