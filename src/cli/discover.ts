@@ -6,7 +6,7 @@ import * as Flags from "./flags.js"
 
 const options = {
   wait: Flags.seconds("wait", { about: "How long to listen for servers. Default: 3." }),
-  yes: Flags.flag("yes", { alias: "y", about: "Connect to what was found, and add it, without a question." }),
+  yes: Flags.yes,
   interface: Flags.text("interface", {
     value: "ADDRESS",
     about: "The address of this machine on the network to ask in. Default: all networks."
@@ -17,7 +17,7 @@ const options = {
 const about: About = {
   about: [
     "Find Ollama servers and aicortex gateways in the local network (mDNS), and add them to your servers.",
-    "It only asks who is there. Servers are connected to, and added, after a question; not on a terminal, they are only listed."
+    "It only asks who is there. Servers are connected to, and added, after a question or with --yes; not on a terminal, they are only listed."
   ],
   examples: ["aicortex discover", "aicortex discover --json --wait 1", "aicortex discover --yes"]
 }

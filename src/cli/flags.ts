@@ -178,6 +178,9 @@ export const orSettings = (name: string, about: About): Options.Options<true | u
 /** The flag of every command that prints something for programs. */
 export const json: Options.Options<boolean> = flag("json", { about: "Print JSON, for programs." })
 
+/** The flag of every command that asks before it changes something. */
+export const yes: Options.Options<boolean> = flag("yes", { alias: "y", about: "Go ahead without a question." })
+
 /** The flag of every command that asks a model. */
 export const model: Options.Options<string | undefined> = text("model", {
   alias: "m",

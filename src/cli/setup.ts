@@ -20,7 +20,7 @@ const options = {
     about: "The environment variable that holds the gateway's key. The key itself is not written."
   }),
   file: Flags.text("file", { value: "FILE", about: "The file to change. Default: where the program reads its own." }),
-  yes: Flags.flag("yes", { alias: "y", about: "Write without asking." }),
+  yes: Flags.yes,
   json: Flags.json
 }
 

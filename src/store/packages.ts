@@ -13,7 +13,9 @@ export class MissingPackage extends Error {
 
 const install = (name: string): string => {
   if (!name.startsWith("@effect/")) return `npm install ${name}`
-  return `npm install ${[...new Set([name, "@effect/sql", "@effect/experimental"])].join(" ")}`
+  // Their versions for Effect 4 begin with 4.
+  const names = [...new Set([name, "@effect/sql", "@effect/experimental"])]
+  return `npm install ${names.map((one) => `${one}@0`).join(" ")}`
 }
 
 /** The package that could not be imported; `undefined` where the error is another one. */

@@ -68,7 +68,9 @@ describe("the options of a server", () => {
       weight: 0.5,
       priority: -1,
       maxInFlight: 3,
-      local: false
+      local: false,
+      wake: "00:1B:44:11:3A:B7",
+      wakeAddress: "192.0.2.255:9"
     }
     expect(Object.keys({ url, ...all })).toEqual(Object.keys(server))
     expect(Either.isRight(inFile(all))).toBe(true)

@@ -515,7 +515,9 @@ describe("what it tells", () => {
       for (const method of Object.keys(methods as object)) {
         const response = await gateway.get(path.replace("{id}", "x"), { method: method.toUpperCase() })
         expect([path, response.status]).not.toEqual([path, 405])
-        if (!path.includes("{id}")) expect([path, response.status]).not.toEqual([path, 404])
+        // This gateway manages no models of its machine.
+        const managed = response.status === 404 && (await response.clone().text()).includes("no_local_models")
+        if (!path.includes("{id}") && !managed) expect([path, response.status]).not.toEqual([path, 404])
       }
     }
     const page = await (await gateway.get("/docs")).text()
@@ -542,7 +544,7 @@ describe("what it tells", () => {
       for (const operation of Object.values(methods as Record<string, any>)) {
         ids.add(operation.operationId)
         const schema = operation.requestBody?.content["application/json"]?.schema
-        if (schema?.additionalProperties === false && path.startsWith("/v1"))
+        if (schema?.additionalProperties === false && /^\/v1\/(?!models\/)/.test(path))
           schemas.set(path, Object.keys(schema.properties))
       }
     }

@@ -440,8 +440,9 @@ describe("requests in other words", () => {
     expect([head.status, head.headers.get("content-type")]).toEqual([200, get.headers.get("content-type")])
     expect(Number(head.headers.get("content-length"))).toBeGreaterThan(0)
     expect(await head.text()).toBe("")
-    const wrong = await gateway.get(path, { method: "PATCH" })
-    expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "GET, HEAD, OPTIONS"])
+    const wrong = await gateway.get(path, { method: "PUT" })
+    const allowed = path.startsWith("/v1/models/") ? "GET, HEAD, PATCH, DELETE, OPTIONS" : "GET, HEAD, OPTIONS"
+    expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, allowed])
   })
 
   it.each(["LOCALHOST:8000", "localhost.", "127.0.0.1", "[::1]:8000", "app.localhost"])(
