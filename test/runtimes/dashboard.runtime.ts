@@ -137,7 +137,11 @@ describe("the page", () => {
     const gateway = await serve([broken, await ollama({ faults: [{ kind: "cut", after: 12 }] }), busy])
     const { page, problems } = await open(gateway, "#/fleet", options)
     await page.getByText("Live", { exact: true }).first().waitFor()
-    await chat(gateway, { stream: true }).then((response) => response.text())
+    // Each server may be chosen: until it is the one that breaks.
+    await eventually(async () => {
+      await (await chat(gateway, { stream: true })).text()
+      return /"resumes"/.test(await (await gateway.get("/requests")).text())
+    }, "an answer is resumed")
     await chat(gateway, { model: "nope" })
     const running = [1, 2, 3].map(() => chat(gateway, { stream: true }).then((response) => response.text()))
     await busy.waitForChats(1)
