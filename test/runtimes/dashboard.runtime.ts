@@ -134,7 +134,7 @@ describe("the page", () => {
   it.each(looks)("has no violation of accessibility on any screen (%s)", async (look, options) => {
     const busy = await ollama({ perToken: 25 })
     const broken = await openai({ faults: { kind: "status", code: 503 } })
-    const gateway = await serve([broken, await ollama({ faults: [{ kind: "cut", after: 12 }] }), busy])
+    const gateway = await serve([broken, await ollama({ perToken: 10, faults: { kind: "cut", after: 12 } }), busy])
     const { page, problems } = await open(gateway, "#/fleet", options)
     await page.getByText("Live", { exact: true }).first().waitFor()
     // Each server may be chosen: until it is the one that breaks.
