@@ -1,7 +1,8 @@
 /**
  * The tables of the store, as the steps that made them.
  *
- * A new table is a new entry at the end of `migrations`, with the next number; an entry that was released never changes.
+ * A new table is a new entry of `migrations`, with a number that none has had; an entry that was released never changes.
+ * A store takes each step that it has not taken yet, in the order of numbers, so steps must not depend on later numbers.
  * Its statements are the same text on both engines (see `dialect`), and may run where a part of them has run before:
  * `CREATE TABLE IF NOT EXISTS`. They run in one transaction, under a lock, once per store.
  *
@@ -21,11 +22,11 @@ import type { Dialect } from "./dialect.js"
 
 /** One step of the schema. */
 export interface Migration {
-  /** Its place in the order. */
+  /** Its name for ever, and its place in the order. */
   readonly id: number
   /** What it is for, in a word. */
   readonly name: string
-  /** The number of the last step that a program must know to use the store after this one. */
+  /** The step that a program must know to use the store after this one. */
   readonly least: number
   /** The same on both engines. */
   readonly statements: ReadonlyArray<string>
@@ -165,20 +166,25 @@ export class NewerStore extends Data.TaggedError("NewerStore") {
 
 const table = "aicortex_migrations"
 
+/** A step that has run. */
 interface Applied {
-  readonly last: number
+  readonly id: number
   readonly least: number
 }
 
-/** The last step that has run, and what programs must know at least. */
-const applied = (sql: SqlClient): Effect.Effect<Applied, SqlError> =>
-  Effect.map(
-    sql<Applied>`SELECT COALESCE(MAX(id), 0) AS last, COALESCE(MAX(least), 0) AS least FROM aicortex_migrations`,
-    ([found]) => found ?? { last: 0, least: 0 }
-  )
+const applied = (sql: SqlClient): Effect.Effect<ReadonlyArray<Applied>, SqlError> =>
+  sql<Applied>`SELECT id, least FROM aicortex_migrations`
 
-const accepted = ({ last, least }: Applied, known: number): Effect.Effect<boolean, NewerStore> =>
-  least > known ? Effect.fail(new NewerStore()) : Effect.succeed(last >= known)
+/** The steps that have not run yet: one with a smaller number may have been added later. */
+const missing = (
+  found: ReadonlyArray<Applied>,
+  steps: ReadonlyArray<Migration>
+): Effect.Effect<ReadonlyArray<Migration>, NewerStore> => {
+  const least = Math.max(0, ...found.map((one) => one.least))
+  if (least > 0 && !steps.some(({ id }) => id === least)) return Effect.fail(new NewerStore())
+  const ran = new Set(found.map(({ id }) => id))
+  return Effect.succeed(steps.filter(({ id }) => !ran.has(id)))
+}
 
 /** Brings the tables to what this program knows. A store that is ahead of it is used where it says that it may be. */
 export const migrate = (
@@ -186,16 +192,12 @@ export const migrate = (
   dialect: Dialect,
   steps: ReadonlyArray<Migration> = migrations
 ): Effect.Effect<void, SqlError | NewerStore> => {
-  const known = steps.at(-1)?.id ?? 0
   const run = Effect.gen(function* () {
     yield* dialect.lock(sql, "migrations")
     yield* sql.unsafe(
       `CREATE TABLE IF NOT EXISTS ${table} (id BIGINT PRIMARY KEY, name TEXT NOT NULL, least BIGINT NOT NULL, applied_at BIGINT NOT NULL)`
     )
-    const found = yield* applied(sql)
-    if (yield* accepted(found, known)) return
-    for (const { id, least, name, statements } of steps) {
-      if (id <= found.last) continue
+    for (const { id, least, name, statements } of yield* missing(yield* applied(sql), steps)) {
       for (const statement of statements) yield* sql.unsafe(statement)
       const now = yield* Clock.currentTimeMillis
       yield* sql`INSERT INTO aicortex_migrations (id, name, least, applied_at) VALUES (${id}, ${name}, ${least}, ${now})`
@@ -204,7 +206,8 @@ export const migrate = (
   // Most starts find that there is nothing to do, and take no lock.
   return Effect.gen(function* () {
     if (yield* dialect.hasTable(sql, table)) {
-      if (yield* accepted(yield* applied(sql), known)) return
+      const left = yield* missing(yield* applied(sql), steps)
+      if (left.length === 0) return
     }
     yield* sql.withTransaction(run)
   })

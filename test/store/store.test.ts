@@ -122,7 +122,7 @@ for (const engine of engines) {
 
     const dialect = engine.kind === "sqlite" ? sqlite : postgres
     const added: Migration = {
-      id: migrations.length + 1,
+      id: Math.max(...migrations.map(({ id }) => id)) + 10,
       name: "later",
       least: 1,
       statements: ["CREATE TABLE IF NOT EXISTS later (id TEXT PRIMARY KEY)"]
@@ -142,6 +142,16 @@ for (const engine of engines) {
       const error = await failure((await open(address)).open)
       assert.strictEqual(error._tag, "StoreUnavailable")
       assert.match(error.reason, /newer version of aicortex/)
+    })
+
+    it("a step with a smaller number that was added later is taken once, and whoever lacks it goes on", async () => {
+      const address = await database.address()
+      const store = await fresh(address)
+      const late = { ...added, id: added.id - 1, name: "late", statements: ["CREATE TABLE late (id TEXT)"] }
+      await run(store.use((sql) => migrate(sql, dialect, [...migrations, added])))
+      for (let i = 0; i < 2; i++) await run(store.use((sql) => migrate(sql, dialect, [...migrations, late, added])))
+      assert.isTrue(await run(store.use((sql, { hasTable }) => hasTable(sql, "late"))))
+      await run((await open(address)).open)
     })
 
     it("a step that fails leaves nothing of itself, and is done the next time", async () => {
