@@ -12,6 +12,7 @@ import * as Aliases from "../modelSelection/aliases.js"
 import type * as Sessions from "../Sessions.js"
 import type * as Store from "../Store.js"
 import * as Telemetry from "../Telemetry.js"
+import { StoredSessions } from "./dashboard/storedSessions.js"
 import * as FleetEvents from "./events/fleetEvents.js"
 import { type EventLink, EventsHub } from "./events/hub.js"
 import { RequestLog } from "./events/requestLog.js"
@@ -49,6 +50,8 @@ export interface GatewayContext {
   readonly store: Store.Service | undefined
   /** The API keys of the store; `undefined` where there is none. */
   readonly storedKeys: KeyCache | undefined
+  /** Browsers that signed in with those; `undefined` where there is none. */
+  readonly pageSessions: StoredSessions | undefined
   /** What requests use, counted into the store; `undefined` where there is none. */
   readonly usage: UsageRecorder | undefined
   readonly labels: ErrorResponse.Labels
@@ -79,6 +82,7 @@ export interface GatewayState {
   readonly store: Store.Service | undefined
   /** The API keys of the store; `undefined` where there is none. */
   readonly storedKeys: KeyCache | undefined
+  readonly pageSessions: StoredSessions | undefined
   /** What requests use, counted into the store; `undefined` where there is none. */
   readonly usage: UsageRecorder | undefined
   readonly log: (text: string) => void
@@ -116,15 +120,17 @@ export const makeState = (
   local?: Control
 ): GatewayState => {
   const events = new EventsHub(shared?.events)
+  const { store, storedKeys } = shared ?? {}
   return {
     metrics: new Metrics(),
     keyLimits: shared?.keyLimits ?? RateLimits.makeLocal(new RateLimits.RateLimits(() => performance.now())),
     responses: shared?.responses ?? makeMemory(() => performance.now()),
-    store: shared?.store,
+    store,
     events,
     requests: new RequestLog(events),
     drained: new Set(),
-    storedKeys: shared?.storedKeys,
+    storedKeys,
+    pageSessions: store === undefined || storedKeys === undefined ? undefined : new StoredSessions(store, storedKeys),
     usage: shared?.usage,
     log,
     accessLog,

@@ -8,6 +8,7 @@ import type { Access, Settings } from "../config/gatewaySettings.js"
 import * as Origins from "../internal/origins.js"
 import { isLoopback } from "../server/address.js"
 import * as Session from "./dashboard/session.js"
+import * as StoredSessions from "./dashboard/storedSessions.js"
 import { type ErrorResponse, make } from "./http/errorResponse.js"
 import type { KeyCache } from "./keys/KeyCache.js"
 import type { Caller } from "./keys/keyPolicy.js"
@@ -32,12 +33,15 @@ const foreign = make(
 )
 
 /** The key of a browser that is signed in; `undefined` if it is not. */
-const bySession = (keys: ReadonlyArray<Access>, request: IncomingMessage): Access | ErrorResponse | undefined => {
-  const session = Session.cookieOf(request)
+const bySession = (
+  keys: ReadonlyArray<Access>,
+  session: string | undefined,
+  request: IncomingMessage
+): Access | ErrorResponse | undefined => {
   if (session === undefined) return undefined
   const access = Session.accessOf(keys, session, Date.now())
   if (access === undefined) return undefined
-  return Session.isOwn(access, session, request) ? access : foreign
+  return Session.isOwn(Session.csrfOf(access, session), request) ? access : foreign
 }
 
 /** Who asks; `undefined` where everybody may. A promise where the store has to be looked at. */
@@ -84,7 +88,8 @@ export const accessOf = (keys: ReadonlyArray<Access>, key: string): Access | und
 /** Finds the API key of a request: one of the settings, or one of the store, which is named in its text. */
 export const authenticator = (
   keys: ReadonlyArray<Access>,
-  stored: KeyCache | undefined
+  stored: KeyCache | undefined,
+  sessions?: StoredSessions.StoredSessions
 ): ((request: IncomingMessage) => Authenticated | Promise<Authenticated>) => {
   const known = digested(keys)
   const callers = new Map(keys.map((access) => [access, callerOf(access)]))
@@ -105,7 +110,15 @@ export const authenticator = (
   return (request) => {
     if (known.length === 0 && stored?.isUsed !== true) return undefined
     const key = presented(request)
-    if (key === undefined) return asCaller(bySession(keys, request) ?? missing)
+    if (key === undefined) {
+      const session = Session.cookieOf(request)
+      if (session === undefined || sessions === undefined || !StoredSessions.isStored(session)) {
+        return asCaller(bySession(keys, session, request) ?? missing)
+      }
+      if (!Session.isOwn(StoredSessions.csrfOf(session), request)) return foreign
+      const holder = sessions.find(session, Date.now())
+      return holder instanceof Promise ? holder.then((one) => own(one ?? missing)) : own(holder ?? missing)
+    }
     const found = matching(known, key)
     if (found !== undefined || stored === undefined) return asCaller(found ?? wrong)
     const other = stored.find(key)

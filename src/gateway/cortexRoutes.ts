@@ -2,7 +2,8 @@
 import * as Local from "./protocols/cortex/models.js"
 import { addRoute } from "./routeTable.js"
 
-const admin = { admin: true } as const
+/** Whoever may change models may; a file of this machine is for administrators alone. */
+const admin = { admin: true, managesModels: true } as const
 
 /** Adds them to the table. */
 export const addCortexRoutes = (): void => {
@@ -40,7 +41,7 @@ export const addCortexRoutes = (): void => {
     admin
   )
   addRoute("POST", "/v1/models/import", "Makes a file of this machine a model of it (Cortex)", Local.importFile, {
-    ...admin,
+    admin: true,
     body: Local.importBody
   })
   addRoute(

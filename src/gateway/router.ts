@@ -223,7 +223,7 @@ export const make = (handle: GatewayHandle) => {
     if (endpoint.isPublic) return undefined
     let check = authenticators.get(gateway)
     if (check === undefined) {
-      check = Auth.authenticator(gateway.settings.keys, gateway.storedKeys)
+      check = Auth.authenticator(gateway.settings.keys, gateway.storedKeys, gateway.pageSessions)
       authenticators.set(gateway, check)
     }
     const found = check(context.request)

@@ -154,6 +154,20 @@ export const migrations: ReadonlyArray<Migration> = [
         PRIMARY KEY (key_name, day)
       )`
     ]
+  },
+  {
+    id: 6,
+    name: "page sessions",
+    least: 1,
+    statements: [
+      // `hash` is all that is stored of a session; `key_hash` that of the key that opened it.
+      `CREATE TABLE IF NOT EXISTS aicortex_page_sessions (
+        hash TEXT PRIMARY KEY,
+        key_id TEXT NOT NULL,
+        key_hash TEXT NOT NULL,
+        expires_at BIGINT NOT NULL
+      )`
+    ]
   }
 ]
 

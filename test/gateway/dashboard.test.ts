@@ -162,6 +162,7 @@ describe("signing in", () => {
       keys: false,
       signed_in: false,
       key: null,
+      role: "admin",
       admin: true,
       csrf: null
     })

@@ -1,6 +1,6 @@
 /**
- * Sessions of browsers: a cookie that proves a key without holding it. It is signed with the key, so that it holds in
- * every process, and ends when the key is changed or taken away.
+ * Sessions of browsers: a cookie that proves a key of the settings without holding it. It is signed with the key, so that
+ * it holds in every process, and ends when the key is changed or taken away. `storedSessions` has those of other keys.
  */
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto"
 import type { IncomingMessage } from "node:http"
@@ -56,10 +56,10 @@ export const accessOf = (keys: ReadonlyArray<Access>, session: string, now: numb
 }
 
 /** Whether a request with the cookie was sent by a page of the gateway, or changes nothing. */
-export const isOwn = (access: Access, session: string, { headers, method }: IncomingMessage): boolean => {
+export const isOwn = (csrf: string, { headers, method }: IncomingMessage): boolean => {
   if (method === undefined || method === "GET" || method === "HEAD" || method === "OPTIONS") return true
   const sent = headers[csrfHeader]
-  return typeof sent === "string" && equal(sent, csrfOf(access, session))
+  return typeof sent === "string" && equal(sent, csrf)
 }
 
 /** The `Set-Cookie` of a session; without one it is taken away. */

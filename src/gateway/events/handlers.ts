@@ -34,6 +34,7 @@ export const fleet = async (gateway: GatewayContext, context: RequestContext): P
     process: process.pid,
     event: events.position,
     admin: context.admin,
+    manages: context.manages,
     keys: needsKey(gateway),
     in_flight: all.reduce((sum, server) => sum + server.in_flight, 0),
     queued: queuedOf(all),

@@ -114,11 +114,16 @@ export class KeyCache {
   /** Who has this key, or why it is denied; `undefined` where it is not known. */
   find(secret: string): Caller | ErrorResponse.ErrorResponse | undefined {
     const id = Secret.idOf(secret)
-    const found = id === undefined ? undefined : this.known.get(id)
+    return id === undefined ? undefined : this.holder(id, Secret.hashOf(secret))
+  }
+
+  /** Who has the key with this id whose text has this hash. */
+  holder(id: string, textHash: string): Caller | ErrorResponse.ErrorResponse | undefined {
+    const found = this.known.get(id)
     if (found === undefined) return undefined
     const { caller, hash, key, previousHash } = found
     const now = Date.now()
-    const given = Buffer.from(Secret.hashOf(secret), "hex")
+    const given = Buffer.from(textHash, "hex")
     const isPrevious =
       previousHash !== undefined && (key.previousUntil ?? 0) > now && timingSafeEqual(given, previousHash)
     if (!timingSafeEqual(given, hash) && !isPrevious) return undefined
