@@ -151,9 +151,7 @@ const runSide = async (side: string, urls: ReadonlyArray<string>): Promise<never
 }
 
 const startSide = async (side: string, urls: ReadonlyArray<string>) => {
-  // V8 makes a process that is almost idle small, again and again: which of the two that befalls is chance.
-  const flags = ["--no-memory-reducer", process.argv[1] ?? ""]
-  const child = spawn(process.execPath, [...flags, "--side", side, ...urls], {
+  const child = spawn(process.execPath, [process.argv[1] ?? "", "--side", side, ...urls], {
     stdio: ["pipe", "pipe", "inherit"]
   })
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()

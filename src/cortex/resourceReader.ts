@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Reading, ResourceSource } from "../Conditions.js"
 import { LimitedCpu } from "./cpuLimit.js"
+import { CpuUse } from "./cpuUse.js"
 import { limitedMemoryUse } from "./memoryLimit.js"
 
 /** GPUs are asked by programs that take a while, so only every so often, in milliseconds. */
@@ -17,17 +18,17 @@ const gpuInterval = 30_000
 const timeout = 20_000
 
 /**
- * The package runs other programs and waits for them, which would hold up all answers of this process: it has a thread of
- * its own. The thread is given the package's path, because one that is made of text has no place to look from.
+ * Where the package runs other programs, it waits for them, which would hold up all answers of this process: it has a thread
+ * of its own. The thread is given the package's path, because one that is made of text has no place to look from.
  */
 const thread = `
 const { parentPort, workerData } = require("node:worker_threads")
 const si = require(workerData)
-parentPort.on("message", async (gpu) => {
+parentPort.on("message", async ({ gpu, machine }) => {
   const known = (promise) => promise.catch(() => undefined)
   const [load, memory, graphics] = [
-    await known(si.currentLoad()),
-    await known(si.mem()),
+    machine ? await known(si.currentLoad()) : undefined,
+    machine ? await known(si.mem()) : undefined,
     gpu ? await known(si.graphics()) : undefined
   ]
   // One that could not be asked may be asked another time.
@@ -36,10 +37,13 @@ parentPort.on("message", async (gpu) => {
 })
 `
 
-interface Answer {
+interface Machine {
   readonly cpu: number | undefined
   readonly active: number | undefined
   readonly total: number | undefined
+}
+
+interface Answer extends Machine {
   readonly gpus: ReadonlyArray<number> | undefined
 }
 
@@ -56,25 +60,28 @@ const higher = (a: number | undefined, b: number | undefined): number | undefine
 
 const read = (path: string) => readFile(path, "utf8").catch(() => undefined)
 
-/** Reads in a thread that is started when it is first needed. */
+/** Reads in a thread that is started when it is first needed; where reading files is enough, it never is. */
 export class ResourceReader {
   private worker: Worker | undefined
   private hasGpu: boolean | undefined
   private gpu: number | undefined
   private gpuAt = Number.NEGATIVE_INFINITY
+  private readonly cpuUse = new CpuUse(read)
   private readonly limitedCpu = new LimitedCpu(read, cpus().length)
 
   async read(): Promise<Reading> {
     const now = performance.now()
+    const isLinux = process.platform === "linux"
     this.hasGpu ??= mayHaveGpu()
     const asksGpu = this.hasGpu && now - this.gpuAt >= gpuInterval
-    const { active, cpu, gpus, total } = await this.ask(asksGpu)
+    const answer = !isLinux || asksGpu ? await this.ask({ machine: !isLinux, gpu: asksGpu }) : undefined
+    const { active, cpu, total } = isLinux || answer === undefined ? await this.readFiles() : answer
+    const gpus = answer?.gpus
     if (asksGpu) {
       this.gpuAt = now
       this.hasGpu = gpus === undefined || gpus.length > 0
       this.gpu = percent(gpus === undefined || gpus.length === 0 ? undefined : Math.max(...gpus))
     }
-    const isLinux = process.platform === "linux"
     const whole = active === undefined || total === undefined ? undefined : percent((100 * active) / total)
     const memory = higher(isLinux ? await limitedMemoryUse(read, totalmem()) : undefined, whole)
     const limitedCpu = isLinux ? await this.limitedCpu.use(performance.now()) : undefined
@@ -89,7 +96,14 @@ export class ResourceReader {
     await worker?.terminate()
   }
 
-  private ask(gpu: boolean): Promise<Answer> {
+  /** Processors and memory on Linux: no program is run for them, so no thread is needed. */
+  private async readFiles(): Promise<Machine> {
+    const { mem } = await import("systeminformation")
+    const memory = await mem().catch(() => undefined)
+    return { cpu: await this.cpuUse.use(), active: memory?.active, total: memory?.total }
+  }
+
+  private ask(what: { readonly machine: boolean; readonly gpu: boolean }): Promise<Answer> {
     this.worker ??= new Worker(thread, {
       eval: true,
       workerData: createRequire(import.meta.url).resolve("systeminformation"),
@@ -115,7 +129,7 @@ export class ResourceReader {
       worker.on("message", onMessage)
       worker.on("error", onError)
       worker.on("exit", onExit)
-      worker.postMessage(gpu)
+      worker.postMessage(what)
     })
   }
 }
