@@ -46,7 +46,7 @@ import * as KeyCache from "./gateway/keys/KeyCache.js"
 import * as Lifecycle from "./gateway/lifecycle.js"
 import * as AccessLog from "./gateway/observability/accessLog.js"
 import type { IncomingTrace } from "./gateway/observability/tracing.js"
-import * as RateLimits from "./gateway/rateLimits.js"
+import * as LeasedLimits from "./gateway/replicas/LeasedLimits.js"
 import * as Router from "./gateway/router.js"
 import * as StoredResponses from "./gateway/storedResponses.js"
 import * as Quotas from "./gateway/usage/quotas.js"
@@ -231,7 +231,7 @@ export const serve = Effect.fnUntraced(function* (
     ...options.shared
   }
   if (database !== undefined && usage !== undefined) {
-    const limits = options.shared?.keyLimits ?? RateLimits.makeLocal(new RateLimits.RateLimits(() => performance.now()))
+    const limits = options.shared?.keyLimits ?? (yield* LeasedLimits.make(database, options.log ?? (() => {})))
     shared.keyLimits = Quotas.limiter(new Quotas.Quotas(database, usage), limits)
   }
   // So does the count of the tokens of remote servers.

@@ -108,10 +108,10 @@ class Bucket {
 }
 
 /** Expected tokens of an answer before any was seen. */
-const initialAnswerTokens = 256
+export const initialAnswerTokens = 256
 
 /** Weight of a new answer in the average. */
-const alpha = 0.1
+export const alpha = 0.1
 
 interface KeyUsage {
   requests: Bucket
@@ -119,6 +119,25 @@ interface KeyUsage {
   active: number
   /** EWMA of the tokens per answer. */
   averageAnswer: number
+}
+
+/** The rejection of a request for more answers than the limits ever allow. */
+export const tooManyAnswers = (access: Allowance, answers: number, param: string): ErrorResponse | undefined => {
+  for (const [limit, what] of [
+    [access.concurrency, "requests at once"],
+    [access.requestsPerMinute, "requests per minute"]
+  ] as const) {
+    if (answers <= limit) continue
+    const reason = `'${param}' asks for ${answers} answers, each of which counts as a request, and the API key '${access.name}' is limited to ${limit} ${what}`
+    return make(400, reason, "limit_exceeded", param)
+  }
+  return undefined
+}
+
+/** The rejection of a request whose limits cannot be looked up now. */
+export const limitsUnavailable = (): ErrorResponse => {
+  const message = "What this API key may still use cannot be looked up. Try again in a moment."
+  return make(503, message, "limits_unavailable", null, 1_000)
 }
 
 /** The usage of each key. It survives a change of settings. */
@@ -168,14 +187,8 @@ export class RateLimits {
   reserve(access: Allowance, { answers, maxTokens, param, prompt }: RateDemand): ErrorResponse | number {
     const usage = this.of(access)
     const now = this.now()
-    for (const [limit, what] of [
-      [access.concurrency, "requests at once"],
-      [access.requestsPerMinute, "requests per minute"]
-    ] as const) {
-      if (answers <= limit) continue
-      const reason = `'${param}' asks for ${answers} answers, each of which counts as a request, and the API key '${access.name}' is limited to ${limit} ${what}`
-      return make(400, reason, "limit_exceeded", param)
-    }
+    const excess = tooManyAnswers(access, answers, param)
+    if (excess !== undefined) return excess
     const more = answers - 1
     if (usage.active + more > access.concurrency) return concurrencyReached(access)
     const requests = usage.requests.wait(more, now)
@@ -207,10 +220,12 @@ export class RateLimits {
 const limitReached = ({ name }: Allowance, what: string, code: string, wait: number): ErrorResponse =>
   make(429, `The API key '${name}' has reached its limit of ${what}.`, code, null, Math.max(wait, 1))
 
-const concurrencyReached = (access: Allowance): ErrorResponse =>
+/** The rejection of a request beyond the limit of requests at once. */
+export const concurrencyReached = (access: Allowance): ErrorResponse =>
   limitReached(access, `${access.concurrency} requests at once`, "concurrency_limit_exceeded", 1_000)
 
-const rateReached = (access: Allowance, what: "requests" | "tokens", wait: number): ErrorResponse =>
+/** The rejection of a request beyond a limit per minute, which may come again after `wait` milliseconds. */
+export const rateReached = (access: Allowance, what: "requests" | "tokens", wait: number): ErrorResponse =>
   limitReached(
     access,
     `${what === "tokens" ? access.tokensPerMinute : access.requestsPerMinute} ${what} per minute`,

@@ -8,6 +8,7 @@
  */
 import type { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
+import type { Fragment } from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
 import { described } from "./failure.js"
 
@@ -22,6 +23,8 @@ export interface Dialect {
    * transaction has the whole store to itself anyway.
    */
   readonly lock: (sql: SqlClient, name: string) => Effect.Effect<void, SqlError>
+  /** The time in milliseconds since the epoch, by the one clock that all who use the store have. */
+  readonly now: (sql: SqlClient) => Fragment
   /** Whether there is a table of this name. */
   readonly hasTable: (sql: SqlClient, name: string) => Effect.Effect<boolean, SqlError>
   /** Whether the statement, or its transaction, did nothing because others were in its way: it may be tried again. */
@@ -38,6 +41,7 @@ export const sqlite: Dialect = {
   name: "sqlite",
   label: "the SQLite file",
   lock: () => Effect.void,
+  now: (sql) => sql`CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)`,
   hasTable: (sql, name) =>
     Effect.map(sql`SELECT name FROM sqlite_master WHERE type = 'table' AND name = ${name}`, (rows) => rows.length > 0),
   isConflict: (error) => /^SQLITE_(BUSY|LOCKED)/.test(codeOf(error)) || /database is locked/.test(described(error))
@@ -50,6 +54,7 @@ export const postgres: Dialect = {
   name: "postgres",
   label: "PostgreSQL",
   lock: (sql, name) => sql`SELECT pg_advisory_xact_lock(hashtextextended(${`aicortex:${name}`}, 0))`,
+  now: (sql) => sql`CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)`,
   hasTable: (sql, name) =>
     Effect.map(sql`SELECT to_regclass(${name}) IS NOT NULL AS found`, (rows) => rows[0]?.["found"] === true),
   isConflict: (error) => conflicts.has(codeOf(error))

@@ -168,6 +168,19 @@ export const migrations: ReadonlyArray<Migration> = [
         expires_at BIGINT NOT NULL
       )`
     ]
+  },
+  {
+    id: 20,
+    name: "limits over replicas",
+    least: 1,
+    statements: [
+      // `state` is replaced as a whole where `version` is still the one that was read.
+      `CREATE TABLE IF NOT EXISTS aicortex_limits (
+        key_name TEXT PRIMARY KEY,
+        version BIGINT NOT NULL,
+        state TEXT NOT NULL
+      )`
+    ]
   }
 ]
 

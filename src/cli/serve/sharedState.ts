@@ -195,8 +195,7 @@ const unknownLimits = (
   error: unknown
 ): ErrorResponse.ErrorResponse => {
   log(`the limits of the key '${name}' could not be looked up: ${reasonOf(error)}`)
-  const message = "What this API key may still use cannot be looked up. Try again in a moment."
-  return ErrorResponse.make(503, message, "limits_unavailable", null, 1_000)
+  return RateLimits.limitsUnavailable()
 }
 
 const limitsOf = (first: WorkerRpc.WorkerRpcClient<Answers>, log: (text: string) => void): RateLimits.RateLimiter => ({
@@ -255,9 +254,9 @@ export interface Stored {
   readonly sessions: Sessions.Store
 }
 
-/** A worker uses a store on its own: only the order of turns, the limits of keys and counts come from the first process. */
+/** A worker uses a store on its own, as any replica: only the order of turns and counts come from the first process. */
 export const overStore = (
-  { responses: _, sessions: { turn }, ...rest }: SharedState,
+  { keyLimits: _, responses: __, sessions: { turn }, ...rest }: SharedState,
   { sessions, store }: Stored
 ): Partial<SharedState> => ({
   ...rest,

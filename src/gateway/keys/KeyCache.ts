@@ -10,6 +10,7 @@ import type * as Scope from "effect/Scope"
 import type { StoreUnavailable } from "../../Errors.js"
 import type * as Store from "../../Store.js"
 import * as ErrorResponse from "../http/errorResponse.js"
+import { inTime } from "../storeTimeout.js"
 import * as ApiKeys from "./ApiKeys.js"
 import type { Caller } from "./keyPolicy.js"
 import { ModelPatterns } from "./modelPatterns.js"
@@ -77,7 +78,7 @@ export class KeyCache {
   )
 
   private readonly look = Effect.suspend(() =>
-    Effect.match(this.load, {
+    Effect.match(inTime(this.load), {
       onSuccess: () => {
         if (!this.available) this.log("the store answers again: changes of API keys are known again")
         this.available = true

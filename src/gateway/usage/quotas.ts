@@ -13,6 +13,7 @@ import type * as Store from "../../Store.js"
 import { type ErrorResponse, make as makeError } from "../http/errorResponse.js"
 import type { Allowance, RateDemand, RateLimiter, RateTicket, TokenUsage } from "../rateLimits.js"
 import { isRejection } from "../rateLimits.js"
+import { inTime } from "../storeTimeout.js"
 import type { UsageRecorder } from "./UsageRecorder.js"
 
 const dayLength = 86_400_000
@@ -99,9 +100,11 @@ export class Quotas {
     // The longest period begins at most 31 days ago.
     const from = Math.floor(now / dayLength) - 31
     known.reading ??= Effect.runPromise(
-      Effect.zipRight(
-        this.usage.flush,
-        this.store.use((sql) => select(sql, name, from))
+      inTime(
+        Effect.zipRight(
+          this.usage.flush,
+          this.store.use((sql) => select(sql, name, from))
+        )
       ).pipe(
         Effect.match({
           onSuccess: (days) => {
