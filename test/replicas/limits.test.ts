@@ -66,7 +66,7 @@ for (const engine of engines) {
         )
       ).then(([row]) => ({ version: row?.version ?? 0, state: JSON.parse(row?.state ?? "{}") as SharedLimits }))
 
-    it.each([30, 200])("%d requests per minute hold over three gateways", async (limit) => {
+    it.each([30, 120])("%d requests per minute hold over three gateways", async (limit) => {
       const { gateways } = await start(3, { requestsPerMinute: limit })
       const began = performance.now()
       const answers = await spread(gateways, limit + 40, "limited-secret")
