@@ -3,6 +3,13 @@ import type { Session } from "./types"
 
 let session: Session | undefined
 
+let left: () => void = () => {}
+
+/** `run` is called when the gateway no longer knows the browser: the session or its key has ended. */
+export const onSignedOut = (run: () => void): void => {
+  left = run
+}
+
 export class ApiError extends Error {
   constructor(
     readonly status: number,
@@ -22,7 +29,7 @@ const messageOf = async (response: Response): Promise<string> => {
 }
 
 /** The page is shown under any prefix of a proxy. */
-const at = (path: string): string => path.replace(/^\//, "./")
+export const href = (path: string): string => path.replace(/^\//, "./")
 
 export const call = async (path: string, init: RequestInit = {}): Promise<Response> => {
   const headers = new Headers(init.headers)
@@ -30,11 +37,12 @@ export const call = async (path: string, init: RequestInit = {}): Promise<Respon
   if (init.body !== undefined) headers.set("content-type", "application/json")
   let response: Response
   try {
-    response = await fetch(at(path), { ...init, headers, credentials: "same-origin" })
+    response = await fetch(href(path), { ...init, headers, credentials: "same-origin" })
   } catch (error) {
     if (init.signal?.aborted) throw error
     throw new ApiError(0, "The gateway cannot be reached.")
   }
+  if (response.status === 401 && path !== "/login") left()
   if (!response.ok) throw new ApiError(response.status, await messageOf(response))
   return response
 }
@@ -73,7 +81,7 @@ export const lines = async (response: Response, line: (text: string) => void): P
   if (rest !== "") line(rest)
 }
 
-export const eventsAt = (types: string): EventSource => new EventSource(at(`/events?types=${types}`))
+export const eventsAt = (types: string): EventSource => new EventSource(href(`/events?types=${types}`))
 
 /** The address of this gateway, as programs are given it. */
 export const address = (): string => new URL(".", location.href).href.replace(/\/$/, "")

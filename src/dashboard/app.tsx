@@ -1,14 +1,16 @@
 import { useEffect, useState } from "preact/hooks"
-import { readSession, signOut } from "./api"
+import { onSignedOut, readSession, signOut } from "./api"
 import { Icon, type IconName } from "./parts/icon"
 import { Api } from "./screens/api"
 import { Connect } from "./screens/connect"
 import { FleetScreen } from "./screens/fleet"
+import { Keys } from "./screens/keys"
 import { Live } from "./screens/live"
 import { Login } from "./screens/login"
 import { Playground } from "./screens/playground"
 import { Settings } from "./screens/settings"
-import { connected, fleet, start, useStore } from "./store"
+import { UsageScreen } from "./screens/usage"
+import { connected, session as current, fleet, start, useStore } from "./store"
 import type { Session } from "./types"
 
 const screens: ReadonlyArray<{
@@ -16,10 +18,14 @@ const screens: ReadonlyArray<{
   readonly name: string
   readonly icon: IconName
   readonly Screen: () => preact.JSX.Element
+  /** Only for administrators. */
+  readonly admin?: true
 }> = [
   { path: "fleet", name: "Fleet", icon: "fleet", Screen: FleetScreen },
   { path: "live", name: "Live", icon: "live", Screen: Live },
   { path: "playground", name: "Playground", icon: "chat", Screen: Playground },
+  { path: "usage", name: "Usage", icon: "bars", Screen: UsageScreen },
+  { path: "keys", name: "Keys", icon: "key", Screen: Keys, admin: true },
   { path: "connect", name: "Connect", icon: "plug", Screen: Connect },
   { path: "settings", name: "Settings", icon: "settings", Screen: Settings },
   { path: "api", name: "API", icon: "code", Screen: Api }
@@ -28,19 +34,22 @@ const screens: ReadonlyArray<{
 const pathOf = (): string => location.hash.replace(/^#\/?/, "").split("?")[0] ?? ""
 
 export const App = () => {
-  const [session, setSession] = useState<Session>()
+  const session = useStore(current)
   const [error, setError] = useState("")
   const [path, setPath] = useState(pathOf())
   const open = session !== undefined && (!session.keys || session.signed_in)
 
   useEffect(() => {
-    readSession().then(setSession, (reason) => setError(reason.message))
+    const read = () => readSession().then((known) => current.set(known))
+    read().catch((reason) => setError(reason.message))
+    onSignedOut(() => void read().catch(() => {}))
     const changed = () => setPath(pathOf())
     addEventListener("hashchange", changed)
     return () => removeEventListener("hashchange", changed)
   }, [])
   useEffect(() => (open ? start() : undefined), [open])
-  const screen = screens.find((one) => one.path === path) ?? screens[0]
+  const allowed = screens.filter(({ admin }) => admin !== true || session?.role === "admin")
+  const screen = allowed.find((one) => one.path === path) ?? allowed[0]
   useEffect(() => {
     document.title = screen === undefined ? "aicortex" : `${screen.name} – aicortex`
   }, [screen])
@@ -57,7 +66,7 @@ export const App = () => {
         <p>Loading…</p>
       </main>
     )
-  if (!open) return <Login done={setSession} />
+  if (!open) return <Login done={(known) => current.set(known)} />
   const leave = () => void signOut().then(() => location.reload())
   return (
     <div class="frame">
@@ -77,7 +86,7 @@ export const App = () => {
           <span>aicortex</span>
         </div>
         <nav aria-label="Screens">
-          {screens.map(({ icon, name, path }) => (
+          {allowed.map(({ icon, name, path }) => (
             <a key={path} href={`#/${path}`} aria-current={path === screen.path ? "page" : undefined}>
               <Icon name={icon} />
               <span>{name}</span>

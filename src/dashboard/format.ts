@@ -47,3 +47,23 @@ export const harmless = (text: string): string =>
       ""
     )
     .replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "")
+
+/** A number in a few characters. */
+export const short = (value: number): string => {
+  const units = ["", "k", "M", "G", "T"]
+  let at = 0
+  let rest = value
+  while (Math.abs(rest) >= 1_000 && at < units.length - 1) {
+    rest /= 1_000
+    at++
+  }
+  return `${Number(rest.toFixed(rest < 10 ? 2 : 1))}${units[at]}`
+}
+
+/** The hour or the day that begins then, in UTC. */
+export const moment = (at: number, span: number): string => {
+  const text = new Date(at).toISOString()
+  return span < 86_400_000 ? text.slice(11, 16) : text.slice(5, 10)
+}
+
+export const date = (text: string | null): string => (text === null ? "–" : text.slice(0, 16).replace("T", " "))

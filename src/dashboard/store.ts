@@ -1,7 +1,7 @@
 /** What the page knows of the gateway: read once, and kept up to date by its events. All lists are bounded. */
 import { useEffect, useState } from "preact/hooks"
 import { ApiError, eventsAt, get } from "./api"
-import type { Download, Fleet, Model, Request, Server } from "./types"
+import type { Download, Fleet, Model, Request, Server, Session } from "./types"
 
 /** A value that screens look at; they are told once per frame. */
 export class Store<A> {
@@ -39,6 +39,9 @@ export const useStore = <A>(store: Store<A>): A => {
 
 /** The time, once a second. */
 export const now = new Store(Date.now())
+
+/** Who the browser is signed in as. */
+export const session = new Store<Session | undefined>(undefined)
 
 export const fleet = new Store<Fleet | undefined>(undefined)
 export const problem = new Store<{ readonly status: number; readonly message: string } | undefined>(undefined)

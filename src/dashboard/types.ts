@@ -46,6 +46,7 @@ export interface Fleet {
   readonly at: number
   readonly version: string
   readonly admin: boolean
+  readonly manages: boolean
   readonly keys: boolean
   readonly in_flight: number
   readonly queued: number
@@ -123,6 +124,7 @@ export interface Session {
   readonly keys: boolean
   readonly signed_in: boolean
   readonly key: string | null
-  readonly admin: boolean
+  /** What the browser may do; `null`: it has to sign in. */
+  readonly role: "use" | "manage" | "admin" | null
   readonly csrf: string | null
 }

@@ -1,6 +1,7 @@
 /** The page of the gateway in a real Chromium, over fakes and over the built-in model. */
-import { mkdirSync, readdirSync, readFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { createRequire } from "node:module"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { gzipSync } from "node:zlib"
@@ -74,7 +75,7 @@ const open = async (gateway: TestGateway, path = "", options: BrowserContextOpti
   const hosts = new Set<string>()
   page.on("pageerror", (error) => problems.push(error.message))
   page.on("console", (message) => {
-    if (message.type() === "error" && !/status of 40[0-9]/.test(message.text())) problems.push(message.text())
+    if (message.type() === "error" && !/status of (40[0-9]|501)/.test(message.text())) problems.push(message.text())
   })
   page.on("request", (request) => {
     if (!/^(data|blob):/.test(request.url())) hosts.add(new URL(request.url()).host)
@@ -108,7 +109,7 @@ const violations = async (page: Page): Promise<ReadonlyArray<string>> => {
   })
 }
 
-const screens = ["fleet", "live", "playground", "connect", "settings", "api"] as const
+const screens = ["fleet", "live", "playground", "usage", "keys", "connect", "settings", "api"] as const
 
 describe("the page", () => {
   it("is small, and asks no other host for anything", async () => {
@@ -267,6 +268,117 @@ describe("a gateway with keys", () => {
     await page.getByRole("button", { name: "Drain" }).click()
     await page.getByText("draining").waitFor()
     expect(problems).toEqual([])
+  })
+})
+
+describe("usage and keys", () => {
+  /** Gateways that keep usage and keys. */
+  const stored = async () => {
+    const folder = mkdtempSync(join(tmpdir(), "aicortex-page-"))
+    keep({ [Symbol.asyncDispose]: async () => rmSync(folder, { recursive: true, force: true }) })
+    const servers = [(await ollama({ reply: "Well." })).url, (await openai({ reply: "Well." })).url]
+    return keep(await startGateway(servers, {}, { cortex: { store: join(folder, "store.db") } }))
+  }
+  const ask = (gateway: TestGateway, key: string, user: string, asked: string = model) =>
+    chat(gateway, { user, model: asked }, { headers: { authorization: `Bearer ${key}` } }).then((response) =>
+      response.text()
+    )
+
+  it("are seen and changed by those who may", async () => {
+    const gateway = await stored()
+    const { page, problems } = await open(gateway, "#/keys")
+    const addresses: Array<string> = []
+    page.on("request", (request) => addresses.push(request.url()))
+    page.on("dialog", (dialog) => void dialog.accept())
+    await page.getByText("The store has no keys.").waitFor()
+
+    // The first key, with which this page goes on; each is shown once.
+    const create = async (name: string, role: string, fill?: () => Promise<unknown>): Promise<string> => {
+      await page.getByRole("button", { name: "New key" }).click()
+      const dialog = page.getByRole("dialog", { name: "New key" })
+      await dialog.getByLabel("Name").fill(name)
+      await dialog.getByLabel("Role").selectOption(role)
+      await fill?.()
+      if (name === "ann") {
+        await picture(page, "new-key-light")
+        expect(await violations(page)).toEqual([])
+      }
+      await page.keyboard.press("Enter")
+      const told = page.getByRole("dialog", { name: `The key ${name}` })
+      const key = (await told.locator("pre").textContent()) ?? ""
+      expect(key).toMatch(/^sk-aic-/)
+      await told.getByRole("button", { name: "I have stored it" }).click()
+      await page.getByRole("row", { name: new RegExp(`^${name} `) }).waitFor()
+      expect(await page.content()).not.toContain(key)
+      return key
+    }
+    const root = await create("ops", "admin")
+    await page.getByRole("button", { name: "Sign out ops" }).waitFor()
+    const ann = await create("ann", "use", async () => {
+      await page.getByRole("textbox", { name: "Models" }).fill("llama3.2*, auto")
+      await page.getByText("Limits and quotas").click()
+      await page.getByLabel("Requests a minute").fill("600")
+      await page.getByLabel("Tokens a day").fill("100000")
+    })
+    await page.getByText("600 requests a minute, 100,000 tokens a day").waitFor()
+    // What the gateway refuses is told in its words.
+    await page.getByRole("button", { name: "New key" }).click()
+    await page.getByLabel("Name").fill("ann")
+    await page.keyboard.press("Enter")
+    await page.getByRole("dialog").getByText("There is an API key 'ann' already").waitFor()
+    await page.keyboard.press("Escape")
+    await page.getByRole("dialog").waitFor({ state: "detached" })
+
+    for (const user of ["carl", "dora", "=1+1"]) await ask(gateway, ann, user)
+    await ask(gateway, root, "<img src=x onerror=hacked=1>", "qwen2.5-coder:7b")
+    await page.getByRole("link", { name: "Usage" }).click()
+    await page.getByRole("row", { name: /^qwen2.5-coder:7b 1 / }).waitFor()
+    await page.getByRole("row", { name: /^llama3.2:3b 3 / }).waitFor()
+    await page.getByLabel("By", { exact: true }).selectOption("user")
+    await page.getByRole("row", { name: /^dora 1 / }).waitFor()
+    await page.getByLabel("Show", { exact: true }).selectOption("Requests")
+    await page.getByLabel("Last", { exact: true }).selectOption("24 hours")
+    await page.getByRole("row", { name: /^carl 1 / }).waitFor()
+    expect(await page.locator(".bars canvas").count()).toBe(1)
+    const [file] = await Promise.all([page.waitForEvent("download"), page.getByText("Download CSV").click()])
+    expect(file.suggestedFilename()).toBe("usage.csv")
+    const csv = readFileSync(await file.path(), "utf8")
+    expect(csv).toMatch(/^hour,key,user,model,server,requests,/)
+    expect(csv).toContain(",ann,carl,llama3.2:3b,")
+    expect(csv).toContain(`"'=1+1"`)
+    await page.getByLabel("By", { exact: true }).selectOption("model")
+    await page.getByRole("row", { name: /^llama3.2:3b 3 / }).waitFor()
+    await picture(page, "usage-light")
+    expect(await violations(page)).toEqual([])
+
+    // Who only uses models sees their own usage, and no keys.
+    const other = await open(gateway, "#/keys")
+    await other.page.getByLabel("API key").fill(ann)
+    await other.page.keyboard.press("Enter")
+    await other.page.getByRole("button", { name: "Sign out ann" }).waitFor()
+    expect(await other.page.getByRole("link", { name: "Keys" }).count()).toBe(0)
+    await other.page.getByRole("link", { name: "Usage" }).click()
+    await other.page.getByText("The usage of your key.").waitFor()
+    await other.page.getByRole("row", { name: /^llama3.2:3b 3 / }).waitFor()
+    expect(await other.page.getByText("qwen2.5-coder:7b").count()).toBe(0)
+
+    // Rotated, the text before stays as long as was said; revoked, its page ends too.
+    await page.getByRole("link", { name: "Keys" }).click()
+    await page.getByRole("button", { name: "Rotate ann" }).click()
+    await page.getByLabel("The text before stays valid for").selectOption("a day")
+    await page.getByRole("button", { name: "Rotate", exact: true }).click()
+    const rotated = (await page.getByRole("dialog").locator("pre").textContent()) ?? ""
+    await page.getByRole("button", { name: "I have stored it" }).click()
+    expect((await gateway.get("/fleet", { headers: { authorization: `Bearer ${rotated}` } })).status).toBe(200)
+    await picture(page, "keys-light")
+    await page.getByRole("button", { name: "Revoke ann" }).click()
+    await other.page.getByLabel("API key").waitFor()
+    await page.getByRole("row", { name: /^ann / }).waitFor({ state: "detached" })
+    await page.getByLabel("Revoked ones too").check()
+    await page.getByRole("row", { name: /^ann revoked/ }).waitFor()
+    expect(await page.evaluate("globalThis.hacked")).toBeUndefined()
+    expect(addresses.filter((url) => url.includes("sk-aic"))).toEqual([])
+    expect([...problems, ...other.problems]).toEqual([])
   })
 })
 

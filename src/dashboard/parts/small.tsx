@@ -1,5 +1,6 @@
 import type { ComponentChildren } from "preact"
 import { useState } from "preact/hooks"
+import { harmless } from "../format"
 import type { Breaker } from "../types"
 import { Icon } from "./icon"
 
@@ -98,6 +99,31 @@ export const Meter = ({
       style={{ width: `${Math.min(100, most === 0 ? 0 : (value / most) * 100)}%` }}
     />
   </div>
+)
+
+export const Tile = ({
+  label,
+  note,
+  value
+}: {
+  readonly label: string
+  readonly value: string
+  readonly note?: string
+}) => (
+  <div class="tile">
+    <dt>{label}</dt>
+    <dd>
+      {value}
+      {note === undefined ? null : <span class="dim"> {note}</span>}
+    </dd>
+  </div>
+)
+
+/** What could not be done. */
+export const Problem = ({ of }: { readonly of: { readonly message: string } | undefined }) => (
+  <p role="alert" class={of === undefined ? "hidden" : "error banner"}>
+    {of === undefined ? "" : harmless(of.message)}
+  </p>
 )
 
 export const Empty = ({ children }: { readonly children: ComponentChildren }) => <p class="empty">{children}</p>

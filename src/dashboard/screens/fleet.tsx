@@ -2,7 +2,7 @@ import { useState } from "preact/hooks"
 import { lines, post } from "../api"
 import * as Format from "../format"
 import { Chart } from "../parts/chart"
-import { Badge, Empty, Meter, Sparkline, State, Title } from "../parts/small"
+import { Badge, Empty, Meter, Sparkline, State, Tile, Title } from "../parts/small"
 import { downloads, fleet, loads, now, problem, readFleet, useStore } from "../store"
 import type { Breaker, Model, Server } from "../types"
 
@@ -15,16 +15,6 @@ const why = ({ reason, rests_until, since, state, why }: Breaker, at: number): s
 }
 
 const inFolder = (server: string): string => `/servers/${encodeURIComponent(server)}`
-
-const Tile = ({ label, note, value }: { readonly label: string; readonly value: string; readonly note?: string }) => (
-  <div class="tile">
-    <dt>{label}</dt>
-    <dd>
-      {value}
-      {note === undefined ? null : <span class="dim"> {note}</span>}
-    </dd>
-  </div>
-)
 
 const Memory = ({ model: { gpu_memory, memory } }: { readonly model: Model }) => {
   if (memory === null) return <>–</>
@@ -39,14 +29,14 @@ const Memory = ({ model: { gpu_memory, memory } }: { readonly model: Model }) =>
 
 const ModelRow = ({
   act,
-  admin,
   at,
+  manages,
   model,
   server
 }: {
   readonly model: Model
   readonly server: Server
-  readonly admin: boolean
+  readonly manages: boolean
   readonly at: number
   readonly act: Act
 }) => {
@@ -91,7 +81,7 @@ const ModelRow = ({
       </td>
       <td class="number">{Format.speed(model.tokens_per_second)}</td>
       <td class="number">{Format.milliseconds(model.first_token_ms)}</td>
-      {admin && server.protocol === "ollama" ? (
+      {manages && server.protocol === "ollama" ? (
         <td class="actions">
           {model.loaded ? (
             <button
@@ -116,7 +106,7 @@ const ModelRow = ({
             Remove
           </button>
         </td>
-      ) : admin ? (
+      ) : manages ? (
         <td />
       ) : null}
     </tr>
@@ -153,7 +143,17 @@ const Pull = ({ act, server }: { readonly server: string; readonly act: Act }) =
   )
 }
 
-const Card = ({ act, admin, server }: { readonly server: Server; readonly admin: boolean; readonly act: Act }) => {
+const Card = ({
+  act,
+  admin,
+  manages,
+  server
+}: {
+  readonly server: Server
+  readonly admin: boolean
+  readonly manages: boolean
+  readonly act: Act
+}) => {
   const at = useStore(now)
   const load = useStore(loads).get(server.server) ?? []
   const [all, setAll] = useState(false)
@@ -219,12 +219,12 @@ const Card = ({ act, admin, server }: { readonly server: Server; readonly admin:
                 <th scope="col" class="number">
                   First token
                 </th>
-                {admin ? <th scope="col">Actions</th> : null}
+                {manages ? <th scope="col">Actions</th> : null}
               </tr>
             </thead>
             <tbody>
               {shown.map((model) => (
-                <ModelRow key={model.model} model={model} server={server} admin={admin} at={at} act={act} />
+                <ModelRow key={model.model} model={model} server={server} manages={manages} at={at} act={act} />
               ))}
             </tbody>
           </table>
@@ -236,9 +236,9 @@ const Card = ({ act, admin, server }: { readonly server: Server; readonly admin:
             {all ? "Fewer models" : `All ${server.model_count} models`}
           </button>
         ) : null}
+        {manages && server.protocol === "ollama" ? <Pull server={server.server} act={act} /> : null}
         {admin && server.server !== "embedded" ? (
           <>
-            {server.protocol === "ollama" ? <Pull server={server.server} act={act} /> : null}
             <span class="push" />
             {paused ? (
               <button type="button" class="small primary" onClick={() => change("wake", `${server.server} is awake`)}>
@@ -369,7 +369,7 @@ export const FleetScreen = () => {
           <Downloads />
           <div class="servers">
             {servers.slice(0, 100).map((server) => (
-              <Card key={server.server} server={server} admin={known.admin} act={act} />
+              <Card key={server.server} server={server} admin={known.admin} manages={known.manages} act={act} />
             ))}
           </div>
           {servers.length > 100 ? <Empty>{servers.length - 100} more servers: filter them by name.</Empty> : null}
