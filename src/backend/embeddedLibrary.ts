@@ -51,18 +51,19 @@ const childProcesses = (): number => process.getActiveResourcesInfo().filter((on
 
 /**
  * Begins to start the library for the next model that is loaded with these options. Resolves once it tries its binary in
- * another process, or does not: whoever has more to import does it meanwhile.
+ * another process, or does not: whoever has more to import does it meanwhile. `settled` is told whether it has started.
  */
-export const prepare = async (options: EngineOptions): Promise<void> => {
+export const prepare = async (options: EngineOptions, settled?: (started: boolean) => void): Promise<void> => {
   const gpu = gpuOf(options)
   const imported = importEngine()
   const started = startLibrary(gpu, imported)
   let ended = false
   // Whoever loads the model is told what is wrong.
-  const end = (): void => {
+  const end = (ok: boolean) => (): void => {
     ended = true
+    settled?.(ok)
   }
-  started.then(end, end)
+  started.then(end(true), end(false))
   prepared = { gpu, started }
   const before = childProcesses()
   await imported.catch(() => {})

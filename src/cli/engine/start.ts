@@ -1,5 +1,6 @@
 /** Starts `aicortex engine` from flags that are read already. */
 import { prepare } from "../../backend/embeddedLibrary.js"
+import { testOnce } from "./binaryTest.js"
 import type { Flags } from "./run.js"
 
 /**
@@ -7,7 +8,7 @@ import type { Flags } from "./run.js"
  * it waits for that.
  */
 export const start = async (flags: Flags): Promise<void> => {
-  await prepare({ gpuLayers: flags.gpuLayers ?? -1 })
+  await prepare({ gpuLayers: flags.gpuLayers ?? -1 }, testOnce())
   const [{ runProgram }, { run }] = await Promise.all([import("../program.js"), import("./run.js")])
   runProgram(run(flags), () => ({ path: ["engine"], flags: new Map(), file: "" }))
 }
