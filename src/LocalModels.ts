@@ -260,6 +260,24 @@ export interface Hardware {
   readonly ram: { readonly total: number; readonly available: number }
   /** The disk of the folder of models; `null` where that is not known. */
   readonly storage: { readonly total: number; readonly available: number } | null
+  /**
+   * Its graphics cards, as the system and their drivers tell; what they do not tell is `null`, such as the memory of those
+   * that share that of the machine. They are asked at most once a minute.
+   */
+  readonly gpus: ReadonlyArray<{
+    /** Its place in this list. */
+    readonly id: string
+    /** What it is called. */
+    readonly name: string | null
+    /** Who made it. */
+    readonly vendor: string | null
+    /** The version of its driver. */
+    readonly driver_version: string | null
+    /** Its memory. */
+    readonly total_vram: number | null
+    /** As much of that as nobody uses. */
+    readonly free_vram: number | null
+  }>
 }
 
 /**

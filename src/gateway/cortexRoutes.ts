@@ -58,6 +58,11 @@ export const addCortexRoutes = (): void => {
     (gateway, context, _, id) => Local.remove(gateway, context, id),
     admin
   )
-  addRoute("GET", "/v1/hardware", "Processors, memory and disk of this machine (Cortex)", Local.hardware)
+  addRoute(
+    "GET",
+    "/v1/hardware",
+    "Processors, memory, disk and graphics cards of this machine (Cortex)",
+    Local.hardware
+  )
   addRoute("GET", "/v1/engines", "The engines of this machine (Cortex)", Local.engines)
 }

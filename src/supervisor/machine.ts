@@ -1,4 +1,4 @@
-/** What this machine has for models: its processors, memory and room on the disk, and the engines. */
+/** What this machine has for models: its processors, memory, room on the disk and graphics cards, and the engines. */
 import { statfs } from "node:fs/promises"
 import { arch, cpus, freemem, platform, release, totalmem } from "node:os"
 import * as Effect from "effect/Effect"
@@ -6,6 +6,7 @@ import * as Layer from "effect/Layer"
 import * as EngineSystem from "../cortex/engineSystem.js"
 import * as Engines from "../Engines.js"
 import type { Hardware } from "../LocalModels.js"
+import { graphics } from "./graphics.js"
 
 /** The first folder of a path that there is. */
 const roomAt = async (path: string): Promise<{ readonly total: number; readonly available: number } | null> => {
@@ -23,17 +24,20 @@ const roomAt = async (path: string): Promise<{ readonly total: number; readonly 
 
 /** `folder` is where models are kept. */
 export const hardware = (folder: string | undefined): Effect.Effect<Hardware> =>
-  Effect.map(
+  Effect.zipWith(
     Effect.promise(async () => (folder === undefined ? null : await roomAt(folder))),
-    (storage) => {
+    graphics,
+    (storage, gpus) => {
       const processors = cpus()
       return {
         cpu: { arch: arch(), cores: processors.length, model: processors[0]?.model.trim() ?? null },
         os: { name: platform(), version: release() },
         ram: { total: totalmem(), available: process.availableMemory?.() ?? freemem() },
-        storage
+        storage,
+        gpus
       }
-    }
+    },
+    { concurrent: true }
   )
 
 /** Every engine, and whether it is installed. */

@@ -90,6 +90,7 @@ describe.each(["serve", "the supervisor's endpoint"] as const)("%s", (where) => 
     assert.isAtLeast(hardware.body.cpu.cores, 1)
     assert.isAbove(hardware.body.ram.total, hardware.body.ram.available)
     assert.isAbove(hardware.body.storage.total, 0)
+    assert.isArray(hardware.body.gpus)
     const engines = await send("GET", "/v1/engines", undefined, { "x-api-key": user })
     const own = engines.body.data.find(({ name }: Json) => name === "aicortex")
     assert.include(own, { status: "Ready" })
