@@ -188,6 +188,12 @@ export const model: Options.Options<string | undefined> = text("model", {
   about: "The model to ask."
 })
 
+/** The flag of every command that uses a gateway. */
+export const keyEnv: Options.Options<string | undefined> = text("key-env", {
+  value: "NAME",
+  about: "The environment variable that holds the gateway's key: the key itself is written nowhere."
+})
+
 /** The flag of everything that waits for servers; each command says how long it is without it. */
 export const timeout: Options.Options<number | undefined> = seconds("timeout", {
   about: "How long a server may be silent. Default: 30, and 60 for `aicortex doctor`."

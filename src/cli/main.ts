@@ -53,6 +53,7 @@ import { serve, serveShape } from "./serve.js"
 import { servers, serversShape } from "./servers.js"
 import { sessions, sessionsShape } from "./sessions.js"
 import { setup, setupShape } from "./setup.js"
+import { top, topShape } from "./top.js"
 import { usage, usageShape } from "./usage.js"
 import { use, useShape } from "./use.js"
 
@@ -103,6 +104,7 @@ export const root = shape(
     doctor: doctorShape,
     sessions: sessionsShape,
     serve: serveShape,
+    top: topShape,
     keys: keysShape,
     usage: usageShape,
     engine: engineShape,
@@ -143,6 +145,7 @@ const execute = Command.make("aicortex").pipe(
     doctor,
     sessions,
     serve,
+    top,
     keys,
     usage,
     engine,

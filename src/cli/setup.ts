@@ -15,10 +15,7 @@ const options = {
     value: "MODEL",
     about: "The model for what should be fast: titles, completion while typing. Default: the same."
   }),
-  keyEnv: Flags.text("key-env", {
-    value: "NAME",
-    about: "The environment variable that holds the gateway's key. The key itself is not written."
-  }),
+  keyEnv: Flags.keyEnv,
   file: Flags.text("file", { value: "FILE", about: "The file to change. Default: where the program reads its own." }),
   yes: Flags.yes,
   json: Flags.json

@@ -6,12 +6,10 @@ import { createTwoFilesPatch } from "diff"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { place, readFile } from "../../config/file.js"
-import { resolvePlaces } from "../../config/gatewaySettings.js"
 import { environment } from "../../cortex/environment.js"
 import { replaceFile, target } from "../../cortex/writeFile.js"
-import { normalizeUrl } from "../../Server.js"
 import { CommandFailed, UsageError } from "../errors.js"
+import { gatewayUrl, isVariableName, ownGateway } from "../gatewayAddress.js"
 import * as Output from "../output.js"
 import { type Program, programs, type Target } from "./programs.js"
 
@@ -40,34 +38,11 @@ const programOf = (name: string): Either.Either<Program, UsageError> =>
     usage(`PROGRAM must be one of ${[...programs.keys()].join(", ")}, not '${Output.withoutControls(name)}'`)
   )
 
-const gatewayUrl = (input: string): Either.Either<string, UsageError> => {
-  const bare = !/^[a-z][a-z0-9+.-]*:\/\//i.test(input.trim())
-  return Either.mapBoth(normalizeUrl(bare ? `http://${input.trim()}` : input), {
-    onLeft: (reason) => usage(`--url: ${reason}`),
-    onRight: (url) => {
-      if (bare && url.port === "") url.port = "8000"
-      url.username = ""
-      url.password = ""
-      // Programs append the version themselves.
-      url.pathname = url.pathname.replace(/\/v1\/?$/, "")
-      return url.href.replace(/\/+$/, "")
-    }
-  })
-}
-
-/** Where `aicortex serve` would listen with the settings of now. */
-const ownUrl = Effect.gen(function* () {
-  const { named, path } = yield* place(undefined)
-  const { gateway } = yield* readFile(path, named)
-  const { settings } = yield* resolvePlaces({ insecure: true }, { variable: environment, file: gateway ?? {}, path })
-  const host = settings.host.includes(":") ? `[${settings.host}]` : settings.host
-  return yield* gatewayUrl(`http://${host}:${settings.port === 0 ? 8000 : settings.port}`)
-})
-
-const nameOfVariable = /^[A-Za-z_][A-Za-z0-9_]*$/
+const urlOf = (input: string): Either.Either<string, UsageError> =>
+  Either.mapLeft(gatewayUrl(input), (reason) => usage(`--url: ${reason}`))
 
 const check = Effect.fnUntraced(function* ({ keyEnv, model, smallModel }: Flags) {
-  if (keyEnv !== undefined && !nameOfVariable.test(keyEnv)) {
+  if (keyEnv !== undefined && !isVariableName(keyEnv)) {
     return yield* usage("--key-env must be the name of an environment variable: the key itself is not written")
   }
   for (const [flag, name] of [
@@ -169,7 +144,7 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   const program = yield* programOf(flags.program)
   yield* check(flags)
   const { json, keyEnv, model = "auto", smallModel = model, yes } = flags
-  const url = flags.url === undefined ? yield* ownUrl : yield* gatewayUrl(flags.url)
+  const url = flags.url === undefined ? (yield* ownGateway).url : yield* urlOf(flags.url)
   const to: Target = { url, model, smallModel, keyEnv }
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
