@@ -172,16 +172,19 @@ export const make = Effect.gen(function* () {
   const runPromise = Runtime.runPromise(runtime)
   const runSync = Runtime.runSync(runtime)
   const now = () => clock.unsafeCurrentTimeMillis()
+  const hasCeiling = fleet.remoteTokens().limit !== undefined
   const surroundings: Dependencies = {
     backends,
     abilities,
     now,
     random: () => runSync(random.next),
     maxAnswerBytes: Option.getOrElse(settings, () => Settings.empty).maxAnswerBytes,
-    exhausted: () => {
-      const tokens = fleet.remoteTokens()
-      return isExhausted(tokens) ? tokens : undefined
-    },
+    exhausted: hasCeiling
+      ? () => {
+          const tokens = fleet.remoteTokens()
+          return isExhausted(tokens) ? tokens : undefined
+        }
+      : () => undefined,
     spend: fleet.spendRemoteTokens,
     hedges: new HedgeBudget(),
     agreements: new RejectedRequests(now),

@@ -72,6 +72,8 @@ const turnMessages = (prompt: Prompt): Either.Either<ReadonlyArray<Message.Messa
 
 const defaultToolRounds = 8
 
+const none: ReadonlyArray<[number, unknown]> = []
+
 /** The plain data of the options. */
 const decodePlain = (options: Options, definitions: unknown): unknown => {
   if (!("tools" in options || "session" in options || "maxToolRounds" in options)) return options
@@ -136,7 +138,7 @@ export const checkCall = (
     return Either.left(new InvalidRequest({ field: "session", reason: "must be a session or its id" }))
   }
   const { definitions, executors } = toolkit
-  for (const [at, tool] of (Array.isArray(definitions) ? definitions : []).entries()) {
+  for (const [at, tool] of Array.isArray(definitions) ? definitions.entries() : none) {
     const parameters = typeof tool === "object" && tool !== null ? (tool as Tool).parameters : undefined
     const wrong = StructuredOutput.checkSize(parameters, `tools.${at}.parameters`, {
       maxBytes: settings.maxSchemaBytes

@@ -24,7 +24,7 @@ export interface WakingSelection {
 
 export class SleepingServers {
   /** Those that were waited for, by address: whether they came. */
-  private readonly waited = new Map<string, boolean>()
+  private waited: Map<string, boolean> | undefined
   private since: number | undefined
   private leave: (() => void) | undefined
 
@@ -45,14 +45,14 @@ export class SleepingServers {
   }
 
   private isDeferred(host: Host): boolean {
-    return !this.waited.has(host.server.url) && this.dependencies.waking.asleep(host)
+    return this.waited?.has(host.server.url) !== true && this.dependencies.waking.asleep(host)
   }
 
   /** Those of the servers that may be woken. */
   private candidates(): ReadonlyArray<Host> {
     const { lastOf, route } = this.selection
     return route.columns.hosts.filter((host, at) => {
-      if (host.server.wake === undefined || this.waited.get(host.server.url) === false) return false
+      if (host.server.wake === undefined || this.waited?.get(host.server.url) === false) return false
       if (route.isExcluded(at)) return false
       const last = lastOf.call(this.selection, host)
       return last === undefined ? this.isDeferred(host) : classifyFailure(last).unreachable
@@ -102,7 +102,7 @@ export class SleepingServers {
         reason === undefined
           ? `was woken, and did not come within ${loadTimeout / 1000} s`
           : `sleeps, and could not be woken: ${reason}`
-      this.waited.set(host.server.url, false)
+      this.remember(host.server.url, false)
       this.client.unable(host, { reason: "asleep", message })
     }
     this.selection.proceed(none)
@@ -111,7 +111,7 @@ export class SleepingServers {
   /** Asks a server whose machine was woken; its list is known by now. */
   private askWoken(woken: Host): void {
     const { url } = woken.server
-    this.waited.set(url, true)
+    this.remember(url, true)
     this.selection.withRoute((route) => {
       const hosts = route?.columns.hosts ?? []
       if (route === undefined || !hosts.some(({ certain, server }) => certain && server.url === url)) {
@@ -123,6 +123,11 @@ export class SleepingServers {
       for (const [at, host] of hosts.entries()) if (host.server.url !== url) route.tried[at] = 1
       this.selection.next()
     })
+  }
+
+  private remember(url: string, came: boolean): void {
+    this.waited ??= new Map()
+    this.waited.set(url, came)
   }
 
   /** Ends the wait. */

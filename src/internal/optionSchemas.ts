@@ -5,6 +5,7 @@
  */
 import * as Either from "effect/Either"
 import { toStringUnknown } from "effect/Inspectable"
+import * as Option from "effect/Option"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as AST from "effect/SchemaAST"
@@ -149,6 +150,26 @@ export const dropper = (ast: AST.AST): Drop | undefined => {
   }
 }
 
+type Check = (value: unknown) => boolean
+
+/** A check of a plain type that allocates nothing; `undefined` for other types. */
+const plainCheck = (ast: AST.AST): Check | undefined => {
+  if (AST.isStringKeyword(ast)) return (value) => typeof value === "string"
+  if (AST.isNumberKeyword(ast)) return (value) => typeof value === "number"
+  if (AST.isBooleanKeyword(ast)) return (value) => typeof value === "boolean"
+  if (AST.isUndefinedKeyword(ast)) return (value) => value === undefined
+  if (AST.isLiteral(ast)) return (value) => value === ast.literal
+  if (AST.isRefinement(ast)) {
+    const from = plainCheck(ast.from)
+    return from && ((value) => from(value) && Option.isNone(ast.filter(value, AST.defaultParseOption, ast)))
+  }
+  if (AST.isUnion(ast)) {
+    const members = ast.types.map(plainCheck)
+    return members.every((member) => member !== undefined) ? (value) => members.some((is) => is(value)) : undefined
+  }
+  return undefined
+}
+
 /**
  * A decoder that is cheap for valid options: only given fields are checked. An unknown option is an error, never
  * dropped; `null` counts as absent. `elsewhere` are options that only other functions take.
@@ -163,16 +184,17 @@ export const decoder = <Fields extends Schema.Struct.Fields>(
   const plain = schema as unknown as Schema.Schema<Options>
   const whole = Schema.decodeUnknownEither(plain, { onExcessProperty: "error" })
   const known = [...Object.keys(schema.fields), ...elsewhere]
-  const checks: ReadonlyMap<PropertyKey, (value: unknown) => boolean> = new Map(
+  const checks: ReadonlyMap<PropertyKey, Check> = new Map(
     AST.getPropertySignatures(schema.ast).map(({ name, type }) => [
       name,
-      Schema.is(Schema.make(type), { onExcessProperty: "error" })
+      plainCheck(AST.typeAST(type)) ?? Schema.is(Schema.make(type), { onExcessProperty: "error" })
     ])
   )
   /** A quick check before the whole schema, which has the error messages. */
   const fits = (input: unknown): input is Options => {
     if (typeof input !== "object" || input === null || Array.isArray(input)) return false
-    for (const [name, value] of Object.entries(input)) if (checks.get(name)?.(value) !== true) return false
+    const given = input as { readonly [name: string]: unknown }
+    for (const name of Object.keys(given)) if (checks.get(name)?.(given[name]) !== true) return false
     return true
   }
   const drop = dropper(schema.ast)
