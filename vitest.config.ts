@@ -1,7 +1,39 @@
 import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
+import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 const src = (file: string) => fileURLToPath(new URL(`./src/${file}`, import.meta.url))
+
+/** Files that take a minute and more, the longest first: one that began last would be waited for alone. */
+const longest = [
+  "cli/cli",
+  "docs/blocks",
+  "failover/resume",
+  "supervisor/serve",
+  "package/promiseInstall",
+  "failover/failover",
+  "cli/serve",
+  "cli/configChange",
+  "supervisor/run",
+  "gateway/contract",
+  "cli/chat/commands",
+  "cli/chat/typing",
+  "registry/pipeline",
+  "cli/benchRouting",
+  "package/package",
+  "conditions/pressure"
+]
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: Array<TestSpecification>) {
+    const sorted = await super.sort(files)
+    const place = ({ moduleId }: TestSpecification) => {
+      const at = longest.findIndex((name) => moduleId.endsWith(`/test/${name}.test.ts`))
+      return at < 0 ? longest.length : at
+    }
+    return sorted.sort((a, b) => place(a) - place(b))
+  }
+}
 
 export default defineConfig({
   // Tests and examples may name the package; they always run its source.
@@ -16,9 +48,13 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     pool: "forks",
     minWorkers: 1,
-    maxWorkers: 2,
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // Most files wait for processes and timers for half of their time: with fewer, two cores are often idle.
+    maxWorkers: 4,
+    sequence: { sequencer: LongestFirst },
+    // These end what hangs, and decide nothing: a busy machine may be ten times as slow.
+    testTimeout: 120_000,
+    hookTimeout: 240_000,
+    expect: { poll: { timeout: 60_000 } },
     // One line per test file; a passing test prints nothing of its own, a failing one everything.
     reporters: ["default"],
     silent: "passed-only"

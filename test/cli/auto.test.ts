@@ -50,7 +50,7 @@ const png = Buffer.from(
   "base64"
 )
 
-describe("aicortex auto", { timeout: 60_000 }, () => {
+describe("aicortex auto", () => {
   const made = async () => {
     const near = await fleet.ollama({
       models: [

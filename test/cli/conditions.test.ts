@@ -43,7 +43,7 @@ const run = async (...given: Parameters<typeof start>) => {
   return { stdout, stderr, code }
 }
 
-describe("aicortex conditions", { timeout: 60_000 }, () => {
+describe("aicortex conditions", () => {
   it("shows this machine, and the lines to remote servers only", async () => {
     const [near, far] = [await fleet.ollama(), await fleet.openai()]
     const gone = `http://127.0.0.1:${await unusedPort()}`
@@ -103,7 +103,7 @@ describe("aicortex conditions", { timeout: 60_000 }, () => {
   })
 })
 
-describe("aicortex chat --private", { timeout: 60_000 }, () => {
+describe("aicortex chat --private", () => {
   it("stays on local servers, and fails where none has the model", async () => {
     const [near, far] = [
       await fleet.ollama({ models: ["a:1b"], reply: "from here" }),

@@ -204,7 +204,7 @@ describe("aicortex pull", () => {
         if (output.includes(`${slow.url}: pulling ${digest}`) && output.includes(`${quick.url}: writing`)) resolve()
       })
     )
-    await vi.waitFor(() => expect(paths(quick, "/api/pull")[0]?.finished).toBe(true))
+    await expect.poll(() => paths(quick, "/api/pull")[0]?.finished).toBe(true)
     child.kill(signal)
     const { code, err } = await end
     expect(code).toBe(signal === "SIGINT" ? 130 : 143)

@@ -38,7 +38,7 @@ describe.each(protocols)("aicortex chat --image (%s)", (protocol) => {
         ...encoded.map(([type, data]) => ({ type: "image_url", image_url: { url: `data:${type};base64,${data}` } }))
       ])
     }
-  }, 60_000)
+  })
 })
 
 describe("aicortex chat --image", () => {
@@ -66,7 +66,7 @@ describe("aicortex chat --image", () => {
       const prompt = more[0] === "--interactive" ? [] : ["x"]
       expect(await home.run(["chat", ...prompt, "--image", large, ...more])).toMatchObject({ code: 2 })
     }
-  }, 60_000)
+  })
 })
 
 describe.each(protocols)("aicortex chat --output (%s)", (protocol) => {
@@ -98,7 +98,7 @@ describe.each(protocols)("aicortex chat --output (%s)", (protocol) => {
     await server.setBehaviour({ reply: JSON.stringify(value) })
     const result = await home.run(["chat", "Hi", "--output", "json", "--json"])
     expect(JSON.parse(result.out)).toMatchObject({ value, text: JSON.stringify(value), server: server.url })
-  }, 60_000)
+  })
 
   it("jsonl prints each event in a line", async () => {
     const { home, server } = await made()
@@ -110,7 +110,7 @@ describe.each(protocols)("aicortex chat --output (%s)", (protocol) => {
     expect([code, events[0]?.type, events.at(-1)?.type]).toEqual([0, "start", "end"])
     expect(events.flatMap((event) => (event.type === "token" ? [event.content] : [])).join("")).toBe("one two three")
     expect(events.at(-1)).toMatchObject({ model, server: server.url, usage: expect.any(Object) })
-  }, 60_000)
+  })
 
   it("tells a failure as ever", async () => {
     const { home, server } = await made()
@@ -120,7 +120,7 @@ describe.each(protocols)("aicortex chat --output (%s)", (protocol) => {
       expect([code, err]).toEqual([1, expect.stringContaining("All server attempts failed")])
       if (form === "json") expect(out).toBe("")
     }
-  }, 60_000)
+  })
 })
 
 describe("flags of one answer that exclude each other", () => {

@@ -13,7 +13,7 @@ const fleet = useFleet()
 let demo: Awaited<ReturnType<typeof useDemoServers>>
 beforeAll(async () => {
   demo = await useDemoServers()
-}, 60_000)
+})
 afterAll(() => demo.close())
 
 const megabyte = 1024 * 1024

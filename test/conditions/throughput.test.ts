@@ -26,7 +26,7 @@ describe("what the arrival of a body tells", () => {
   })
 })
 
-describe.each(["ollama", "openai"] as const)("the throughput of a line (%s)", { timeout: 60_000 }, (protocol) => {
+describe.each(["ollama", "openai"] as const)("the throughput of a line (%s)", (protocol) => {
   /** 0.8 Mbps: slow enough that a busy machine, whose round trips are long, is not taken for the limit. */
   const slow = { bytesPerSecond: 100_000 }
   const vector = "embed:1b"

@@ -39,7 +39,7 @@ describe("what is made from the declarations", () => {
     for (const [path, text] of Object.entries(await files())) {
       expect(readFileSync(join(root, path), "utf8") === text, `${path} is out of date`).toBe(true)
     }
-  }, 60_000)
+  })
 
   it("the page names every setting of the file, with its variables and its flag", () => {
     const page = readFileSync(join(root, "docs/settings.md"), "utf8")

@@ -64,7 +64,7 @@ describe("the prompt cache of an engine", () => {
     assert.isAbove(Math.min(...before.values()), 500)
   })
 
-  it("a history that was changed is evaluated from the change on", { timeout: 60_000 }, async () => {
+  it("a history that was changed is evaluated from the change on", async () => {
     const talk = history("Nora")
     const first = await ask(talk)
     assert.strictEqual((await ask(talk)).cached, first.prompt - 1)

@@ -46,7 +46,7 @@ describe.each(protocols)("the answering server breaks off three times in each an
       const answer = (await response.json()) as { readonly choices: ReadonlyArray<{ message: { content: string } }> }
       expect(answer.choices[0]?.message.content).toBe(whole)
     }
-  }, 30_000)
+  })
 })
 
 describe("a lone server", () => {

@@ -354,7 +354,7 @@ describe("probes", () => {
     expect(paths).toContain("/api/ps")
     expect([...paths].every((path) => path === "/api/ps" || path === "/api/tags")).toBe(true)
     expect(unasked.requests).toEqual([])
-  }, 60_000)
+  })
 
   it("are not sent unless asked for", async () => {
     const server = await fleet.ollama()

@@ -36,11 +36,11 @@ afterEach(() => {
 })
 
 for (const engine of engines) {
-  describe(`API keys in ${engine.name}`, { timeout: 60_000 }, () => {
+  describe(`API keys in ${engine.name}`, () => {
     let database: Database
     beforeAll(async () => {
       database = await engine.start()
-    }, 60_000)
+    })
     afterAll(() => database.close())
 
     const two = async (options: Parameters<typeof startGateway>[1] = {}) => {

@@ -18,11 +18,11 @@ afterEach(() => {
 })
 
 for (const engine of engines) {
-  describe(`quotas in ${engine.name}`, { timeout: 60_000 }, () => {
+  describe(`quotas in ${engine.name}`, () => {
     let database: Database
     beforeAll(async () => {
       database = await engine.start()
-    }, 60_000)
+    })
     afterAll(() => database.close())
 
     const two = async (firstToken = 0) => {

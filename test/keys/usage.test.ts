@@ -26,11 +26,11 @@ const usage = async (gateway: TestGateway, query: string, key: string = root.key
 }
 
 for (const engine of engines) {
-  describe(`usage in ${engine.name}`, { timeout: 60_000 }, () => {
+  describe(`usage in ${engine.name}`, () => {
     let database: Database
     beforeAll(async () => {
       database = await engine.start()
-    }, 60_000)
+    })
     afterAll(() => database.close())
 
     const start = async (store: string, url: string) =>

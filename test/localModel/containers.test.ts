@@ -82,7 +82,7 @@ describe.each(["podman", "docker"])("%s", (client) => {
   })
 
   for (const how of ["SIGKILL", "SIGTERM", "exit"] as const) {
-    it(`the program ends by ${how}: no container is left`, { timeout: 60_000 }, async () => {
+    it(`the program ends by ${how}: no container is left`, async () => {
       await using engines = use([client])
       await using user = await program(`
         import { LocalModel } from "aicortex/promise"
@@ -107,7 +107,7 @@ describe.each(["podman", "docker"])("%s", (client) => {
   })
 })
 
-it("the supervisor is killed: its containers are removed", { timeout: 90_000 }, async () => {
+it("the supervisor is killed: its containers are removed", async () => {
   await using engines = fakeEngines(["podman"])
   await using local = localHome(engines.env)
   await local.ok("run", "-d", engines.model, "--base-image", "registry.local/own:1", "--port", "0")
@@ -116,7 +116,7 @@ it("the supervisor is killed: its containers are removed", { timeout: 90_000 }, 
   await assertGone(engines)
 })
 
-it("a container that was left behind is out of the way of the next", { timeout: 90_000 }, async () => {
+it("a container that was left behind is out of the way of the next", async () => {
   await using engines = fakeEngines(["podman"])
   await using local = localHome(engines.env)
   const run = ["run", "-d", engines.model, "--engine", "container", "--port", "0"]

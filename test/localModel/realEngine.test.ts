@@ -198,7 +198,7 @@ describe("every field reaches the engine", () => {
       { temp: 1.5, maxTokens: 7, ctxSize: 256, ngl: 2, threads: 1, parallel: 2 },
       { "--temp": "1.5", "--max-tokens": "7", "--ctx": "256", "--ngl": "2", "--threads": "1", "--parallel": "2" }
     ]
-  ] as const)("%j, as arguments", { timeout: 60_000 }, async (options, expected) => {
+  ] as const)("%j, as arguments", async (options, expected) => {
     await using _model = await PromiseModel.open(demo, options)
     const [{ args = [] } = {}] = enginesOf()
     for (const [flag, value] of Object.entries(expected)) assert.strictEqual(args[args.indexOf(flag) + 1], value, flag)
@@ -225,7 +225,7 @@ describe("every field reaches the engine", () => {
     assert.strictEqual(error.code, "context_length_exceeded")
   })
 
-  it("without limits, an answer is as long as it becomes", { timeout: 60_000 }, async () => {
+  it("without limits, an answer is as long as it becomes", async () => {
     await using model = await PromiseModel.open(demo, { temp: 0, maxTokens: 0 })
     assert.isAbove((await model.chat("Tell me a short story about a friendly robot.")).content.length, 50)
   })
@@ -246,7 +246,7 @@ describe("the name of the model", () => {
     })
   }
 
-  it("is what requests ask for, and what is listed", { timeout: 60_000 }, async () => {
+  it("is what requests ask for, and what is listed", async () => {
     await using model = await PromiseModel.open(demo, { temp: 0 })
     const client = new OpenAI({ baseURL: await model.url, apiKey: "x", maxRetries: 0 })
     const list = await client.models.list()
@@ -263,7 +263,7 @@ describe("the name of the model", () => {
 })
 
 describe("stop while it is starting", () => {
-  it("serve fails, and nothing is left", { timeout: 60_000 }, async () => {
+  it("serve fails, and nothing is left", async () => {
     await using model = new PromiseModel(demo)
     const serving = failure(model.serve())
     await until("it was started", () => process.platform !== "linux" || enginesOf().length > 0)

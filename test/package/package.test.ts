@@ -34,7 +34,7 @@ Object.assign(process.env, { AICORTEX_SERVERS: server, AICORTEX_STATE: stateFile
 console.log(await chat("The capital of France?", { model: "tiny:latest" }))
 `
 
-describe.concurrent("the published package", { timeout: 120_000 }, () => {
+describe.concurrent("the published package", { timeout: 300_000 }, () => {
   let directory: string
   let tarball: string
   let files: ReadonlyArray<string>

@@ -43,7 +43,7 @@ const javaScript = (code: string) =>
     .replace(/const (\w+): \w+ =/g, "const $1 =")
     .replace("(error: unknown)", "(error)")
 
-describe("the Promise entry", { timeout: 120_000 }, () => {
+describe("the Promise entry", { timeout: 300_000 }, () => {
   let directory: string
   let tarball: string
   let ollama: Awaited<ReturnType<typeof answering>>
@@ -63,7 +63,7 @@ describe("the Promise entry", { timeout: 120_000 }, () => {
     directory = await mkdtemp(join(tmpdir(), "aicortex-promise-"))
     tarball = (await pack(directory)).tarball
     ollama = await answering()
-  }, 240_000)
+  }, 300_000)
 
   afterAll(async () => {
     ollama.close()
@@ -74,7 +74,7 @@ describe("the Promise entry", { timeout: 120_000 }, () => {
     let path: string
     beforeAll(async () => {
       path = await project("alone", tarball)
-    }, 120_000)
+    }, 300_000)
 
     it("brings no Effect, and runs", async () => {
       assert.isFalse(existsSync(join(path, "node_modules/effect")))

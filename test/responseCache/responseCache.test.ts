@@ -15,7 +15,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as TestContext from "effect/TestContext"
 import * as fc from "fast-check"
-import { afterAll, describe, expect, it, vi } from "vitest"
+import { afterAll, describe, expect, it } from "vitest"
 import * as Chat from "../../src/Chat.js"
 import * as ChatRequest from "../../src/ChatRequest.js"
 import * as CortexLayer from "../../src/Cortex.js"
@@ -965,11 +965,11 @@ describe("a shelf of answers that somebody else wrote into", () => {
     const { cortex, server } = await alone({}, { cacheFolder: folder })
     expect(await cortex.complete("Hi", cached)).toMatchObject({ cached: false })
     const written = () => readdirSync(folder).map((file) => join(folder, file))
-    await vi.waitFor(() => expect(written()).toHaveLength(1))
+    await expect.poll(() => written()).toHaveLength(1)
     const [file = ""] = written()
     writeFileSync(file, text)
     expect(await cortex.complete("Hi", cached)).toMatchObject({ cached: false })
-    await vi.waitFor(() => expect(readFileSync(file, "utf8")).not.toBe(text))
+    await expect.poll(() => readFileSync(file, "utf8")).not.toBe(text)
     expect(await cortex.complete("Hi", cached)).toMatchObject({ cached: true })
     expect(server.chatRequests).toHaveLength(2)
     // No temporary file is left.

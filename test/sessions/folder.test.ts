@@ -439,7 +439,7 @@ describe("conversations in a folder", () => {
     }
     assert.lengthOf(words, 50)
     assert.deepEqual(readdirSync(folder), ["a"])
-  }, 60_000)
+  })
 })
 
 describe("a fleet with a folder for its sessions", () => {

@@ -62,7 +62,7 @@ describe.each(["serve", "the supervisor's endpoint"] as const)("%s", (where) => 
     await end()
     await local[Symbol.asyncDispose]()
     await hub.stop()
-  }, 60_000)
+  })
 
   const send = async (
     method: string,

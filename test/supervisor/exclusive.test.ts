@@ -16,7 +16,7 @@ beforeAll(build, 120_000)
 const demo = defaultModelPath()
 
 describe("one supervisor", () => {
-  it("of several that start at once one holds the models, and the others say so", { timeout: 90_000 }, async () => {
+  it("of several that start at once one holds the models, and the others say so", async () => {
     await using local = localHome()
     const all = [1, 2, 3].map(() => local.home.start(["start", "--foreground", "--port", "0"]))
     let errors = ""
@@ -48,7 +48,7 @@ describe("one supervisor", () => {
     await local.ok("start", "--port", "0")
   })
 
-  it.skipIf(process.getuid?.() !== 0)("another user can neither reach nor see it", { timeout: 60_000 }, async () => {
+  it.skipIf(process.getuid?.() !== 0)("another user can neither reach nor see it", async () => {
     await using local = localHome()
     await local.ok("start", "--port", "0")
     const script = `require("node:net").connect(process.argv[1]).on("connect", () => process.exit(0)).on("error", (e) => { console.log(e.code); process.exit(7) })`
@@ -85,7 +85,7 @@ describe("what an earlier one has noted", () => {
   })
   const model = { name: "m", path: null, size: 1, contextSize: null, family: "others", embeddings: false }
 
-  it("a process that has its number, and is another one, is left alone", { timeout: 60_000 }, async () => {
+  it("a process that has its number, and is another one, is left alone", async () => {
     await using local = localHome()
     const bystander = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"], {
       detached: true,
@@ -106,7 +106,7 @@ describe("what an earlier one has noted", () => {
     }
   })
 
-  it("what cannot be read is no obstacle", { timeout: 60_000 }, async () => {
+  it("what cannot be read is no obstacle", async () => {
     await using local = localHome()
     mkdirSync(local.folder, { recursive: true, mode: 0o700 })
     writeFileSync(join(local.folder, "state.json"), "{ half")
@@ -115,7 +115,7 @@ describe("what an earlier one has noted", () => {
 })
 
 describe("a model that runs", () => {
-  it("is stopped before it is deleted", { timeout: 60_000 }, async () => {
+  it("is stopped before it is deleted", async () => {
     await using engines = fakeEngines(["llama-server"])
     await using local = localHome(engines.env)
     const file = join(engines.folder, "own.gguf")
@@ -128,7 +128,7 @@ describe("a model that runs", () => {
     assert.notInclude((await local.run("ls")).out, "mine")
   })
 
-  it("with another context it is refused, and the built-in one is known by name", { timeout: 60_000 }, async () => {
+  it("with another context it is refused, and the built-in one is known by name", async () => {
     await using engines = fakeEngines(["llama-server"])
     await using local = localHome(engines.env)
     const run = ["run", "-d", "aicortex-demo", "--engine", "llama-server", "--port", "0"]
@@ -141,7 +141,7 @@ describe("a model that runs", () => {
     assert.lengthOf(local.pids(), 1)
   })
 
-  it("of the hub is stopped before it is deleted by its short name", { timeout: 60_000 }, async () => {
+  it("of the hub is stopped before it is deleted by its short name", async () => {
     const hub = await FakeHub.start()
     try {
       hub.add("owner/tiny-GGUF", "tiny.Q4_K_M.gguf", gguf())
@@ -179,7 +179,7 @@ describe("a model that runs", () => {
     assert.match(await local.ok("status"), /aicortex-demo +ready/)
   })
 
-  it("its port is taken by another program: it gets another one", { timeout: 60_000 }, async () => {
+  it("its port is taken by another program: it gets another one", async () => {
     await using engines = fakeEngines(["llama-server"])
     await using local = localHome(engines.env)
     const run = ["run", "-d", demo, "--engine", "llama-server", "--port", "0"]

@@ -86,7 +86,7 @@ describe("from nothing to an endpoint", () => {
     assert.include(err, "does not run on this machine")
   })
 
-  it("run is idempotent: a model that runs is not started twice", { timeout: 60_000 }, async () => {
+  it("run is idempotent: a model that runs is not started twice", async () => {
     await using engines = fakeEngines(["llama-server"])
     await using local = localHome(engines.env)
     const args = ["run", "-d", "--engine", "llama-server", "--port", "0", demo]
@@ -98,7 +98,7 @@ describe("from nothing to an endpoint", () => {
     )
   })
 
-  it("every flag reaches the engine", { timeout: 60_000 }, async () => {
+  it("every flag reaches the engine", async () => {
     await using engines = fakeEngines(["llama-server"])
     await using local = localHome(engines.env)
     const flags = ["--ctx", "2048", "--ngl", "0", "--threads", "2", "--parallel", "3"]
@@ -115,7 +115,7 @@ describe("from nothing to an endpoint", () => {
     }
   })
 
-  it("an engine that cannot load the model: its last lines are the error", { timeout: 60_000 }, async () => {
+  it("an engine that cannot load the model: its last lines are the error", async () => {
     await using engines = fakeEngines(["llama-server"], { exit: 1 })
     await using local = localHome(engines.env)
     const { code, err } = await local.run("run", "-d", demo, "--engine", "llama-server", "--port", "0")
@@ -126,7 +126,7 @@ describe("from nothing to an endpoint", () => {
     assert.include(await local.ok("logs", "aicortex-demo"), "error: the model cannot be loaded")
   })
 
-  it("what is wrong is told before anything is started", { timeout: 60_000 }, async () => {
+  it("what is wrong is told before anything is started", async () => {
     await using local = localHome()
     for (const [args, code, word] of [
       [["run"], 2, "MODEL"],
@@ -145,7 +145,7 @@ describe("from nothing to an endpoint", () => {
     assert.isUndefined(local.state())
   })
 
-  it("engines lists what is installed, and how to get the rest", { timeout: 60_000 }, async () => {
+  it("engines lists what is installed, and how to get the rest", async () => {
     await using engines = fakeEngines(["llama-server"])
     await using local = localHome(engines.env)
     const list = JSON.parse(await local.ok("engines", "--json")) as ReadonlyArray<{
@@ -162,7 +162,7 @@ describe("from nothing to an endpoint", () => {
 })
 
 describe("what is left behind", () => {
-  it("the control socket is for its user alone", { timeout: 60_000 }, async () => {
+  it("the control socket is for its user alone", async () => {
     await using local = localHome()
     await local.ok("start", "--port", "0")
     assert.strictEqual(statSync(join(local.folder, "supervisor.sock")).mode & 0o777, 0o600)
@@ -233,7 +233,7 @@ describe("what is left behind", () => {
     assert.deepStrictEqual(readdirSync(local.folder).sort(), ["logs", "supervisor.log"])
   })
 
-  it("service install writes a unit for systemd", { timeout: 60_000 }, async () => {
+  it("service install writes a unit for systemd", async () => {
     await using local = localHome()
     const file = await local.ok("service", "install", "--port", "8123")
     assert.strictEqual(file, join(local.home.path, "systemd", "user", "aicortex.service"))

@@ -107,7 +107,7 @@ export const unchunk = (response: string): string => {
 /** Waits until something is so. */
 export const eventually = async (condition: () => boolean | Promise<boolean>, what: string): Promise<void> => {
   // Within the time limit of a test, which then says what did not happen.
-  const until = performance.now() + 25_000
+  const until = performance.now() + 60_000
   while (performance.now() < until) {
     if (await condition()) return
     await new Promise((resolve) => setTimeout(resolve, 10))

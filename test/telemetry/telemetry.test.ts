@@ -502,7 +502,7 @@ describe("active probes", () => {
     await Effect.runPromise(Effect.provide(program, layer))
     expect(withLabel("aicortex_probes_total", "outcome", "reached")).toBe(probes())
     expect(read("aicortex_attempts_total", model).count).toBe(0)
-  }, 60_000)
+  })
 })
 
 describe("a call that is given up", () => {
