@@ -6,6 +6,7 @@ import type { ChatError, SchemaIssue } from "../Errors.js"
 import { SchemaMismatch } from "../Errors.js"
 import type { Result } from "../Failover.js"
 import * as StructuredOutput from "../StructuredOutput.js"
+import { usageOf } from "../sessions/record.js"
 import type { Engine, Execution, StreamingEngine } from "./execution.js"
 import type { PendingAnswer } from "./pendingAnswer.js"
 import { answeredBy, cacheTtlOf, isLikely, type Prepared, reading, repairing } from "./prepared.js"
@@ -110,7 +111,8 @@ export const makeStructured = ({
         }
         const { turn } = prepared
         if (turn !== undefined) {
-          yield* ToolLoop.store(turn, [...first.newMessages.slice(0, -1), ToolLoop.assistantMessage(result)])
+          const messages = [...first.newMessages.slice(0, -1), ToolLoop.assistantMessage(result)]
+          yield* ToolLoop.store(turn, messages, usageOf(result))
         }
         return { result, value: decoded.right }
       })

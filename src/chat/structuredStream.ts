@@ -12,6 +12,7 @@ import { callOf, decisionOf, resultOf } from "../failover/answerEnd.js"
 import { addUsage } from "../failover/usage.js"
 import type { ToolCall } from "../Message.js"
 import * as StructuredOutput from "../StructuredOutput.js"
+import { usageOf } from "../sessions/record.js"
 import { PartialJson } from "../structuredOutput/partialJson.js"
 import type { OpenEvents } from "./openEvents.js"
 import type { PendingAnswer } from "./pendingAnswer.js"
@@ -149,7 +150,13 @@ export class StructuredAnswer<A> implements OpenEvents<StructuredEvent<A>> {
     const warning =
       turn === undefined
         ? undefined
-        : await this.run(ToolLoop.store(turn, [...newMessages.slice(0, -1), ToolLoop.assistantMessage(result)]))
+        : await this.run(
+            ToolLoop.store(
+              turn,
+              [...newMessages.slice(0, -1), ToolLoop.assistantMessage(result)],
+              usageOf({ ...result, usage: this.usage })
+            )
+          )
     this.end = undefined
     this.close()
     const warnings = warning === undefined ? end.warnings : [...(end.warnings ?? []), warning]

@@ -10,7 +10,8 @@ import type { ChatRequest } from "../ChatRequest.js"
 import { type ChatError, type SchemaIssue, type SessionNotFound, ToolFailed, TurnNotStored } from "../Errors.js"
 import type { Completion, Result } from "../Failover.js"
 import type * as Message from "../Message.js"
-import type { Turn } from "../Sessions.js"
+import type { Turn, TurnUsage } from "../Sessions.js"
+import { usageOf } from "../sessions/record.js"
 import { linesOf } from "../structuredOutput/issueText.js"
 import * as Telemetry from "../Telemetry.js"
 import type { Execution, Executor } from "./execution.js"
@@ -71,9 +72,10 @@ export const assistantMessage = (result: Result): Message.AssistantMessage => ({
  */
 export const store = (
   turn: Turn,
-  newMessages: ReadonlyArray<Message.Message>
+  newMessages: ReadonlyArray<Message.Message>,
+  usage: TurnUsage
 ): Effect.Effect<TurnNotStored | undefined, SessionNotFound> =>
-  turn.commit(newMessages).pipe(
+  turn.commit(newMessages, usage).pipe(
     Effect.as(undefined),
     Effect.catchTag("SessionsUnavailable", ({ reason }) => {
       const warning = new TurnNotStored({ session: turn.id, reason })
@@ -181,7 +183,7 @@ export const makeToolLoop = (
       }
     }
     return commit !== undefined && (result.text !== "" || calls.length > 0)
-      ? yield* store(commit, newMessages)
+      ? yield* store(commit, newMessages, usageOf(result))
       : undefined
   })
 

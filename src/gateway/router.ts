@@ -27,6 +27,9 @@ const decodeName = (rest: string): string => {
   }
 }
 
+/** Collections whose members have parts: their names hold no slash. */
+const withParts = new Set(["/v1/responses/", "/v1/sessions/", "/keys/"])
+
 /** Splits a path that contains a name. Model names may contain slashes. */
 const splitNamedPath = (path: string): readonly [endpoint: string, name: string] | undefined => {
   const task = /^(\/v1\/models\/pull\/)(task-[\w-]+)$/.exec(path)
@@ -35,8 +38,8 @@ const splitNamedPath = (path: string): readonly [endpoint: string, name: string]
     /^(\/v1\/(?:models|sessions|responses)\/|\/api\/blobs\/|\/requests\/|\/servers\/|\/dashboard\/|\/keys\/)(.+)$/.exec(
       path
     ) ?? []
-  if (collection === undefined || rest === undefined) return undefined
-  const slash = collection === "/v1/responses/" || collection === "/keys/" ? rest.indexOf("/") : -1
+  if (collection === undefined || rest === undefined || path === "/v1/sessions/search") return undefined
+  const slash = withParts.has(collection) ? rest.indexOf("/") : -1
   return slash === -1 ? [collection, rest] : [`${collection}{id}${rest.slice(slash)}`, rest.slice(0, slash)]
 }
 

@@ -10,6 +10,7 @@ import * as Embeddings from "./pipeline/embeddings.js"
 import type { GatewayRequest } from "./pipeline/gatewayRequest.js"
 import * as ModelSelection from "./pipeline/modelSelection.js"
 import * as Sessions from "./protocols/aicortex/sessions.js"
+import * as StoredSessions from "./protocols/aicortex/storedSessions.js"
 import * as Messages from "./protocols/anthropic/handlers.js"
 import * as AnthropicModels from "./protocols/anthropic/models.js"
 import * as MessagesRequest from "./protocols/anthropic/request.js"
@@ -175,11 +176,36 @@ addRoute(
   { parameters: [anthropicVersion] }
 )
 addRoute("POST", "/v1/sessions", "Creates a conversation", Sessions.create, { creates: true })
-addRoute("GET", "/v1/sessions", "The most recently used conversations, at most 50", Sessions.list, {
-  parameters: [OpenApi.query("limit", "Maximum number of conversations, from 1 to 1,000. Default: 50.")]
+const sessionFilters = [
+  OpenApi.query("limit", "Maximum number, from 1 to 1,000. Default: 50."),
+  OpenApi.query("cursor", "Where the list goes on: `next` of the page before."),
+  OpenApi.query("title", "Only conversations whose title has this text."),
+  OpenApi.query("metadata", 'Only those with these members, as JSON: {"project":"x"}.'),
+  OpenApi.query("since", "Only those used since then, such as 2026-01-31T12:00:00Z."),
+  OpenApi.query("until", "Only those last used before then.")
+]
+addRoute("GET", "/v1/sessions", "The most recently used conversations, at most 50", StoredSessions.list, {
+  parameters: [...sessionFilters, OpenApi.query("text", "Only those in which these words were said within one turn.")]
 })
-addRoute("GET", "/v1/sessions/", "The messages of a conversation", (gateway, context, _, id) =>
-  Sessions.read(gateway, context, id)
+addRoute("GET", "/v1/sessions/search", "The turns of conversations that have some words", StoredSessions.search, {
+  parameters: [OpenApi.query("q", "The words; case does not matter."), ...sessionFilters]
+})
+addRoute("GET", "/v1/sessions/", "A conversation with its messages", (gateway, context, _, id) =>
+  StoredSessions.read(gateway, context, id)
+)
+addRoute("PATCH", "/v1/sessions/", "Changes the title or the metadata of a conversation", StoredSessions.update, {
+  body: StoredSessions.updateBody
+})
+addRoute("POST", "/v1/sessions/{id}/copy", "Copies a conversation", StoredSessions.copy, {
+  body: StoredSessions.copyBody,
+  creates: true
+})
+addRoute(
+  "GET",
+  "/v1/sessions/{id}/export",
+  "A conversation as JSON that can be imported, or as Markdown",
+  (gateway, context, _, id) => StoredSessions.exportOne(gateway, context, id),
+  { parameters: [OpenApi.query("format", "json or markdown. Default: json.")] }
 )
 addRoute("DELETE", "/v1/sessions/", "Deletes a conversation", (gateway, context, _, id) =>
   Sessions.remove(gateway, context, id)

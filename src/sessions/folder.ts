@@ -24,7 +24,8 @@ import { Message } from "../Message.js"
 import { SessionStore, type Store } from "../Sessions.js"
 import * as DiskQuota from "./diskQuota.js"
 import { noRoom, ownerOf, victims } from "./eviction.js"
-import { newest, summary } from "./summary.js"
+import { messagesOf, noMetadata } from "./record.js"
+import { found, type Hit, isSelected, openingOf, type Selection, summary } from "./summary.js"
 import * as Turns from "./turnQueue.js"
 
 /**
@@ -308,6 +309,37 @@ export const make = Effect.fnUntraced(function* ({
           discard
         })
 
+  const summaryOf = (id: string, used: number, messages: ReadonlyArray<Message>) =>
+    summary({
+      id,
+      title: undefined,
+      metadata: noMetadata,
+      createdAt: used,
+      usedAt: used,
+      messages: messages.length,
+      opening: openingOf(messages)
+    })
+
+  /** Those that are selected, most recently used first. */
+  const all = Effect.fnUntraced(function* (selection: Selection) {
+    const found = yield* Effect.forEach(
+      (yield* knownOf(selection.prefix ?? "")).sort((a, b) => b.usedAt - a.usedAt),
+      ({ id, usedAt }) =>
+        load(id).pipe(
+          Effect.map((stored) =>
+            stored === undefined ? [] : [{ summary: summaryOf(id, usedAt, stored.messages), messages: stored.messages }]
+          ),
+          Effect.catchAll((error) =>
+            Effect.as(Effect.logWarning(`the conversation ${id} is left out of the list: ${error.message}`), [])
+          )
+        ),
+      readers
+    )
+    const selected = found.flat().filter((one) => isSelected(one.summary, () => [one.messages], selection))
+    const { after } = selection
+    return after === undefined ? selected : selected.filter((one) => one.summary.usedAt < after.time)
+  })
+
   const withTypedErrors = <A>(effect: Effect.Effect<A, PlatformError | SessionsUnavailable>) =>
     Effect.mapError(effect, (error) =>
       error._tag === "SessionsUnavailable"
@@ -316,15 +348,15 @@ export const make = Effect.fnUntraced(function* ({
     )
 
   return {
-    create: (id) =>
+    create: (id, { turns = [] } = {}) =>
       Effect.gen(function* () {
         if (!isId(id)) return yield* new SessionsUnavailable({ reason: `'${id}' cannot be the name of a folder` })
         yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 })
         yield* sweepOnce
         yield* makeRoom(id)
-        return (
-          (yield* fs.makeDirectory(at(id), { mode: 0o700 }).pipe(Effect.as(true), unless("AlreadyExists"))) ?? false
-        )
+        const made = yield* fs.makeDirectory(at(id), { mode: 0o700 }).pipe(Effect.as(true), unless("AlreadyExists"))
+        if (made !== true) return false
+        return turns.length === 0 || (yield* put(id, 0, written({ messages: messagesOf(turns) })))
       }).pipe(withTypedErrors),
     load: (id) => withTypedErrors(Effect.map(load(id), Option.fromNullable)),
     append: (id, expectedVersion, messages) =>
@@ -347,21 +379,37 @@ export const make = Effect.fnUntraced(function* ({
       }).pipe(Effect.uninterruptible, withTypedErrors),
     remove: (id) =>
       withTypedErrors(Effect.flatMap(numbers(id), (all) => (all === undefined ? Effect.succeed(false) : discard(id)))),
-    list: (options) =>
+    read: (id) =>
       Effect.gen(function* () {
-        const found = yield* Effect.forEach(
-          newest(yield* knownOf(options?.prefix ?? ""), options),
-          ({ id, usedAt }) =>
-            load(id).pipe(
-              Effect.map((stored) => (stored === undefined ? [] : [summary(id, usedAt, stored.messages)])),
-              Effect.catchAll((error) =>
-                Effect.as(Effect.logWarning(`the conversation ${id} is left out of the list: ${error.message}`), [])
-              )
-            ),
-          readers
-        )
-        return found.flat()
+        const stored = yield* load(id)
+        if (stored === undefined) return Option.none()
+        const used = yield* usedAt(id)
+        return Option.some({
+          summary: summaryOf(id, used, stored.messages),
+          turns: stored.messages.length === 0 ? [] : [{ messages: stored.messages, at: used }]
+        })
       }).pipe(withTypedErrors),
+    update: () =>
+      Effect.fail(new SessionsUnavailable({ reason: "a folder keeps no titles and no metadata: use a store" })),
+    removeUnused: (id, since) =>
+      Effect.gen(function* () {
+        if (isHeld(id) || (yield* numbers(id)) === undefined || (yield* usedAt(id)) >= since) return false
+        return yield* discard(id)
+      }).pipe(withTypedErrors),
+    list: (selection = {}) =>
+      Effect.map(
+        Effect.suspend(() => all(selection)),
+        (found) => found.slice(0, selection.limit ?? 50).map((one) => one.summary)
+      ).pipe(withTypedErrors),
+    search: (words, selection = {}) =>
+      Effect.map(
+        Effect.suspend(() => all({ ...selection, after: undefined, words })),
+        (matching) =>
+          matching.flatMap(({ messages, summary: { id, title, usedAt } }): ReadonlyArray<Hit> => {
+            const here = found(messages, words)
+            return here === undefined ? [] : [{ id, title, turn: 1, at: usedAt, ...here }]
+          })
+      ).pipe(withTypedErrors),
     // Turns are ordered within this process only.
     turn
   }

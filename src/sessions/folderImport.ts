@@ -11,27 +11,15 @@ import * as Option from "effect/Option"
 import { SessionsUnavailable, type StoreUnavailable } from "../Errors.js"
 import type * as Sessions from "../Sessions.js"
 import type * as Store from "../Store.js"
-import { ownerOf } from "./eviction.js"
 import * as SessionFolder from "./folder.js"
-import { encodeMessages, withoutNul, wordsOf } from "./sqlMessages.js"
+import { insert } from "./sqlRecord.js"
 import type { Summary } from "./summary.js"
 
 /** Stores one conversation, whose turns become one. */
-const insert = (store: Store.Service, { id, opening, usedAt }: Summary, { messages }: Sessions.Stored) => {
-  const written = encodeMessages(messages)
+const insertOne = (store: Store.Service, { id, usedAt }: Summary, { messages }: Sessions.Stored) => {
   const time = Math.round(usedAt)
-  return store.transaction((sql) =>
-    Effect.gen(function* () {
-      const made = yield* sql`INSERT INTO aicortex_sessions
-        (id, owner, version, messages, bytes, opening, created_at, used_at)
-        VALUES (${id}, ${ownerOf(id)}, 1, ${messages.length}, ${written.length},
-          ${opening === undefined ? null : withoutNul(opening)}, ${time}, ${time})
-        ON CONFLICT (id) DO NOTHING RETURNING id`
-      if (made.length === 0 || messages.length === 0) return
-      yield* sql`INSERT INTO aicortex_turns (session_id, number, append_id, messages, words, bytes, created_at)
-        VALUES (${id}, 1, ${`import ${id}`}, ${written}, ${wordsOf(messages)}, ${written.length}, ${time})`
-    })
-  )
+  const turns = messages.length === 0 ? [] : [{ messages, at: time }]
+  return store.transaction((sql) => insert(sql, id, { turns, createdAt: time, usedAt: time }, `import ${id}`))
 }
 
 /** Imports the folder, if it is there. A conversation that cannot be read is named in the log, and stays in the folder. */
@@ -48,7 +36,7 @@ export const importFolder = Effect.fnUntraced(function* (
   for (const summary of all) {
     const stored = yield* sessions.load(summary.id)
     // Another process has taken the folder meanwhile.
-    if (Option.isSome(stored)) yield* insert(store, summary, stored.value)
+    if (Option.isSome(stored)) yield* insertOne(store, summary, stored.value)
   }
   const first = `${folder}.imported`
   const taken = yield* Effect.mapError(fs.exists(first), unusable)
@@ -89,11 +77,15 @@ export const after = (
     Effect.suspend(() => (done ? effect : Effect.zipRight(once, effect)))
   return {
     ...sessions,
-    create: (id) => then(sessions.create(id)),
+    create: (id, seed) => then(sessions.create(id, seed)),
     load: (id) => then(sessions.load(id)),
-    append: (id, version, messages) => then(sessions.append(id, version, messages)),
+    append: (id, version, messages, usage) => then(sessions.append(id, version, messages, usage)),
+    read: (id) => then(sessions.read(id)),
+    update: (id, changes) => then(sessions.update(id, changes)),
     reset: (id) => then(sessions.reset(id)),
     remove: (id) => then(sessions.remove(id)),
-    list: (options) => then(sessions.list(options))
+    removeUnused: (id, since) => then(sessions.removeUnused(id, since)),
+    list: (selection) => then(sessions.list(selection)),
+    search: (words, selection) => then(sessions.search(words, selection))
   }
 }

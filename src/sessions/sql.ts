@@ -14,10 +14,12 @@ import { toMilliseconds } from "../internal/units.js"
 import type { Message } from "../Message.js"
 import type * as Sessions from "../Sessions.js"
 import type * as Store from "../Store.js"
-import { ownerOf } from "./eviction.js"
+import type { StoredTurn, TurnUsage } from "./record.js"
 import { decodeMessages, encodeMessages, withoutNul, wordsOf } from "./sqlMessages.js"
+import * as Record from "./sqlRecord.js"
 import * as Room from "./sqlRoom.js"
-import { openingOf } from "./summary.js"
+import * as Selection from "./sqlSelection.js"
+import { derivedTitle, found, type Hit, openingOf } from "./summary.js"
 import * as Turns from "./turnQueue.js"
 
 /** How many conversations are kept, and for how long: see `Settings.SessionPolicy`. */
@@ -45,10 +47,29 @@ interface Row {
   readonly messages: string | null
 }
 
+interface FullRow extends Record.SessionRow {
+  readonly number: number | null
+  readonly said: string | null
+  readonly usage: string | null
+  readonly at: number | null
+}
+
 /** The conversation with its turns as one statement, which sees one state of them. */
 const select = (sql: SqlClient, id: string) =>
   sql<Row>`SELECT s.version, s.used_at, t.number, t.messages FROM aicortex_sessions s
     LEFT JOIN aicortex_turns t ON t.session_id = s.id WHERE s.id = ${id} ORDER BY t.number`
+
+/** The same with all that is kept of it. */
+const selectAll = (sql: SqlClient, id: string) =>
+  sql<FullRow>`SELECT s.id, s.title, s.metadata, s.created_at, s.used_at, s.messages, s.opening,
+      t.number, t.messages AS said, t.usage, t.created_at AS at
+    FROM aicortex_sessions s LEFT JOIN aicortex_turns t ON t.session_id = s.id WHERE s.id = ${id} ORDER BY t.number`
+
+const decodeTurn = (id: string, number: number | null, text: string) =>
+  Effect.mapError(
+    decodeMessages(text),
+    () => new SessionsUnavailable({ reason: `turn ${number} of ${id} cannot be read as part of a conversation` })
+  )
 
 /** Conversations in this store. */
 export const make = (
@@ -65,6 +86,8 @@ export const make = (
       Effect.mapError(effect, (error) =>
         error._tag === "SessionsUnavailable" ? error : new SessionsUnavailable({ reason: error.reason })
       )
+    /** Those that were used later are kept. */
+    const aliveSince = () => (ttl === Number.POSITIVE_INFINITY ? -1 : now() - ttl)
     const isExpired = (id: string, usedAt: number) => usedAt + ttl <= (heldSince(id) ?? now())
     const discard = (id: string) => store.transaction((sql) => Room.remove(sql, id))
     /** What has expired is as good as gone, and is removed here. */
@@ -87,25 +110,37 @@ export const make = (
       const messages: Array<Message> = []
       for (const row of rows) {
         if (row.messages === null) continue
-        messages.push(
-          ...(yield* Effect.mapError(
-            decodeMessages(row.messages),
-            () =>
-              new SessionsUnavailable({
-                reason: `turn ${row.number} of ${id} cannot be read as part of a conversation`
-              })
-          ))
-        )
+        messages.push(...(yield* decodeTurn(id, row.number, row.messages)))
       }
       return Option.some({ version: first.version, messages })
     })
 
-    const append = Effect.fnUntraced(function* (id: string, expected: number, messages: ReadonlyArray<Message>) {
+    const read = Effect.fnUntraced(function* (id: string) {
+      const rows = yield* store.use((sql) => selectAll(sql, id))
+      const [first] = rows
+      if (first === undefined || isExpired(id, first.used_at)) return Option.none()
+      const turns: Array<StoredTurn> = []
+      for (const { at, number, said, usage } of rows) {
+        if (said === null) continue
+        const used = Record.usageIn(usage)
+        const messages = yield* decodeTurn(id, number, said)
+        turns.push({ messages, at: at ?? 0, ...(used === undefined ? {} : { usage: used }) })
+      }
+      return Option.some({ summary: Record.summaryOf(first), turns })
+    })
+
+    const append = Effect.fnUntraced(function* (
+      id: string,
+      expected: number,
+      messages: ReadonlyArray<Message>,
+      usage?: TurnUsage
+    ) {
       const written = encodeMessages(messages)
       const bytes = written.length
       yield* expire(id)
       yield* room.forBytes(id, bytes)
       const opening = openingOf(messages)
+      const label = Record.labelOf(undefined, opening)
       const words = wordsOf(messages)
       const mark = globalThis.crypto.randomUUID()
       const write = (sql: SqlClient): Effect.Effect<boolean, SqlError> =>
@@ -113,11 +148,12 @@ export const make = (
           const time = now()
           const [row] = yield* sql<{ version: number }>`UPDATE aicortex_sessions
             SET version = version + 1, messages = messages + ${messages.length}, bytes = bytes + ${bytes},
-              used_at = ${time}, opening = COALESCE(opening, ${opening === undefined ? null : withoutNul(opening)})
+              used_at = ${time}, opening = COALESCE(opening, ${opening === undefined ? null : withoutNul(opening)}),
+              label = CASE WHEN title IS NULL AND opening IS NULL THEN ${label} ELSE label END
             WHERE id = ${id} AND version = ${expected} RETURNING version`
           if (row === undefined) return false
-          yield* sql`INSERT INTO aicortex_turns (session_id, number, append_id, messages, words, bytes, created_at)
-            VALUES (${id}, ${row.version}, ${mark}, ${written}, ${words}, ${bytes}, ${time})`
+          yield* sql`INSERT INTO aicortex_turns (session_id, number, append_id, messages, words, bytes, usage, created_at)
+            VALUES (${id}, ${row.version}, ${mark}, ${written}, ${words}, ${bytes}, ${Record.usageText(usage)}, ${time})`
           return true
         })
       // The update waits for a transaction that is still ending.
@@ -145,21 +181,47 @@ export const make = (
     }, Effect.uninterruptible)
 
     return {
-      create: (id) =>
+      create: (id, seed = {}) =>
         Effect.gen(function* () {
           if (!isId(id)) return yield* new SessionsUnavailable({ reason: "its id cannot be kept" })
           yield* expire(id)
           yield* room.forSession(id)
+          const { turns = [] } = seed
+          if (turns.length > 0) {
+            yield* room.forBytes(
+              id,
+              turns.reduce((sum, { messages }) => sum + encodeMessages(messages).length, 0)
+            )
+          }
           const time = now()
-          const made = yield* store.transaction(
-            (sql) => sql`INSERT INTO aicortex_sessions (id, owner, version, messages, bytes, created_at, used_at)
-              VALUES (${id}, ${ownerOf(id)}, 0, 0, 0, ${time}, ${time}) ON CONFLICT (id) DO NOTHING RETURNING id`
-          )
-          return made.length > 0
+          const whole = { ...seed, createdAt: seed.createdAt ?? time, usedAt: seed.usedAt ?? time }
+          const mark = globalThis.crypto.randomUUID()
+          return yield* store.transaction((sql) => Record.insert(sql, id, whole, mark))
         }).pipe(typed),
       load: (id) => (isId(id) ? typed(load(id)) : Effect.succeed(Option.none())),
-      append: (id, expectedVersion, messages) =>
-        isId(id) ? typed(append(id, expectedVersion, messages)) : Effect.succeed(false),
+      append: (id, expectedVersion, messages, usage) =>
+        isId(id) ? typed(append(id, expectedVersion, messages, usage)) : Effect.succeed(false),
+      read: (id) => (isId(id) ? typed(read(id)) : Effect.succeed(Option.none())),
+      update: (id, { metadata, title }) =>
+        isId(id)
+          ? Effect.zipRight(
+              expire(id),
+              store.transaction((sql) =>
+                Effect.gen(function* () {
+                  // The first statement writes, so that others wait.
+                  const text = metadata === undefined ? null : JSON.stringify(metadata)
+                  const [row] = yield* sql<{ opening: string | null }>`UPDATE aicortex_sessions
+                    SET metadata = COALESCE(${text}, metadata) WHERE id = ${id} RETURNING opening`
+                  if (row === undefined) return false
+                  if (title !== undefined) {
+                    const label = Record.labelOf(title ?? undefined, row.opening ?? undefined)
+                    yield* sql`UPDATE aicortex_sessions SET title = ${title}, label = ${label} WHERE id = ${id}`
+                  }
+                  return true
+                })
+              )
+            ).pipe(typed)
+          : Effect.succeed(false),
       reset: (id) =>
         isId(id)
           ? Effect.zipRight(
@@ -167,7 +229,8 @@ export const make = (
               store.transaction((sql) =>
                 Effect.gen(function* () {
                   const [row] = yield* sql`UPDATE aicortex_sessions
-                    SET version = version + 1, messages = 0, bytes = 0, opening = NULL, used_at = ${now()}
+                    SET version = version + 1, messages = 0, bytes = 0, opening = NULL, used_at = ${now()},
+                      label = CASE WHEN title IS NULL THEN '' ELSE label END
                     WHERE id = ${id} RETURNING id`
                   if (row === undefined) return false
                   yield* sql`DELETE FROM aicortex_turns WHERE session_id = ${id}`
@@ -177,27 +240,31 @@ export const make = (
             ).pipe(typed)
           : Effect.succeed(false),
       remove: (id) => (isId(id) ? typed(Effect.zipRight(expire(id), discard(id))) : Effect.succeed(false)),
-      list: ({ limit = 50, prefix = "" } = {}) => {
-        const since = ttl === Number.POSITIVE_INFINITY ? 0 : now() - ttl
-        return store
-          .use(
-            (sql) => sql<{ id: string; used_at: number; messages: number; opening: string | null }>`
-              SELECT id, used_at, messages, opening FROM aicortex_sessions
-              WHERE used_at > ${since} AND substr(id, 1, ${[...prefix].length}) = ${withoutNul(prefix)}
-              ORDER BY used_at DESC, id DESC LIMIT ${limit}`
-          )
+      removeUnused: (id, since) =>
+        isHeld(id)
+          ? Effect.succeed(false)
+          : typed(store.transaction((sql) => Room.removeUnused(sql, id, Math.ceil(since)))),
+      list: (selection = {}) =>
+        store
+          .use((sql, dialect) => Selection.sessions(sql, dialect, selection, aliveSince()))
           .pipe(
-            Effect.map((rows) =>
-              rows.map(({ id, messages, opening, used_at }) => ({
-                id,
-                usedAt: used_at,
-                messages,
-                opening: opening ?? undefined
-              }))
+            Effect.map((rows) => rows.map(Record.summaryOf)),
+            typed
+          ),
+      search: (words, selection = {}) =>
+        store
+          .use((sql, dialect) => Selection.turns(sql, dialect, words, selection, aliveSince()))
+          .pipe(
+            Effect.flatMap(
+              Effect.forEach(({ at, id, messages, opening, title, turn }) =>
+                Effect.map(decodeTurn(id, turn, messages), (said): Hit => {
+                  const here = found(said, words) ?? found(said, []) ?? { role: "user", excerpt: "" }
+                  return { id, title: title ?? derivedTitle(opening ?? undefined), turn, at, ...here }
+                })
+              )
             ),
             typed
-          )
-      },
+          ),
       // Turns are ordered within this process; between processes, whole turns follow each other.
       turn
     }

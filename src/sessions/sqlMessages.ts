@@ -1,6 +1,7 @@
 /** Messages as a store has them: JSON, and what was said in them, for searches. */
 import * as Schema from "effect/Schema"
-import { Message, text } from "../Message.js"
+import { Message } from "../Message.js"
+import * as Summary from "./summary.js"
 
 const Messages = Schema.parseJson(Schema.Array(Message))
 
@@ -11,5 +12,4 @@ export const encodeMessages = Schema.encodeSync(Messages)
 export const withoutNul = (value: string): string => value.replaceAll("\u0000", "")
 
 /** In lower case. */
-export const wordsOf = (messages: ReadonlyArray<Message>): string =>
-  withoutNul(messages.map(text).join("\n").toLowerCase())
+export const wordsOf = (messages: ReadonlyArray<Message>): string => withoutNul(Summary.wordsOf(messages))

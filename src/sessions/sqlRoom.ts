@@ -70,6 +70,14 @@ export const remove = Effect.fnUntraced(function* (sql: SqlClient, id: string) {
   return gone.length > 0
 })
 
+/** Removes a conversation if it was not used since this time; inside a transaction. */
+export const removeUnused = Effect.fnUntraced(function* (sql: SqlClient, id: string, since: number) {
+  const gone = yield* sql`DELETE FROM aicortex_sessions WHERE id = ${id} AND used_at < ${since} RETURNING id`
+  if (gone.length === 0) return false
+  yield* sql`DELETE FROM aicortex_turns WHERE session_id = ${id}`
+  return true
+})
+
 /** How the room is bounded. */
 export interface Bounds {
   readonly maxSessions: number

@@ -10,8 +10,17 @@ import { SessionsUnavailable } from "../Errors.js"
 import { toMilliseconds } from "../internal/units.js"
 import type { Message } from "../Message.js"
 import { noRoom, ownerOf, victimOf } from "./eviction.js"
+import {
+  type Changes,
+  type Metadata,
+  messagesOf,
+  noMetadata,
+  type Seed,
+  type StoredTurn,
+  type TurnUsage
+} from "./record.js"
 import { sizeOf } from "./size.js"
-import { type ListOptions, newest, type Summary, summary } from "./summary.js"
+import { found, type Hit, isSelected, openingOf, type Selection, type Summary, summary } from "./summary.js"
 import * as Turns from "./turnQueue.js"
 
 /**
@@ -25,6 +34,19 @@ export interface Stored {
   readonly version: number
   /** The messages, the oldest first. */
   readonly messages: ReadonlyArray<Message>
+}
+
+/**
+ * A conversation with all that is kept of it.
+ *
+ * @since 0.4.0
+ * @category models
+ */
+export interface StoredRecord {
+  /** Its title, metadata and times. */
+  readonly summary: Summary
+  /** Its turns, the oldest first. */
+  readonly turns: ReadonlyArray<StoredTurn>
 }
 
 /**
@@ -43,22 +65,34 @@ export interface Ticket extends Turns.TurnTicket {}
  * @category models
  */
 export interface Store {
-  /** False if the id exists; it stays unchanged. */
-  readonly create: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
+  /** Makes a conversation with all that it begins with, or nothing; false if the id exists, which stays unchanged. */
+  readonly create: (id: string, seed?: Seed) => Effect.Effect<boolean, SessionsUnavailable>
   /** The conversation, if it exists. */
   readonly load: (id: string) => Effect.Effect<Option.Option<Stored>, SessionsUnavailable>
-  /** Adds all messages, if the conversation exists and still has this version; else false. */
+  /** Adds all messages as one turn, if the conversation exists and still has this version; else false. */
   readonly append: (
     id: string,
     expectedVersion: number,
-    messages: ReadonlyArray<Message>
+    messages: ReadonlyArray<Message>,
+    usage?: TurnUsage
   ) => Effect.Effect<boolean, SessionsUnavailable>
+  /** All of a conversation, as it is at one moment; it does not count as a use. */
+  readonly read: (id: string) => Effect.Effect<Option.Option<StoredRecord>, SessionsUnavailable>
+  /** Changes the title or the metadata, but neither the version nor the time of use; false if there is none. */
+  readonly update: (id: string, changes: Changes) => Effect.Effect<boolean, SessionsUnavailable>
   /** Removes the messages and keeps the id; false if the conversation does not exist. */
   readonly reset: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
   /** Removes the conversation; false if it does not exist. */
   readonly remove: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
-  /** The conversations, most recently used first. */
-  readonly list: (options?: ListOptions) => Effect.Effect<ReadonlyArray<Summary>, SessionsUnavailable>
+  /** Removes the conversation if it was not used since this time and no call has its turn; else false. */
+  readonly removeUnused: (id: string, since: number) => Effect.Effect<boolean, SessionsUnavailable>
+  /** The conversations, most recently used first: 50, unless `limit` says otherwise. */
+  readonly list: (selection?: Selection) => Effect.Effect<ReadonlyArray<Summary>, SessionsUnavailable>
+  /** The turns that have all these words, which are in lower case; the newest first, at most 50 or `limit`. */
+  readonly search: (
+    words: ReadonlyArray<string>,
+    selection?: Selection
+  ) => Effect.Effect<ReadonlyArray<Hit>, SessionsUnavailable>
   /**
    * A place in the conversation's queue, which all users of the store share. Until it is released, the store does not
    * evict the conversation. Without `turn`, calls only wait for those of their own process, and concurrent messages of
@@ -99,12 +133,23 @@ export interface MemoryOptions {
 
 const defaultMaxBytes = 256 * 1024 * 1024
 
-interface Entry extends Stored {
-  readonly usedAt: number
+interface Content extends Stored {
+  readonly turns: ReadonlyArray<StoredTurn>
+  readonly title: string | undefined
+  readonly metadata: Metadata
+  readonly createdAt: number
   readonly bytes: number
+}
+
+interface Entry extends Content {
+  readonly usedAt: number
   /** Counts uses, because several may happen within a millisecond. */
   readonly use: number
 }
+
+/** The newest first. */
+const compareHits = (a: Pick<Hit, "at" | "id" | "turn">, b: Pick<Hit, "at" | "id" | "turn">): number =>
+  b.at - a.at || (a.id === b.id ? b.turn - a.turn : a.id < b.id ? 1 : -1)
 
 /** The conversations of one owner. */
 interface Owned {
@@ -112,7 +157,10 @@ interface Owned {
   bytes: number
 }
 
-const empty = { messages: Object.freeze([]), bytes: 0 }
+const empty = { messages: Object.freeze([]), turns: Object.freeze([]), bytes: 0 }
+
+const summaryOf = (id: string, { createdAt, messages, metadata, title, usedAt }: Entry): Summary =>
+  summary({ id, title, metadata, createdAt, usedAt, messages: messages.length, opening: openingOf(messages) })
 
 /**
  * A store in memory.
@@ -149,7 +197,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
       forget(id)
       return undefined
     }
-    const put = (id: string, stored: Pick<Entry, "version" | "messages" | "bytes">): void => {
+    const put = (id: string, stored: Content, usedAt = clock.unsafeCurrentTimeMillis(), use = uses++): void => {
       forget(id)
       const owner = ownerOf(id)
       let owned = owners.get(owner)
@@ -157,7 +205,7 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
         owned = { entries: new Map(), bytes: 0 }
         owners.set(owner, owned)
       }
-      owned.entries.set(id, { ...stored, usedAt: clock.unsafeCurrentTimeMillis(), use: uses++ })
+      owned.entries.set(id, { ...stored, usedAt, use })
       owned.bytes += stored.bytes
       bytes += stored.bytes
       count++
@@ -206,12 +254,28 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
       )
     }
     const full = new SessionsUnavailable({ reason: noRoom })
+    /** Those that have not expired, most recently used first, also within the same millisecond. */
+    const alive = () => {
+      const now = clock.unsafeCurrentTimeMillis()
+      return [...owners.values()]
+        .flatMap(({ entries }) => [...entries].map(([id, entry]) => ({ id, entry })))
+        .filter(({ entry, id }) => isHeld(id) || now - entry.usedAt < ttl)
+        .sort((a, b) => b.entry.usedAt - a.entry.usedAt || b.entry.use - a.entry.use)
+    }
+    const selected = (selection: Selection) =>
+      alive()
+        .map(({ entry, id }) => ({ entry, one: summaryOf(id, entry) }))
+        .filter(({ entry, one }) => isSelected(one, () => entry.turns.map(({ messages }) => messages), selection))
     return {
-      create: (id) =>
+      create: (id, { metadata = noMetadata, title, turns = [], ...times } = {}) =>
         Effect.suspend(() => {
           if (find(id) !== undefined) return Effect.succeed(false)
-          if (!makeRoom(id, { count: 1, bytes: 0 })) return Effect.fail(full)
-          put(id, { version: 0, ...empty })
+          const messages = Object.freeze(messagesOf(turns))
+          const size = sizeOf(messages)
+          if (!makeRoom(id, { count: 1, bytes: size })) return Effect.fail(full)
+          const now = clock.unsafeCurrentTimeMillis()
+          const { createdAt = now, usedAt = now } = times
+          put(id, { version: turns.length, messages, turns, bytes: size, title, metadata, createdAt }, usedAt)
           return Effect.succeed(true)
         }),
       load: (id) =>
@@ -221,38 +285,83 @@ export const makeStoreMemory = (options?: MemoryOptions): Effect.Effect<Store> =
           put(id, entry)
           return Option.some({ version: entry.version, messages: entry.messages })
         }),
-      append: (id, expectedVersion, messages) =>
+      append: (id, expectedVersion, messages, usage) =>
         Effect.suspend(() => {
           const entry = find(id)
           if (entry === undefined || entry.version !== expectedVersion) return Effect.succeed(false)
           const added = sizeOf(messages)
           if (!makeRoom(id, { count: 0, bytes: added })) return Effect.fail(full)
+          const at = clock.unsafeCurrentTimeMillis()
           put(id, {
+            ...entry,
             version: entry.version + 1,
             messages: Object.freeze([...entry.messages, ...messages]),
+            turns: [...entry.turns, { messages, at, ...(usage === undefined ? {} : { usage }) }],
             bytes: entry.bytes + added
           })
           return Effect.succeed(true)
+        }),
+      read: (id) =>
+        Effect.sync(() => {
+          const entry = find(id)
+          return entry === undefined
+            ? Option.none()
+            : Option.some({ summary: summaryOf(id, entry), turns: entry.turns })
+        }),
+      update: (id, { metadata, title }) =>
+        Effect.sync(() => {
+          const entry = find(id)
+          if (entry === undefined) return false
+          // In place: the order of use stays.
+          owners.get(ownerOf(id))?.entries.set(id, {
+            ...entry,
+            ...(title === undefined ? {} : { title: title ?? undefined }),
+            ...(metadata === undefined ? {} : { metadata })
+          })
+          return true
         }),
       reset: (id) =>
         Effect.sync(() => {
           const entry = find(id)
           if (entry === undefined) return false
-          put(id, { version: entry.version + 1, ...empty })
+          put(id, { ...entry, version: entry.version + 1, ...empty })
           return true
         }),
       remove: (id) => Effect.sync(() => find(id) !== undefined && forget(id)),
-      list: (options) =>
+      removeUnused: (id, since) =>
         Effect.sync(() => {
-          const now = clock.unsafeCurrentTimeMillis()
-          // Reversed, so that the most recently used comes first, also within the same millisecond.
-          const all = [...owners.values()]
-            .flatMap(({ entries }) => [...entries].map(([id, entry]) => ({ id, usedAt: entry.usedAt, entry })))
-            .sort((a, b) => b.entry.use - a.entry.use)
-          return newest(
-            all.filter(({ id, usedAt }) => isHeld(id) || now - usedAt < ttl),
-            options
-          ).map(({ entry, id, usedAt }) => summary(id, usedAt, entry.messages))
+          const entry = find(id)
+          return entry !== undefined && entry.usedAt < since && !isHeld(id) && forget(id)
+        }),
+      list: (selection = {}) =>
+        Effect.sync(() => {
+          const { after, limit = 50 } = selection
+          const all = selected(selection)
+          const at =
+            after === undefined ? -1 : all.findIndex(({ one }) => one.id === after.id && one.usedAt === after.time)
+          const rest =
+            after === undefined || at >= 0
+              ? all.slice(at + 1)
+              : // It is gone, or was used again.
+                all.filter(({ one }) => one.usedAt < after.time)
+          return rest.slice(0, limit).map(({ one }) => one)
+        }),
+      search: (words, selection = {}) =>
+        Effect.sync(() => {
+          const { after, limit = 50 } = selection
+          return selected(selection)
+            .flatMap(({ entry, one }) =>
+              entry.turns.flatMap(({ at, messages }, i): ReadonlyArray<Hit> => {
+                const here = found(messages, words)
+                return here === undefined ? [] : [{ id: one.id, title: one.title, turn: i + 1, at, ...here }]
+              })
+            )
+            .sort(compareHits)
+            .filter(
+              (hit) =>
+                after === undefined || compareHits(hit, { at: after.time, id: after.id, turn: after.turn ?? 0 }) > 0
+            )
+            .slice(0, limit)
         }),
       turn: (id) => {
         // An evicted conversation does not come back.

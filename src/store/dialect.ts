@@ -27,6 +27,8 @@ export interface Dialect {
   readonly now: (sql: SqlClient) => Fragment
   /** Whether there is a table of this name. */
   readonly hasTable: (sql: SqlClient, name: string) => Effect.Effect<boolean, SqlError>
+  /** Whether a column of JSON objects has a member with this value, which is JSON and holds no others. */
+  readonly hasMember: (sql: SqlClient, column: string, name: string, json: string) => Fragment
   /** Whether the statement, or its transaction, did nothing because others were in its way: it may be tried again. */
   readonly isConflict: (error: SqlError) => boolean
 }
@@ -44,6 +46,9 @@ export const sqlite: Dialect = {
   now: (sql) => sql`CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)`,
   hasTable: (sql, name) =>
     Effect.map(sql`SELECT name FROM sqlite_master WHERE type = 'table' AND name = ${name}`, (rows) => rows.length > 0),
+  hasMember: (sql, column, name, json) =>
+    sql`EXISTS (SELECT 1 FROM json_each(${sql.literal(column)}) AS e
+      WHERE e.key = ${name} AND e.type = json_type(${json}) AND e.value IS json_extract(${json}, '$'))`,
   isConflict: (error) => /^SQLITE_(BUSY|LOCKED)/.test(codeOf(error)) || /database is locked/.test(described(error))
 }
 
@@ -57,5 +62,6 @@ export const postgres: Dialect = {
   now: (sql) => sql`CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)`,
   hasTable: (sql, name) =>
     Effect.map(sql`SELECT to_regclass(${name}) IS NOT NULL AS found`, (rows) => rows[0]?.["found"] === true),
+  hasMember: (sql, column, name, json) => sql`(${sql.literal(column)}::jsonb -> ${name}::text) = ${json}::jsonb`,
   isConflict: (error) => conflicts.has(codeOf(error))
 }

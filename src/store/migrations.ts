@@ -170,6 +170,16 @@ export const migrations: ReadonlyArray<Migration> = [
     ]
   },
   {
+    id: 10,
+    name: "session labels",
+    least: 1,
+    statements: [
+      // What a conversation is called, in lower case, for searches.
+      "ALTER TABLE aicortex_sessions ADD COLUMN label TEXT NOT NULL DEFAULT ''",
+      "UPDATE aicortex_sessions SET label = LOWER(COALESCE(title, opening, ''))"
+    ]
+  },
+  {
     id: 20,
     name: "limits over replicas",
     least: 1,

@@ -36,6 +36,8 @@ const base: { readonly [path: string]: object } = {
   "/v1/models/pull": { model },
   "/v1/models/import": { modelPath: "/models/m.gguf" },
   "/v1/models/{id}": {},
+  "/v1/sessions/{id}": {},
+  "/v1/sessions/{id}/copy": {},
   "/servers/{id}": { action: "wake" },
   "/login": { key: "a-key" },
   "/keys": { name: "alice" },

@@ -37,13 +37,23 @@ export const makeHandlers = (sessions: Sessions.Store) => {
     return done.right
   }
   return {
-    create: (_: WorkerRpc.HoldResource, id: string) => run(sessions.create(id)),
+    create: (_: WorkerRpc.HoldResource, id: string, seed?: Sessions.Seed) => run(sessions.create(id, seed)),
     load: (_: WorkerRpc.HoldResource, id: string) => run(Effect.map(sessions.load(id), Option.getOrUndefined)),
-    append: (_: WorkerRpc.HoldResource, id: string, version: number, messages: ReadonlyArray<Message>) =>
-      run(sessions.append(id, version, messages)),
+    append: (
+      _: WorkerRpc.HoldResource,
+      id: string,
+      version: number,
+      messages: ReadonlyArray<Message>,
+      usage?: Sessions.TurnUsage
+    ) => run(sessions.append(id, version, messages, usage)),
+    read: (_: WorkerRpc.HoldResource, id: string) => run(Effect.map(sessions.read(id), Option.getOrUndefined)),
+    update: (_: WorkerRpc.HoldResource, id: string, changes: Sessions.Changes) => run(sessions.update(id, changes)),
     reset: (_: WorkerRpc.HoldResource, id: string) => run(sessions.reset(id)),
     remove: (_: WorkerRpc.HoldResource, id: string) => run(sessions.remove(id)),
-    list: (_: WorkerRpc.HoldResource, options?: Sessions.ListOptions) => run(sessions.list(options)),
+    removeUnused: (_: WorkerRpc.HoldResource, id: string, since: number) => run(sessions.removeUnused(id, since)),
+    list: (_: WorkerRpc.HoldResource, selection?: Sessions.Selection) => run(sessions.list(selection)),
+    search: (_: WorkerRpc.HoldResource, words: ReadonlyArray<string>, selection?: Sessions.Selection) =>
+      run(sessions.search(words, selection)),
     turn: (hold: WorkerRpc.HoldResource, id: string) => {
       const ticket = sessions.turn?.(id)
       if (ticket === undefined) return undefined
@@ -94,12 +104,17 @@ const sessionsOf = (first: WorkerRpc.WorkerRpcClient<Answers>): Sessions.Store =
   const waited = <A>(result: Promise<A>): Effect.Effect<A, SessionsUnavailable> =>
     Effect.tryPromise({ try: () => result, catch: (error) => new SessionsUnavailable({ reason: reasonOf(error) }) })
   return {
-    create: (id) => Effect.suspend(() => waited(first.call("create", id))),
+    create: (id, seed) => Effect.suspend(() => waited(first.call("create", id, seed))),
     load: (id) => Effect.suspend(() => Effect.map(waited(first.call("load", id)), Option.fromNullable)),
-    append: (id, version, messages) => Effect.suspend(() => waited(first.call("append", id, version, messages))),
+    append: (id, version, messages, usage) =>
+      Effect.suspend(() => waited(first.call("append", id, version, messages, usage))),
+    read: (id) => Effect.suspend(() => Effect.map(waited(first.call("read", id)), Option.fromNullable)),
+    update: (id, changes) => Effect.suspend(() => waited(first.call("update", id, changes))),
     reset: (id) => Effect.suspend(() => waited(first.call("reset", id))),
     remove: (id) => Effect.suspend(() => waited(first.call("remove", id))),
-    list: (options) => Effect.suspend(() => waited(first.call("list", options))),
+    removeUnused: (id, since) => Effect.suspend(() => waited(first.call("removeUnused", id, since))),
+    list: (selection) => Effect.suspend(() => waited(first.call("list", selection))),
+    search: (words, selection) => Effect.suspend(() => waited(first.call("search", words, selection))),
     turn: (id) => {
       const { release, result } = first.begin("turn", [id])
       // Releasing is not awaited.

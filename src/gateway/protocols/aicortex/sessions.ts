@@ -1,25 +1,13 @@
 /**
- * Stored conversations: `POST` and `GET /v1/sessions`, `GET` and `DELETE /v1/sessions/{id}`, and those that
- * requests name. With API keys, each belongs to the key that created it; to other keys it does not exist.
+ * Conversations that requests name, `POST /v1/sessions` and `DELETE /v1/sessions/{id}`. With API keys, each belongs to the key that created it; to other keys it does not exist.
  */
-import { createHash } from "node:crypto"
-import { InvalidRequest, SessionNotFound } from "../../../Errors.js"
+import { InvalidRequest } from "../../../Errors.js"
 import { isPrivate } from "../../../Sessions.js"
 import type { GatewayContext } from "../../GatewayContext.js"
-import * as Query from "../../http/query.js"
 import type { RequestContext } from "../../http/RequestContext.js"
 import type { GatewayRequest } from "../../pipeline/gatewayRequest.js"
 import { agreed, newSession } from "../../pipeline/namedSession.js"
-
-/** The prefix of a key's conversation ids; it does not reveal the key. */
-const prefixOf = ({ caller }: RequestContext): string =>
-  caller === undefined ? "" : `${createHash("sha256").update(caller).digest("hex").slice(0, 16)}-`
-
-/** The id, if it may belong to the caller. */
-const mine = (context: RequestContext, id: string): string => {
-  if (!id.startsWith(prefixOf(context))) throw new SessionNotFound({ id })
-  return id
-}
+import { mine, prefixOf } from "./sessionOwner.js"
 
 /** The header that names the session of a request, and of its answer. */
 const header = "x-aicortex-session"
@@ -73,27 +61,6 @@ export const joined = <A extends GatewayRequest>(
 export const create = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
   const id = await createFor(gateway, context)
   context.json({ id, object: "session", messages: [] }, 201)
-}
-
-/** The caller's most recently used conversations: `limit` of them (1 to 1,000, default 50). */
-export const list = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
-  const limit = Query.limit(Query.of(context, ["limit"]), 1_000, 50)
-  const all = await gateway.library.run(gateway.library.sessions.list({ prefix: prefixOf(context), limit })).result
-  context.json({
-    object: "list",
-    data: all.map(({ id, messages, opening, usedAt }) => ({
-      id,
-      object: "session",
-      used_at: Math.floor(usedAt / 1000),
-      message_count: messages,
-      opening: opening ?? null
-    }))
-  })
-}
-
-export const read = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
-  const messages = await gateway.library.run(gateway.library.sessions.history(mine(context, id))).result
-  context.json({ id, object: "session", messages })
 }
 
 export const remove = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
