@@ -15,6 +15,7 @@ import * as Telemetry from "../Telemetry.js"
 import { StoredSessions } from "./dashboard/storedSessions.js"
 import * as FleetEvents from "./events/fleetEvents.js"
 import { type EventLink, EventsHub } from "./events/hub.js"
+import * as Peers from "./events/peers.js"
 import { RequestLog } from "./events/requestLog.js"
 import * as ServerActions from "./events/serverActions.js"
 import type * as ErrorResponse from "./http/errorResponse.js"
@@ -157,6 +158,7 @@ export const make = (settings: Settings, state: GatewayState): Effect.Effect<Gat
     const fleetDefaults = library.settings.defaults
     const labels = library.labels(settings.exposeServers)
     ServerActions.attach(library, state)
+    Peers.attach(library, labels, state)
     state.events.source(() => FleetEvents.start(library, labels, state.events))
     return {
       ...state,

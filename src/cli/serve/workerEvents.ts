@@ -1,6 +1,8 @@
 /** The events of all workers as one sequence: the first process numbers them, and passes each on to every worker. */
 import type { Worker } from "node:cluster"
-import type { EventLink, EventType } from "../../gateway/events/hub.js"
+import type { ServerView } from "../../gateway/events/fleetState.js"
+import type { EventLink, EventType, Question } from "../../gateway/events/hub.js"
+import { FleetViews } from "../../gateway/events/mergeFleet.js"
 import type { ServerAction } from "../../gateway/events/serverActions.js"
 import type { WorkerChannel } from "./workerRpc.js"
 
@@ -12,6 +14,13 @@ type Message =
   | { readonly type: "event:given"; readonly number: number; readonly event: EventType; readonly data: string }
   | { readonly type: "event:action"; readonly data: string }
   | { readonly type: "event:needed"; readonly on: boolean; readonly sequence: string; readonly last: number }
+  | { readonly type: "event:ask"; readonly id: number; readonly question: Question }
+  | { readonly type: "event:question"; readonly id: number; readonly question: Question }
+  | { readonly type: "event:answer"; readonly id: number; readonly text: string }
+  | { readonly type: "event:answers"; readonly id: number; readonly texts: ReadonlyArray<string> }
+
+/** How long the other workers may take to answer, in milliseconds. */
+const answerTimeout = 2_000
 
 const isMessage = (value: unknown): value is Message =>
   typeof value === "object" && value !== null && "type" in value && String(value.type).startsWith("event:")
@@ -22,7 +31,11 @@ export const makeRelay = (): ((worker: Worker) => void) => {
   const sequence = Date.now().toString(36)
   /** The servers that are drained, for workers that start later. */
   const drained = new Map<string, string>()
+  const views = new FleetViews<Worker>()
+  /** Questions that a worker has not answered yet. */
+  const open = new Map<number, { readonly worker: Worker; readonly settle: (text?: string) => void }>()
   let last = 0
+  let questions = 0
   let needed = false
   const send = (worker: Worker, message: Message) => {
     if (worker.isConnected()) worker.send(message, () => {})
@@ -30,12 +43,38 @@ export const makeRelay = (): ((worker: Worker) => void) => {
   const all = (message: Message) => {
     for (const worker of workers.keys()) send(worker, message)
   }
+  const give = (event: EventType, data: string) => all({ type: "event:given", number: ++last, event, data })
+  const asked = (worker: Worker, question: Question): Promise<string | undefined> =>
+    new Promise((resolve) => {
+      const id = questions++
+      const settle = (text?: string) => {
+        clearTimeout(timer)
+        open.delete(id)
+        resolve(text)
+      }
+      const timer = setTimeout(settle, answerTimeout)
+      open.set(id, { worker, settle })
+      send(worker, { type: "event:question", id, question })
+    })
+  const askOthers = async (from: Worker, id: number, question: Question): Promise<void> => {
+    const others = [...workers.keys()].filter((worker) => worker !== from && worker.isConnected())
+    const texts = await Promise.all(others.map((worker) => asked(worker, question)))
+    send(from, { type: "event:answers", id, texts: texts.filter((text) => text !== undefined) })
+  }
+  /** An event tells only of servers that have changed: what each worker has on the others is known from the beginning. */
+  const lookAtFleet = async (worker: Worker): Promise<void> => {
+    const text = await asked(worker, { type: "fleet" })
+    if (text === undefined || !needed || !workers.has(worker)) return
+    for (const view of (JSON.parse(text) as ReadonlyArray<ServerView> | null) ?? []) views.note(worker, view)
+  }
   const state = (): Message => ({ type: "event:needed", on: needed, sequence, last })
   const look = () => {
     const now = [...workers.values()].includes(true)
     if (now === needed) return
     needed = now
+    views.clear()
     all(state())
+    if (needed) for (const worker of workers.keys()) void lookAtFleet(worker)
   }
   return (worker) => {
     worker.on("message", (message: unknown) => {
@@ -55,11 +94,20 @@ export const makeRelay = (): ((worker: Worker) => void) => {
           if (action === "drain") drained.set(url, data)
           else if (action === "wake") drained.delete(url)
           all({ type: "event:action", data })
-        } else all({ type: "event:given", number: ++last, event, data })
+        } else if (event === "fleet") {
+          const { at, ...view } = JSON.parse(data) as ServerView & { readonly at: number }
+          give(event, JSON.stringify({ at, ...views.note(worker, view) }))
+        } else give(event, data)
+      } else if (message.type === "event:ask") void askOthers(worker, message.id, message.question)
+      else if (message.type === "event:answer") {
+        const asked = open.get(message.id)
+        if (asked?.worker === worker) asked.settle(message.text)
       }
     })
     worker.once("exit", () => {
       workers.delete(worker)
+      for (const { settle, worker: asked } of [...open.values()]) if (asked === worker) settle()
+      for (const view of views.forget(worker)) give("fleet", JSON.stringify({ at: Date.now(), ...view }))
       look()
     })
   }
@@ -68,6 +116,8 @@ export const makeRelay = (): ((worker: Worker) => void) => {
 /** A worker's part. */
 export const link = (end: WorkerChannel): EventLink => {
   let sequence = "0"
+  let questions = 0
+  const waiting = new Map<number, (texts: ReadonlyArray<string>) => void>()
   const send = (message: Message) => {
     end.send?.(message as never, () => {})
   }
@@ -75,7 +125,19 @@ export const link = (end: WorkerChannel): EventLink => {
     sequence: () => sequence,
     send: (event, data) => send({ type: "event:publish", event, data }),
     watched: (on) => send({ type: "event:watched", on }),
-    attach: (received, needed, act) => {
+    ask: (question) =>
+      new Promise((resolve) => {
+        const id = questions++
+        const settle = (texts: ReadonlyArray<string>) => {
+          clearTimeout(timer)
+          waiting.delete(id)
+          resolve(texts)
+        }
+        const timer = setTimeout(() => settle([]), 2 * answerTimeout)
+        waiting.set(id, settle)
+        send({ type: "event:ask", id, question })
+      }),
+    attach: (received, needed, act, answer) => {
       end.on("message", (message) => {
         if (!isMessage(message)) return
         if (message.type === "event:given") {
@@ -84,7 +146,14 @@ export const link = (end: WorkerChannel): EventLink => {
         else if (message.type === "event:needed") {
           sequence = message.sequence
           needed(message.on, message.last)
-        }
+        } else if (message.type === "event:question") {
+          const { id, question } = message
+          // A worker that cannot answer is left out in time.
+          answer(question).then(
+            (text) => send({ type: "event:answer", id, text }),
+            () => {}
+          )
+        } else if (message.type === "event:answers") waiting.get(message.id)?.(message.texts)
       })
       send({ type: "event:watched", on: false })
     }

@@ -28,7 +28,7 @@ interface BreakerView {
 }
 
 /** A model on a server. Sizes are in bytes, times in milliseconds, `loaded_until` since the epoch. */
-interface ModelView extends BreakerView {
+export interface ModelView extends BreakerView {
   readonly model: string
   readonly loaded: boolean
   readonly loaded_until: number | null

@@ -5,12 +5,13 @@ import type * as BodyFields from "../http/body.js"
 import * as Body from "../http/bodyDeclaration.js"
 import { make, RequestRejected } from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
-import { type ServerView, serversOf, statusesOf } from "./fleetState.js"
+import { type ServerView, statusesOf } from "./fleetState.js"
+import * as Peers from "./peers.js"
 import type { ServerAction } from "./serverActions.js"
 
 /** `GET /servers`. */
-export const servers = async ({ labels, library }: GatewayContext, context: RequestContext): Promise<void> =>
-  context.json({ servers: await serversOf(library, labels) })
+export const servers = async (gateway: GatewayContext, context: RequestContext): Promise<void> =>
+  context.json({ servers: (await Peers.fleet(gateway)).servers })
 
 /** A model's queue is the same on each of its servers. */
 const queuedOf = (all: ReadonlyArray<ServerView>): number => {
@@ -25,13 +26,14 @@ const queuedOf = (all: ReadonlyArray<ServerView>): number => {
 
 /** `GET /fleet`. */
 export const fleet = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
-  const { events, labels, library } = gateway
-  const all = await serversOf(library, labels)
+  const { events, library } = gateway
+  const { processes, servers: all } = await Peers.fleet(gateway)
   const { limit, resetsAt, used } = library.fleet.remoteTokens()
   context.json({
     at: Date.now(),
     version,
     process: process.pid,
+    processes,
     event: events.position,
     admin: context.admin,
     manages: context.manages,
@@ -44,12 +46,13 @@ export const fleet = async (gateway: GatewayContext, context: RequestContext): P
 }
 
 /** `GET /requests`. */
-export const requests = ({ requests }: GatewayContext, context: RequestContext): void => context.json(requests.list())
+export const requests = async (gateway: GatewayContext, context: RequestContext): Promise<void> =>
+  context.json(await Peers.requests(gateway))
 
 /** `DELETE /requests/{id}`. */
-export const cancel = ({ requests }: GatewayContext, context: RequestContext, id: string): void => {
-  if (!requests.cancel(id)) {
-    const message = "There is no such request under way in this process. GET /requests lists them."
+export const cancel = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {
+  if (!(await Peers.cancel(gateway, id))) {
+    const message = "There is no such request under way. GET /requests lists them."
     throw new RequestRejected(make(404, message, "request_not_found"))
   }
   context.json({ cancelled: id })

@@ -21,6 +21,12 @@ export interface PublishedEvent {
   readonly data: string
 }
 
+/** What the processes of one gateway ask each other. */
+export type Question =
+  | { readonly type: "fleet" }
+  | { readonly type: "requests" }
+  | { readonly type: "cancel"; readonly id: string }
+
 /**
  * Several processes with one sequence of events: an event goes to all of them, this one included, and each of them
  * publishes while any has a watcher.
@@ -33,8 +39,11 @@ export interface EventLink {
   readonly attach: (
     received: (event: PublishedEvent) => void,
     needed: (on: boolean, last: number) => void,
-    act: (data: string) => void
+    act: (data: string) => void,
+    answer: (question: Question) => Promise<string>
   ) => void
+  /** What each of the other processes answers, as JSON; one that does not in time is left out. */
+  readonly ask: (question: Question) => Promise<ReadonlyArray<string>>
 }
 
 /** Receives text. `false`: it is slow, and is to get nothing more before `drained`. */
@@ -88,6 +97,9 @@ export class EventsHub {
   /** What `act` does, in each process. */
   private onAction: (data: string) => void = () => {}
 
+  /** Answers the other processes, as JSON. */
+  private onQuestion: (question: Question) => Promise<string> = () => Promise.resolve("null")
+
   constructor(private readonly link?: EventLink) {
     link?.attach(
       (event) => this.receive(event),
@@ -95,7 +107,8 @@ export class EventsHub {
         if (this.kept.length === 0) this.last = Math.max(this.last, last)
         this.activate(on)
       },
-      (data) => this.onAction(data)
+      (data) => this.onAction(data),
+      (question) => this.onQuestion(question)
     )
   }
 
@@ -129,6 +142,17 @@ export class EventsHub {
   act(data: string): void {
     if (this.link === undefined) this.onAction(data)
     else this.link.send("action", data)
+  }
+
+  /** `answer` is called where another process asks; what it gives becomes JSON. */
+  answers(answer: (question: Question) => unknown): void {
+    this.onQuestion = async (question) => JSON.stringify((await answer(question)) ?? null)
+  }
+
+  /** What the other processes of this gateway answer. */
+  async ask<A>(question: Question): Promise<ReadonlyArray<A>> {
+    const texts = (await this.link?.ask(question)) ?? []
+    return texts.map((text): A | null => JSON.parse(text)).filter((value) => value !== null)
   }
 
   /** `data` must hold no key, and nothing of a prompt or an answer. */

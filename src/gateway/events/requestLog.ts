@@ -203,7 +203,7 @@ interface LiveRequest {
   told: boolean
 }
 
-const head = ({ at, context, id }: LiveRequest): object => ({
+const head = ({ at, context, id }: LiveRequest) => ({
   id,
   request_id: context.id,
   at,
@@ -213,9 +213,35 @@ const head = ({ at, context, id }: LiveRequest): object => ({
   stream: context.record.streamed
 })
 
+/** What is listed of a request; times are in milliseconds, `at` since the epoch. */
+interface ListedRequest {
+  readonly id: string
+  readonly at: number
+  readonly duration_ms: number
+}
+
+/** Those under way, then those that ended, the latest first. */
+export interface ListedRequests {
+  readonly running: ReadonlyArray<ListedRequest>
+  readonly recent: ReadonlyArray<ListedRequest>
+}
+
+/** The requests of several processes. */
+export const mergeRequests = (all: readonly [ListedRequests, ...ReadonlyArray<ListedRequests>]): ListedRequests => {
+  if (all.length === 1) return all[0]
+  const end = ({ at, duration_ms: duration }: ListedRequest) => at + duration
+  return {
+    running: all.flatMap(({ running }) => running).sort((a, b) => b.at - a.at),
+    recent: all
+      .flatMap(({ recent }) => recent)
+      .sort((a, b) => end(b) - end(a))
+      .slice(0, maxRecent)
+  }
+}
+
 export class RequestLog {
   private readonly live = new Map<RequestContext, LiveRequest>()
-  private readonly recent: Array<object> = []
+  private readonly recent: Array<ListedRequest> = []
   private count = 0
   /** Distinguishes the requests of several processes. */
   private readonly prefix = process.pid.toString(36)
@@ -281,8 +307,8 @@ export class RequestLog {
     this.publish({ kind: "end", ...end })
   }
 
-  /** Those under way, then those that ended, the latest first. */
-  list(): { readonly running: ReadonlyArray<object>; readonly recent: ReadonlyArray<object> } {
+  /** The requests of this process. */
+  list(): ListedRequests {
     const running = [...this.live.values()].map((live) => ({
       ...head(live),
       ...live.watched?.view(),
