@@ -26,6 +26,7 @@ const services = [
     "Transport",
     "Backend",
     "Registry",
+    "RegistryPipeline",
     "ModelSelection",
     "ModelStore",
     "Management",

@@ -55,6 +55,7 @@ import * as ModelSelection from "./ModelSelection.js"
 import * as ModelStore from "./ModelStore.js"
 import * as Probes from "./Probes.js"
 import * as Registry from "./Registry.js"
+import * as RegistryPipeline from "./RegistryPipeline.js"
 import * as ResponseCache from "./ResponseCache.js"
 import * as Router from "./Router.js"
 import * as KeyValue from "./responseCache/keyValue.js"
@@ -83,7 +84,7 @@ export interface Options extends Config.ConfigOptions {}
  * @since 0.1.0
  * @category models
  */
-export type Services = PortableServices | ModelStore.ModelStore
+export type Services = PortableServices | ModelStore.ModelStore | RegistryPipeline.RegistryPipeline
 
 /**
  * What can be had in a browser too: all that needs no files.
@@ -147,6 +148,18 @@ const layerMemory = Layer.succeed(ModelSelection.LocalMemory, () => process.avai
 
 /** The folder of the built-in registry: the demo model lies in it. */
 const registryFolder = (): string => dirname(dirname(Embedded.defaultModelPath()))
+
+/**
+ * What keeps a folder of registry files true, on this machine.
+ *
+ * @since 0.4.0
+ * @category layers
+ */
+export const layerRegistryPipeline: Layer.Layer<
+  RegistryPipeline.RegistryPipeline,
+  never,
+  CurrentSettings | HttpClient.HttpClient | FileSystem.FileSystem | Path.Path
+> = Layer.provide(RegistryPipeline.layer, StoreHost.layer)
 
 /** The folder is created when first needed: most programs never cache an answer. It is private. */
 const layerFolder = (
@@ -321,6 +334,7 @@ export const layerServices = <E = never, R = never>(
     Layer.provideMerge(replace.router ?? Router.layer),
     Layer.provideMerge(registry),
     Layer.provideMerge(Sessions.layer),
+    Layer.provideMerge(layerRegistryPipeline),
     Layer.provideMerge(Layer.provide(ModelStore.layer, [layerMemory, StoreHost.layer])),
     Layer.provide(store),
     Layer.provide(ResumeSupport.layer)

@@ -35,7 +35,14 @@ export {
   ModelStoreUnavailable
 } from "./errors/localModels.js"
 
-export { RegistrySourceFailed, RegistrySourceReason } from "./errors/registry.js"
+export {
+  RegistryChangeRefused,
+  RegistryFileFailed,
+  RegistryRefusal,
+  RegistrySourceFailed,
+  RegistrySourceReason,
+  RegistryUnanswered
+} from "./errors/registry.js"
 
 export { StoreUnavailable } from "./errors/store.js"
 

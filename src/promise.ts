@@ -24,14 +24,15 @@ import type { RegistryWarning } from "./Errors.js"
 import type { Executed } from "./Execute.js"
 import type { Result } from "./Failover.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
-import type { StoredModel } from "./ModelStore.js"
+import type { ModelStore, StoredModel } from "./ModelStore.js"
 import type {
   BenchmarkOptions,
   ChatFunction,
   ChatOptions,
   EmbedOptions,
   ExecuteOptions,
-  Prompt
+  Prompt,
+  RunWith
 } from "./promise/calls.js"
 import { type Cortex, cortexOver, Session as PlainSession, type SessionOptions } from "./promise/cortex.js"
 import {
@@ -40,7 +41,9 @@ import {
   make as localModelsOver,
   type PullModelOptions
 } from "./promise/localModels.js"
+import { type RegistryFunctions, make as registryOver } from "./promise/registry.js"
 import type * as Registry from "./Registry.js"
+import type { RegistryPipeline } from "./RegistryPipeline.js"
 import type { ServerInfo } from "./Server.js"
 import type * as Sessions from "./Sessions.js"
 
@@ -89,7 +92,10 @@ export {
   NotRunning,
   Overloaded,
   PersonaNotFound,
+  RegistryChangeRefused,
+  RegistryFileFailed,
   RegistrySourceFailed,
+  RegistryUnanswered,
   RegistryWarning,
   RemoteTokensExhausted,
   SavedStateWarning,
@@ -120,7 +126,31 @@ export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js
 export type { LocalCallOptions, LocalDownloadOptions, LocalModelOptions, LocalReply } from "./promise/localModel.js"
 export { LocalModel } from "./promise/localModel.js"
 export type { ImportModelOptions, LocalModels, PullModelOptions } from "./promise/localModels.js"
+export type {
+  RegistryCheckOptions,
+  RegistryFetchOptions,
+  RegistryFunctions,
+  RegistryRefreshOptions
+} from "./promise/registry.js"
 export type { LlmParams, ModelInfo, RegistrySource, SearchOptions, ServerStatus } from "./Registry.js"
+export type {
+  Applied as RegistryApplied,
+  ApplyOptions as RegistryApplyOptions,
+  Change as RegistryChange,
+  CheckEvent as RegistryCheckEvent,
+  Checked as RegistryChecked,
+  FetchEvent as RegistryFetchEvent,
+  Fetched as RegistryFetched,
+  FetchedModels as RegistryFetchedModels,
+  ImportOptions as RegistryImportOptions,
+  RefreshEvent as RegistryRefreshEvent,
+  Rejected as RegistryRejected,
+  Resolved as RegistryResolved,
+  ResolveOptions as RegistryResolveOptions,
+  Restored as RegistryRestored,
+  RestoreOptions as RegistryRestoreOptions,
+  Source as RegistrySourceInput
+} from "./RegistryPipeline.js"
 export type { ServerInfo, ServerOptions } from "./Server.js"
 export type { Summary as SessionSummary } from "./Sessions.js"
 
@@ -142,9 +172,22 @@ export interface CortexOptions extends Wiring.Options {
   readonly tracing?: Layer.Layer<never> | undefined
 }
 
+/**
+ * A fleet of your own on Node, with the same functions as this module.
+ *
+ * @since 0.4.0
+ * @category models
+ */
+export interface NodeCortex extends Cortex, LocalModels {
+  /** Makes a folder of registry files, and keeps it true. */
+  readonly registry: RegistryFunctions
+}
+
 // =============================================================================
 // implementation
 // =============================================================================
+
+type NodeServices = ModelStore | RegistryPipeline
 
 /**
  * A conversation that remembers. Only complete answers are remembered, with their question.
@@ -190,15 +233,18 @@ export class Session extends PlainSession {
  * @since 0.1.0
  * @category constructors
  */
-export const createCortex = (userOptions?: CortexOptions): Cortex & LocalModels => {
+export const createCortex = (userOptions?: CortexOptions): NodeCortex => {
   const { tracing, ...options } = withoutNulls(userOptions ?? {})
-  return cortexOver(Wiring.layer(options), tracing, Session, localModelsOver)
+  return cortexOver(Wiring.layer(options), tracing, Session, (run: RunWith<NodeServices>) => ({
+    ...localModelsOver(run),
+    registry: registryOver(run)
+  }))
 }
 
-let instance: (Cortex & LocalModels) | undefined
+let instance: NodeCortex | undefined
 
 /** The instance behind the functions of this module: configured from the environment, at the first use. */
-const defaultCortex = (): Cortex & LocalModels => {
+const defaultCortex = (): NodeCortex => {
   if (instance === undefined) {
     instance = createCortex()
     // Nobody else closes it, and what it has learned may have to be written.
@@ -493,3 +539,33 @@ export const importModel = (path: string, options?: ImportModelOptions): Promise
  * @category local models
  */
 export const removeModel = (name: string): Promise<void> => defaultCortex().removeModel(name)
+
+/**
+ * Makes a folder of registry files, and keeps it true: `check`, `fetch`, `resolve` and `apply` are the steps, `refresh` is all
+ * of them; `importFrom`, `backups` and `restore` belong to it. What one step gives, the next one takes, as plain JSON.
+ *
+ * @example
+ * import { registry } from "aicortex/promise"
+ *
+ * const { changes, rejected } = await registry.refresh({
+ *   registry: "./models",
+ *   sources: ["http://gpu-1:11434", "addresses.txt"],
+ *   onEvent: (event) => {
+ *     if (event.type === "rejected") console.log(`${event.server} ${event.reason}`)
+ *   }
+ * })
+ * for (const { change, model, server } of changes) console.log(change, model, server)
+ *
+ * @since 0.4.0
+ * @category registry
+ */
+export const registry: RegistryFunctions = {
+  check: (options) => defaultCortex().registry.check(options),
+  fetch: (options) => defaultCortex().registry.fetch(options),
+  resolve: (options) => defaultCortex().registry.resolve(options),
+  apply: (options) => defaultCortex().registry.apply(options),
+  refresh: (options) => defaultCortex().registry.refresh(options),
+  importFrom: (options) => defaultCortex().registry.importFrom(options),
+  backups: (options) => defaultCortex().registry.backups(options),
+  restore: (options) => defaultCortex().registry.restore(options)
+}

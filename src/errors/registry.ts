@@ -61,3 +61,93 @@ export class RegistrySourceFailed extends Schema.TaggedError<RegistrySourceFaile
     return `The registry ${this.source} ${this.detail}.`
   }
 }
+
+/**
+ * A file or a folder of a registry could not be read, written or locked. What was to be changed is as it was.
+ *
+ * @since 0.4.0
+ * @category errors
+ */
+export class RegistryFileFailed extends Schema.TaggedError<RegistryFileFailed>("aicortex/RegistryFileFailed")(
+  "RegistryFileFailed",
+  {
+    /** The file or the folder. */
+    path: Schema.String,
+    /** What is wrong with it, as it completes "the path …". */
+    detail: Schema.String
+  }
+) {
+  override get message() {
+    return `${this.path} ${this.detail}`
+  }
+}
+
+/**
+ * None of the servers that were asked answered with a list of models. Nothing was written.
+ *
+ * @since 0.4.0
+ * @category errors
+ */
+export class RegistryUnanswered extends Schema.TaggedError<RegistryUnanswered>("aicortex/RegistryUnanswered")(
+  "RegistryUnanswered",
+  {
+    /** How many servers were asked. */
+    asked: Schema.Number,
+    /** What was left out, and why: servers, and what could not be read of the sources. */
+    rejected: Schema.Array(
+      Schema.Struct({
+        /** The file or the server. */
+        source: Schema.String,
+        /** The model, where it is about one. */
+        model: Schema.optionalWith(Schema.String, { exact: true }),
+        /** What is wrong with it. */
+        reason: Schema.String
+      })
+    )
+  }
+) {
+  override get message() {
+    return `none of ${this.asked} server${this.asked === 1 ? "" : "s"} answered with a list of models; nothing is written`
+  }
+}
+
+/**
+ * Why records did not replace those of a registry.
+ *
+ * - `not-a-list`: they are no list
+ * - `empty`: no record would be left
+ * - `much-smaller`: less than half of the records would be left
+ * - `unreadable`: a file that would be replaced is not JSON, and what it holds would be lost
+ *
+ * @since 0.4.0
+ * @category models
+ */
+export const RegistryRefusal = Schema.Literal("not-a-list", "empty", "much-smaller", "unreadable")
+
+/**
+ * @since 0.4.0
+ * @category models
+ */
+export type RegistryRefusal = typeof RegistryRefusal.Type
+
+/**
+ * Records were not taken into a registry, whose files are as they were. All but `not-a-list` are applied with `force`.
+ *
+ * @since 0.4.0
+ * @category errors
+ */
+export class RegistryChangeRefused extends Schema.TaggedError<RegistryChangeRefused>("aicortex/RegistryChangeRefused")(
+  "RegistryChangeRefused",
+  {
+    /** The folder of the registry. */
+    registry: Schema.String,
+    /** The kind of refusal. */
+    reason: RegistryRefusal,
+    /** The same in words. */
+    detail: Schema.String
+  }
+) {
+  override get message() {
+    return `${this.registry} is left as it is: ${this.detail}`
+  }
+}

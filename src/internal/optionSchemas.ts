@@ -190,9 +190,11 @@ export const decoder = <Fields extends Schema.Struct.Fields>(
       plainCheck(AST.typeAST(type)) ?? Schema.is(Schema.make(type), { onExcessProperty: "error" })
     ])
   )
+  const required = AST.getPropertySignatures(schema.ast).flatMap(({ isOptional, name }) => (isOptional ? [] : [name]))
   /** A quick check before the whole schema, which has the error messages. */
   const fits = (input: unknown): input is Options => {
     if (typeof input !== "object" || input === null || Array.isArray(input)) return false
+    for (const name of required) if (!(name in input)) return false
     const given = input as { readonly [name: string]: unknown }
     for (const name of Object.keys(given)) if (checks.get(name)?.(given[name]) !== true) return false
     return true

@@ -1,8 +1,9 @@
 /**
- * One process at a time downloads a model. Each that wants to puts down a file of its own, and goes on if there is no other
+ * One process at a time downloads a model, or changes a registry. Each that wants to puts down a file of its own, and goes on if there is no other
  * of a process that lives; else it takes its file away and waits. The file of a process that has ended is removed by any process
  * that finds it: so none waits for a process that was killed.
  */
+import type { PlatformError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Clock from "effect/Clock"
@@ -11,7 +12,6 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
-import { unavailable } from "./catalogue.js"
 import type { Host, Owner } from "./host.js"
 
 const prefix = ".lock-"
@@ -77,17 +77,14 @@ export const acquire = Effect.fnUntraced(function* <E, R>(
     return undefined
   })
 
-  const attempt: Effect.Effect<Owner | undefined, ReturnType<typeof unavailable>> = Effect.mapError(
-    Effect.gen(function* () {
-      const before = yield* others
-      if (before !== undefined) return before
-      yield* put
-      const meanwhile = yield* others
-      if (meanwhile !== undefined) yield* take
-      return meanwhile
-    }),
-    unavailable
-  )
+  const attempt: Effect.Effect<Owner | undefined, PlatformError> = Effect.gen(function* () {
+    const before = yield* others
+    if (before !== undefined) return before
+    yield* put
+    const meanwhile = yield* others
+    if (meanwhile !== undefined) yield* take
+    return meanwhile
+  })
 
   yield* Effect.acquireRelease(Effect.void, () => take)
   while (true) {

@@ -257,12 +257,13 @@ export const pull = Effect.fnUntraced(function* (
   yield* Effect.scoped(
     Effect.gen(function* () {
       let waited = false
-      yield* Lock.acquire(env.host, folder, ({ host, pid }: Owner) =>
+      const lock = Lock.acquire(env.host, folder, ({ host, pid }: Owner) =>
         Effect.map(amounts(folder, plan), (amount) => {
           waited = true
           emit({ type: "waiting", model, host, pid, ...amount })
         })
       )
+      yield* Effect.mapError(lock, unavailable)
       if (waited) {
         const meanwhile = yield* present
         if (meanwhile !== undefined) return emit({ type: "done", model: meanwhile, fresh: false })

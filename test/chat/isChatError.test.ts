@@ -15,9 +15,12 @@ import { failure, model, useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
 
-/** Data about what went wrong without a failure of a call. */
+/** Data about what went wrong without a failure of a call; and failures of the registry's pipeline, which is no call. */
 const warnings: ReadonlySet<unknown> = new Set([
   Errors.RegistryWarning,
+  Errors.RegistryFileFailed,
+  Errors.RegistryUnanswered,
+  Errors.RegistryChangeRefused,
   Errors.RegistrySourceFailed,
   Errors.SavedStateWarning,
   Errors.TurnNotStored

@@ -203,7 +203,7 @@ describe("the steps one by one", { timeout: 300_000 }, () => {
     assert.isFalse(existsSync(missing))
     const off = `http://127.0.0.1:${await unusedPort()}`
     const valid = home.write("valid.txt", "before")
-    assert.include(await failWith(home, ["check", off, "-o", valid]), "none of 1 servers answered")
+    assert.include(await failWith(home, ["check", off, "-o", valid]), "none of 1 server answered")
     assert.strictEqual(readFileSync(valid, "utf8"), "before")
   })
 

@@ -1,4 +1,5 @@
 /** Shows on a terminal how many servers have answered: one line on standard error, which is gone at the end. */
+import type { Asked } from "../../RegistryPipeline.js"
 import * as Output from "../output.js"
 
 /** How often it is drawn, in milliseconds. */
@@ -10,15 +11,13 @@ export class Progress {
   private drawnAt = Number.NEGATIVE_INFINITY
   private drawn = false
 
-  constructor(private readonly total: number) {}
-
   /** After each server. */
-  tell(done: number, rejected: number): void {
+  tell({ done, rejected, total }: Asked): void {
     const now = performance.now()
-    if (!this.terminal || (now - this.drawnAt < interval && done < this.total)) return
+    if (!this.terminal || (now - this.drawnAt < interval && done < total)) return
     this.drawnAt = now
     this.drawn = true
-    process.stderr.write(`\r\u001b[Kasked ${done} of ${this.total} servers, ${rejected} left out`)
+    process.stderr.write(`\r\u001b[Kasked ${done} of ${total} servers, ${rejected} left out`)
   }
 
   /** Removes the line. */

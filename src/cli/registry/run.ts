@@ -1,31 +1,13 @@
-/** Runs `aicortex registry check`, `fetch`, `resolve`, `apply` and `refresh`. */
-import * as HttpClient from "@effect/platform/HttpClient"
+/** Runs `aicortex registry check`, `fetch`, `resolve`, `apply` and `refresh`: the steps of `RegistryPipeline` over files. */
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
-import * as Cortex from "../../Cortex.js"
-import { isRecord } from "../../registry/modelRecord.js"
-import * as Ask from "../../registry/pipeline/ask.js"
-import * as Inventory from "../../registry/pipeline/inventory.js"
-import type { PresentFile } from "../../registry/pipeline/plan.js"
-import type { Rejected } from "../../registry/pipeline/record.js"
-import * as Resolve from "../../registry/pipeline/resolve.js"
-import type { Server } from "../../Server.js"
-import { CurrentSettings } from "../../Settings.js"
-import * as ByRuntime from "../../transport/byRuntime.js"
-import * as TransportClient from "../../transport/httpClient.js"
+import type * as Stream from "effect/Stream"
+import { RegistryUnanswered } from "../../Errors.js"
+import * as RegistryPipeline from "../../RegistryPipeline.js"
 import { CommandFailed } from "../errors.js"
 import * as Output from "../output.js"
-import { type ApplyFlags, applyRecords, counted, now } from "./apply.js"
-import * as Folder from "./folder.js"
-import { Progress } from "./progress.js"
-import * as Sources from "./sources.js"
-
-/** The settings, and what requests are sent with. */
-export const services = Layer.suspend(() => {
-  const settings = Cortex.layerSettings()
-  return Layer.provideMerge(Layer.provide(TransportClient.layer, ByRuntime.layerConfigured), settings)
-})
+import * as Files from "./files.js"
+import * as Steps from "./steps.js"
 
 /** How servers are asked. */
 interface AskFlags {
@@ -34,46 +16,33 @@ interface AskFlags {
   readonly timeout: number | undefined
 }
 
-/** What the reference waits for, and how many it asks at once. */
-const checkDefaults = { workers: 20, timeout: 5_000 }
-const fetchDefaults = { workers: 10, timeout: 10_000 }
-
-const ask = (servers: ReadonlyArray<Server>, given: AskFlags, defaults: typeof checkDefaults) =>
+/** Runs `check` or `fetch`, and tells who answered and who was left out. */
+const ask = <A extends { readonly rejected: ReadonlyArray<RegistryPipeline.Rejected> }, E, R>(
+  command: string,
+  events: Stream.Stream<RegistryPipeline.AskEvent | RegistryPipeline.StepDone<A>, E | RegistryUnanswered, R>,
+  json: boolean
+) =>
   Effect.gen(function* () {
-    if (servers.length === 0) return yield* new CommandFailed({ message: "no server is named to be asked" })
-    const client = HttpClient.withTracerDisabledWhen(yield* HttpClient.HttpClient, () => true)
-    const progress = new Progress(servers.length)
-    return yield* Effect.ensuring(
-      Ask.askAll(client, servers, {
-        workers: given.workers ?? defaults.workers,
-        timeout: given.timeout ?? defaults.timeout,
-        progress: (done, rejected) => progress.tell(done, rejected)
-      }),
-      Effect.sync(() => progress.close())
+    const answered: Array<{ readonly url: string; readonly models: number }> = []
+    const heard = (event: RegistryPipeline.AskEvent) => {
+      if (event.type !== "answered") return
+      const { models, source_url: url } = event.fetched
+      answered.push({ url, models: models.length })
+    }
+    const tell = (rejected: ReadonlyArray<RegistryPipeline.Rejected>) => {
+      answered.sort((a, b) => (a.url < b.url ? -1 : 1))
+      return json ? Output.writeJson({ answered, rejected }) : Steps.tellRejected(rejected)
+    }
+    const result = yield* Effect.tapError(Steps.run(events, heard), (error) =>
+      error instanceof RegistryUnanswered ? tell(error.rejected) : Effect.void
     )
-  })
-
-/** What was asked, told: nothing is written where nobody answered. */
-const answered = (asked: Ask.Asked, read: ReadonlyArray<Rejected>, json: boolean) =>
-  Effect.gen(function* () {
-    const rejected = [...read, ...asked.rejected]
-    if (json) {
-      const answers = asked.fetched.map(({ models, source_url: url }) => ({ url, models: models.length }))
-      yield* Output.writeJson({ answered: answers, rejected })
-    } else yield* Sources.tellRejected(rejected)
-    if (asked.fetched.length > 0) return
-    return yield* new CommandFailed({
-      message: `none of ${asked.rejected.length} servers answered; nothing is written`
-    })
-  })
+    yield* tell(result.rejected)
+    return result
+  }).pipe(Steps.inWords(command))
 
 // =============================================================================
 // Check, fetch, resolve
 // =============================================================================
-
-/** The folders of the settings, where no source is named. */
-const sourcesOr = (command: string, given: ReadonlyArray<string>) =>
-  given.length > 0 ? Effect.succeed(given) : Effect.map(Sources.registryOf(command, undefined), (folder) => [folder])
 
 export const check = (
   flags: AskFlags & {
@@ -83,15 +52,18 @@ export const check = (
   }
 ) =>
   Effect.gen(function* () {
-    const output = flags.output ?? "valid_models.txt"
-    yield* Sources.checkOutput("check", output, flags.json)
-    const inventory = yield* Sources.gather(yield* sourcesOr("check", flags.sources))
-    const asked = yield* ask(yield* Sources.serversOf(inventory), flags, checkDefaults)
-    yield* answered(asked, inventory.rejected, flags.json)
-    yield* Sources.writeOutput(output, asked.fetched.map(({ source_url: url }) => `${url}\n`).join(""))
-    const all = asked.fetched.length + asked.rejected.length
-    yield* Output.notice(`${asked.fetched.length} of ${counted(all, "server")} answered`)
-  }).pipe(Effect.provide(services))
+    const { json, output = "valid_models.txt", timeout, workers } = flags
+    yield* Files.checkOutput("check", output, json)
+    const sources = yield* Files.sourcesOf(flags.sources)
+    const { endpoints, rejected } = yield* ask(
+      "check",
+      RegistryPipeline.checkProgress({ sources, timeout, workers }),
+      json
+    )
+    yield* Files.writeOutput(output, endpoints.map((url) => `${url}\n`).join(""))
+    const all = endpoints.length + rejected.length
+    yield* Output.notice(`${endpoints.length} of ${Steps.counted(all, "server")} answered`)
+  }).pipe(Effect.provide(Steps.services))
 
 interface StepFlags {
   readonly input: Option.Option<string>
@@ -99,90 +71,65 @@ interface StepFlags {
   readonly json: boolean
 }
 
-const toJson = (value: unknown): string => `${JSON.stringify(value, undefined, 2)}\n`
-
 export const fetch = (flags: AskFlags & StepFlags) =>
   Effect.gen(function* () {
-    const output = flags.output ?? "fetched_models.json"
-    yield* Sources.checkOutput("fetch", output, flags.json)
-    const inventory = yield* Sources.gather([Sources.orDefault(flags.input, "valid_models.txt")])
-    const asked = yield* ask(yield* Sources.serversOf(inventory), flags, fetchDefaults)
-    yield* answered(asked, inventory.rejected, flags.json)
-    yield* Sources.writeOutput(output, toJson(asked.fetched))
-    const models = asked.fetched.reduce((sum, { models }) => sum + models.length, 0)
-    yield* Output.notice(`${counted(models, "model")} of ${counted(asked.fetched.length, "server")}`)
-  }).pipe(Effect.provide(services))
+    const { json, output = "fetched_models.json", timeout, workers } = flags
+    yield* Files.checkOutput("fetch", output, json)
+    const sources = yield* Files.sourcesOf([Files.orDefault(flags.input, "valid_models.txt")])
+    const { fetched } = yield* ask("fetch", RegistryPipeline.fetchProgress({ sources, timeout, workers }), json)
+    yield* Files.writeOutput(output, Files.toJson(fetched))
+    const models = fetched.reduce((sum, { models }) => sum + models.length, 0)
+    yield* Output.notice(`${Steps.counted(models, "model")} of ${Steps.counted(fetched.length, "server")}`)
+  }).pipe(Effect.provide(Steps.services))
 
 export const resolve = (flags: StepFlags & { readonly registry: string | undefined; readonly keepMissing: boolean }) =>
   Effect.gen(function* () {
-    const output = flags.output ?? "resolved_models.json"
-    yield* Sources.checkOutput("resolve", output, flags.json)
-    const folder = yield* Sources.registryOf("resolve", flags.registry)
-    const input = Sources.orDefault(flags.input, "fetched_models.json")
-    const fetched = yield* Effect.flatMap(Sources.readInput(input), (text) => Sources.parseJson(input, text))
+    const { json, keepMissing, output = "resolved_models.json", registry } = flags
+    yield* Files.checkOutput("resolve", output, json)
+    const input = Files.orDefault(flags.input, "fetched_models.json")
+    const fetched = yield* Files.readJson(input)
     if (!Array.isArray(fetched)) return yield* new CommandFailed({ message: `${input} is not a list of servers` })
-    const existing = Inventory.read(yield* Sources.inFolder(folder))
-    const resolved = Resolve.resolve(fetched, existing, {
-      keeps: () => flags.keepMissing,
-      newId: Sources.newId,
-      now: (yield* now).toISOString()
-    })
-    const rejected = [...existing.rejected, ...resolved.rejected]
-    yield* Sources.writeOutput(output, toJson(resolved.records))
-    if (flags.json) yield* Output.writeJson({ records: resolved.records.length, rejected })
-    else yield* Sources.tellRejected(rejected)
-    yield* Output.notice(counted(resolved.records.length, "record"))
-  }).pipe(Effect.provide(services))
+    const { records, rejected } = yield* Steps.inWords("resolve")(
+      RegistryPipeline.resolve({ fetched, registry, keepMissing })
+    )
+    yield* Files.writeOutput(output, Files.toJson(records))
+    if (json) yield* Output.writeJson({ records: records.length, rejected })
+    else yield* Steps.tellRejected(rejected)
+    yield* Output.notice(Steps.counted(records.length, "record"))
+  }).pipe(Effect.provide(Steps.services))
 
 // =============================================================================
-// Apply
+// Apply, refresh
 // =============================================================================
 
-export const apply = (flags: ApplyFlags & { readonly input: Option.Option<string> }) =>
+/** How a registry is changed. */
+export interface ApplyFlags {
+  readonly registry: string | undefined
+  readonly backup: boolean
+  readonly force: boolean
+  readonly dryRun: boolean
+  readonly json: boolean
+}
+
+export const apply = ({ input, json, ...options }: ApplyFlags & { readonly input: Option.Option<string> }) =>
   Effect.gen(function* () {
-    const folder = yield* Sources.registryOf("apply", flags.registry)
-    const input = Sources.orDefault(flags.input, "resolved_models.json")
-    const records = yield* Effect.flatMap(Sources.readInput(input), (text) => Sources.parseJson(input, text))
-    const list = isRecord(records) ? records["models"] : records
-    yield* applyRecords(folder, () => Effect.succeed({ records: list, rejected: [] }), flags)
-  }).pipe(Effect.provide(services))
+    const records = yield* Files.readJson(Files.orDefault(input, "resolved_models.json"))
+    const applied = RegistryPipeline.apply({ ...options, records })
+    yield* Steps.tellApplied(yield* Steps.inWords("apply", Steps.forceAdvice)(applied), json)
+  }).pipe(Effect.provide(Steps.services))
 
-// =============================================================================
-// Refresh
-// =============================================================================
-
-export const refresh = (
-  flags: ApplyFlags & AskFlags & { readonly sources: ReadonlyArray<string>; readonly keepMissing: boolean }
-) =>
+export const refresh = ({
+  json,
+  sources,
+  ...options
+}: ApplyFlags & AskFlags & { readonly sources: ReadonlyArray<string>; readonly keepMissing: boolean }) =>
   Effect.gen(function* () {
-    const folder = yield* Sources.registryOf("refresh", flags.registry)
-    const given = yield* Sources.gather(flags.sources)
-    const present = yield* Folder.readFolder(folder)
-    if (present === undefined && flags.sources.length === 0) {
-      return yield* new CommandFailed({ message: `there is no folder ${folder}; name servers to make it of` })
-    }
-    const existing = Inventory.read(present === undefined ? [] : yield* Sources.inFolder(folder))
-    const { servers: configured } = yield* CurrentSettings
-    const urls = flags.sources.length > 0 ? [] : configured.filter(({ implicit }) => !implicit)
-    const own = urls.map((server) => [server.url, { server, facts: {} }] as const)
-    const servers = new Map([...own, ...existing.servers, ...given.servers])
-    const asked = yield* ask(yield* Sources.serversOf({ ...existing, servers }), flags, checkDefaults)
-    if (asked.fetched.length === 0 && !flags.force) {
-      yield* Sources.tellRejected(asked.rejected)
-      const message = `none of ${counted(servers.size, "server")} answered: ${folder} is left as it is`
-      return yield* new CommandFailed({ message })
-    }
-    const time = (yield* now).toISOString()
-    const make = (files: ReadonlyArray<PresentFile>) =>
-      Effect.sync(() => {
-        // Who came to the registry in the meantime was not asked.
-        const latest = Inventory.read(Sources.inFiles(folder, files))
-        const { records, rejected } = Resolve.resolve(asked.fetched, latest, {
-          keeps: (url) => flags.keepMissing || !servers.has(url),
-          newId: Sources.newId,
-          now: time
-        })
-        return { records, rejected: [...given.rejected, ...latest.rejected, ...asked.rejected, ...rejected] }
-      })
-    yield* applyRecords(folder, make, flags)
-  }).pipe(Effect.provide(services))
+    const given = yield* Files.sourcesOf(sources)
+    const applied = yield* Steps.run(RegistryPipeline.refreshProgress({ ...options, sources: given })).pipe(
+      Effect.tapError((error) =>
+        error instanceof RegistryUnanswered ? Steps.tellRejected(error.rejected) : Effect.void
+      ),
+      Steps.inWords("refresh", Steps.forceAdvice)
+    )
+    yield* Steps.tellApplied(applied, json)
+  }).pipe(Effect.provide(Steps.services))

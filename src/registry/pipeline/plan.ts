@@ -1,6 +1,7 @@
 /** Which registry files change when records are applied, and what is different then. */
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
+import type { RegistryRefusal } from "../../errors/registry.js"
 import { isAbsent, isRecord, type JsonRecord } from "../modelRecord.js"
 import { type Inventory, read, type Source, urlOf } from "./inventory.js"
 import { complete, familyOf, isFamily, keyOf, nameOf, type Rejected } from "./record.js"
@@ -11,10 +12,18 @@ export interface PresentFile {
   readonly text: string
 }
 
-/** A record that is not as it was. */
+/**
+ * A record that is not as it was.
+ *
+ * @since 0.4.0
+ * @category models
+ */
 export interface Change {
+  /** What became of it. */
   readonly change: "added" | "removed" | "changed"
+  /** The address of its server; `null` for facts about a model that no server is named for. */
   readonly server: string | null
+  /** The name of its model. */
   readonly model: string
   /** Which fields are different. */
   readonly fields?: ReadonlyArray<string>
@@ -32,7 +41,11 @@ export interface Plan {
 }
 
 /** The records are not applied. */
-export class Refused extends Data.TaggedError("Refused")<{ readonly reason: string }> {}
+export class Refused extends Data.TaggedError("Refused")<{
+  readonly kind: RegistryRefusal
+  /** In words. */
+  readonly reason: string
+}> {}
 
 /** How files are replaced. */
 export interface PlanOptions {
@@ -137,11 +150,16 @@ const accept = (given: ReadonlyArray<unknown>, present: ReadonlySet<string>, { n
 }
 
 /** Why these records should not replace those, if so. */
-const objection = (plan: Pick<Plan, "before" | "after">, unreadable: ReadonlyArray<Rejected>): string | undefined => {
+const objection = (plan: Pick<Plan, "before" | "after">, unreadable: ReadonlyArray<Rejected>): Refused | undefined => {
   const [broken] = unreadable
-  if (plan.after === 0) return "no record would be left"
-  if (broken !== undefined) return `${broken.source} ${broken.reason}, and what it holds would be lost`
-  return plan.after < leastLeft * plan.before ? `only ${plan.after} of ${plan.before} records would be left` : undefined
+  if (plan.after === 0) return new Refused({ kind: "empty", reason: "no record would be left" })
+  if (broken !== undefined) {
+    const reason = `${broken.source} ${broken.reason}, and what it holds would be lost`
+    return new Refused({ kind: "unreadable", reason })
+  }
+  if (plan.after >= leastLeft * plan.before) return undefined
+  const reason = `only ${plan.after} of ${plan.before} records would be left`
+  return new Refused({ kind: "much-smaller", reason })
 }
 
 /**
@@ -154,7 +172,8 @@ export const plan = (
   options: PlanOptions
 ): Either.Either<Plan, Refused> => {
   const list = isRecord(given) ? given["models"] : given
-  if (!Array.isArray(list)) return Either.left(new Refused({ reason: "the records are not a list" }))
+  if (!Array.isArray(list))
+    return Either.left(new Refused({ kind: "not-a-list", reason: "the records are not a list" }))
   const files = present.flatMap((file) => familyFile(file) ?? [])
   const existing = read(files)
   const stems = new Set(files.flatMap(({ family }) => family ?? []))
@@ -170,7 +189,7 @@ export const plan = (
   const unreadable = existing.rejected.filter(({ reason }) => reason.startsWith("is not JSON"))
   const counts = { before: existing.records.size, after: records.size }
   const wrong = options.force ? undefined : objection(counts, unreadable)
-  if (wrong !== undefined) return Either.left(new Refused({ reason: wrong }))
+  if (wrong !== undefined) return Either.left(wrong)
 
   // Another spelling of a name may be the same file.
   const nameOfFamily = new Map(files.map(({ family, name }) => [family, name]))

@@ -48,7 +48,12 @@ export const fields = [
 /** Fields that this project adds: they are only written where they are known. */
 const extras = ["generation", "protocol", "context_length", "capabilities"] as const
 
-/** What was left out, and why. */
+/**
+ * What was left out, and why.
+ *
+ * @since 0.4.0
+ * @category models
+ */
 export interface Rejected {
   /** The file or the server that it came from. */
   readonly source: string

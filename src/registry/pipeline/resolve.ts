@@ -4,12 +4,18 @@ import { isAbsent, isRecord, type JsonRecord, toInfo } from "../modelRecord.js"
 import { type Inventory, urlOf } from "./inventory.js"
 import { complete, isMeasured, isOfServer, keyOf, nameOf, pick, type Rejected, serverAt } from "./record.js"
 
-/** The list of models of one server. */
+/**
+ * The list of models of one server.
+ *
+ * @since 0.4.0
+ * @category models
+ */
 export interface Fetched {
   /** The address of the list, or of the server. */
   readonly source_url: string
   /** What it speaks, unless that is Ollama's protocol. */
   readonly protocol?: string
+  /** Its models, as Ollama lists them: an object for each, with what is known of it in `details`. */
   readonly models: ReadonlyArray<unknown>
 }
 
@@ -23,9 +29,16 @@ export interface ResolveOptions {
   readonly keeps: (url: string) => boolean
 }
 
-/** Records, and what was left out. */
+/**
+ * Records, and what was left out.
+ *
+ * @since 0.4.0
+ * @category models
+ */
 export interface Resolved {
+  /** One for each server and model, with the fields of AI Cortex's family files. */
   readonly records: ReadonlyArray<JsonRecord>
+  /** What was left out, and why. */
   readonly rejected: ReadonlyArray<Rejected>
 }
 
