@@ -178,6 +178,11 @@ export const orSettings = (name: string, about: About): Options.Options<true | u
 /** The flag of every command that prints something for programs. */
 export const json: Options.Options<boolean> = flag("json", { about: "Print JSON, for programs." })
 
+/** The flag of commands that can tell beforehand what they would do. */
+export const dryRun: Options.Options<boolean> = flag("dry-run", {
+  about: "Only show what would be done, or why it would not be, with exit code 1."
+})
+
 /** The flag of every command that asks before it changes something. */
 export const yes: Options.Options<boolean> = flag("yes", { alias: "y", about: "Go ahead without a question." })
 

@@ -40,7 +40,7 @@ const keepMissing = Flags.flag("keep-missing", {
   about: "Keep the records of servers that did not answer, instead of dropping them."
 })
 
-const dryRun = Flags.flag("dry-run", { about: "Only show what would be different." })
+const { dryRun } = Flags
 
 const force = Flags.flag("force", { about: "Apply a result that is empty, or less than half of what was there." })
 

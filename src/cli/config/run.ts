@@ -5,7 +5,7 @@ import * as Redacted from "effect/Redacted"
 import type { Place } from "../../config/collect.js"
 import * as ConfigFile from "../../config/file.js"
 import { fleet } from "../../config/fleet.js"
-import { gateway } from "../../config/gateway.js"
+import { type GatewayOptions, gateway } from "../../config/gateway.js"
 import { resolvePlaces } from "../../config/gatewaySettings.js"
 import * as Config from "../../config/resolve.js"
 import { type AnySetting, defaultOf, inFileForm, type Settings, unitOf } from "../../config/setting.js"
@@ -46,9 +46,14 @@ const proxyOf = (proxy: Proxy | undefined): string | false => {
   return addresses.length === 0 ? false : [...new Set(addresses.map(Server.redactUserInfo))].join(", ")
 }
 
+/** The address of the store without what may be a password; false where there is none. */
+const storeOf = (store: Redacted.Redacted | undefined): string | false =>
+  store === undefined ? false : Server.redactUserInfo(Redacted.value(store))
+
 type Origins = { readonly [name: string]: string }
 
-interface Shown {
+/** A setting that holds. */
+export interface Shown {
   readonly name: string
   readonly setting: AnySetting
   /** As the configuration file would say it; `undefined` where nothing holds. */
@@ -85,8 +90,10 @@ const shownValue = (value: unknown): string => (typeof value === "object" ? JSON
 const originOf = (place: Place | undefined): string => place?.origin ?? "default"
 
 /** The settings of the fleet; `own` are the words for those that have a form of their own. */
-const fleetRows = ({ members, places, settings }: Config.Resolved, sessionsFrom: string): ReadonlyArray<Shown> => {
-  const { cache, coordinates, location, models, proxy, registry, registryCopies, servers, sessions, stateFile } =
+export const fleetRows = ({ members, places, settings }: Config.Resolved): ReadonlyArray<Shown> => {
+  const ofSessions = members.sessions ?? {}
+  const sessionsFrom = originOf(ofSessions["folder"] ?? Object.values(ofSessions)[0])
+  const { cache, coordinates, location, models, proxy, registry, registryCopies, servers, sessions, stateFile, store } =
     settings
   const list = (items: ReadonlyArray<string>) => (items.length === 0 ? ["-"] : items)
   const own: { readonly [name: string]: { readonly value: unknown; readonly lines: ReadonlyArray<string> } } = {
@@ -109,6 +116,7 @@ const fleetRows = ({ members, places, settings }: Config.Resolved, sessionsFrom:
     aliases: { value: Object.fromEntries(settings.aliases), lines: list([...settings.aliases].map(aliasOf)) },
     personas: { value: settings.personas, lines: [list(Object.keys(settings.personas)).join(", ")] },
     stateFile: { value: stateFile ?? false, lines: [stateFile ?? "off"] },
+    store: { value: storeOf(store), lines: [storeOf(store) || "off"] },
     sessions: {
       value: {
         folder: sessions.folder ?? false,
@@ -159,13 +167,13 @@ const fleetRows = ({ members, places, settings }: Config.Resolved, sessionsFrom:
 }
 
 /** The settings of the gateway. Who may use it is told by name. */
-const gatewayRows = Effect.fnUntraced(function* ({ content, file = "" }: Config.Resolved) {
+export const gatewayRows = Effect.fnUntraced(function* (
+  { content, file = "" }: Config.Resolved,
+  options: GatewayOptions
+) {
   const { keys: fileKeys = [], ...section } = content.gateway ?? {}
   // The variables that hold its keys may be set only where it runs.
-  const { places, settings } = yield* resolvePlaces(
-    { insecure: true },
-    { variable: environment, file: section, path: file }
-  )
+  const { places, settings } = yield* resolvePlaces(options, { variable: environment, file: section, path: file })
   const fromVariables = settings.keys.map(({ name }) => name)
   const keys = fromVariables.length > 0 ? fromVariables : fileKeys.map(({ name }) => name)
   return Object.entries(gateway as Settings).flatMap(([name, setting]): ReadonlyArray<Shown> => {
@@ -190,12 +198,10 @@ const settingsNow = Effect.gen(function* () {
     defaultStateFile: yield* ConfigFile.stateFile,
     defaultSessionFolder: yield* ConfigFile.sessionFolder
   })
-  const { file = "", members } = resolved
+  const { file = "" } = resolved
   const exists = yield* Effect.orElseSucceed(fs.exists(file), () => false)
-  const ofSessions = members.sessions ?? {}
-  const sessionsFrom = originOf(ofSessions["folder"] ?? Object.values(ofSessions)[0])
-  const fleetShown = fleetRows(resolved, sessionsFrom)
-  const gatewayShown = yield* gatewayRows(resolved)
+  const fleetShown = fleetRows(resolved)
+  const gatewayShown = yield* gatewayRows(resolved, { insecure: true })
   return { resolved, file, exists, fleetShown, gatewayShown }
 })
 

@@ -39,5 +39,6 @@ export const options = {
     about: "Number of processes, to use several cores.",
     default: 1
   }),
+  dryRun: Flags.dryRun,
   json: Flags.json
 }

@@ -35,6 +35,7 @@ export interface Flags {
   readonly announce: boolean
   readonly announceName: string | undefined
   readonly workers: number | undefined
+  readonly dryRun: boolean
   readonly json: boolean
 }
 
@@ -50,7 +51,11 @@ const keysOf = ({ adminKey, apiKey }: Flags): Pick<Gateway.Options, "keys"> =>
         keys: Settings.keysOf(apiKey ?? environment("AICORTEX_API_KEY"), adminKey ?? environment("AICORTEX_ADMIN_KEY"))
       }
 
-const gatewayOptions = (flags: Flags): Gateway.Options => ({ ...flags.gateway, ...keysOf(flags) })
+const gatewayOptions = (flags: Flags): Gateway.Options => ({
+  ...flags.gateway,
+  ...keysOf(flags),
+  ...(flags.noLocal ? { localModels: false } : {})
+})
 
 const cortexOptions = ({ ca, config, fleet, proxy }: Flags): Cortex.Options => ({
   ...fleet,
@@ -60,7 +65,7 @@ const cortexOptions = ({ ca, config, fleet, proxy }: Flags): Cortex.Options => (
 })
 
 const localOptions = (flags: Flags, starts: boolean): Local.Options => ({
-  gateway: flags.noLocal ? { ...gatewayOptions(flags), localModels: false } : gatewayOptions(flags),
+  gateway: gatewayOptions(flags),
   cortex: cortexOptions(flags),
   starts,
   log
@@ -158,8 +163,19 @@ const announce = Effect.fnUntraced(function* (flags: Flags, url: string) {
 })
 
 export const run = Effect.fnUntraced(function* (flags: Flags) {
-  yield* check(flags)
   const workers = flags.workers ?? 1
+  if (flags.dryRun) {
+    const { dryRun } = yield* Effect.promise(() => import("./dryRun.js"))
+    return yield* dryRun({
+      check: check(flags),
+      gateway: gatewayOptions(flags),
+      cortex: cortexOptions(flags),
+      workers,
+      announced: flags.announce || flags.announceName !== undefined,
+      json: flags.json
+    })
+  }
+  yield* check(flags)
   if (workers === 1) {
     const { url } = yield* serveInProcess(flags, 1)
     yield* announce(flags, url)
