@@ -23,6 +23,7 @@ import * as Saving from "./fleet/persisted.js"
 import { ModelQueue } from "./fleet/queue.js"
 import * as Waiting from "./fleet/queueWaiters.js"
 import { RemoteTokenCounter, type RemoteTokens, SharedRemoteTokens } from "./fleet/remoteTokens.js"
+import * as Replicas from "./fleet/replicas.js"
 import { ServerChanges } from "./fleet/serverChanges.js"
 import { type Snapshot, snapshotOf } from "./fleet/snapshot.js"
 import {
@@ -326,7 +327,6 @@ export const make = Effect.gen(function* () {
   }
   const conversations = new CacheAffinityMap()
   const counter = (yield* SharedRemoteTokens) ?? new RemoteTokenCounter()
-  const dependencies = { now, rest: settings.serverCooldown, changed: feed.publish }
 
   const serverState = (url: string): ServerState => {
     let state = servers.get(url)
@@ -337,6 +337,17 @@ export const make = Effect.gen(function* () {
     }
     return state
   }
+  const { note } = Replicas.make(yield* Replicas.CurrentReplicaLink, {
+    servers,
+    serverState,
+    now,
+    publish: (server, at) => feed.publish(server, undefined, at)
+  })
+  const changed: Feed.ChangeFeed["publish"] = (server, model, at) => {
+    note(server)
+    feed.publish(server, model, at)
+  }
+  const dependencies = { now, rest: settings.serverCooldown, changed }
   const stateAt = (pool: Columns, at: number): ModelState => {
     const host = pool.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at} in a pool of ${pool.size}`)
@@ -440,7 +451,7 @@ export const make = Effect.gen(function* () {
     lastBenchmark = at
     server.model(model).benchmarked(figures, at)
     server.changed()
-    feed.publish(server, model, at)
+    changed(server, model, at)
   }
 
   const resident = (url: string, models: ReadonlyMap<string, number>): void => {
@@ -456,7 +467,7 @@ export const make = Effect.gen(function* () {
       if (!models.has(state.model) && state.residentUntil !== Number.POSITIVE_INFINITY) state.setResident(0, at)
     }
     server.changed()
-    feed.publish(server, undefined, at)
+    changed(server, undefined, at)
     server.serveQueues()
   }
 
@@ -481,12 +492,12 @@ export const make = Effect.gen(function* () {
     } else if (server.breaker.unreachable && server.breaker.restsUntil !== 0) server.breaker.reset()
     else return
     server.changed()
-    feed.publish(server, undefined, at)
+    changed(server, undefined, at)
     server.serveQueues()
   }
 
   return Fleet.of({
-    ...Maintenance.make(serverState, now, feed.publish),
+    ...Maintenance.make(serverState, now, changed),
     snapshot: (url, model) => snapshotOf(servers.get(url), model, now()),
     pool,
     pairs,
@@ -543,7 +554,7 @@ export const make = Effect.gen(function* () {
           state.overhead = undefined
         }
         server.changed()
-        feed.publish(server, undefined, now())
+        changed(server, undefined, now())
         server.serveQueues()
       }
     })

@@ -41,12 +41,14 @@ import * as Config from "./config/resolve.js"
 import { environment } from "./cortex/environment.js"
 import type { InvalidConfig, StoreUnavailable } from "./Errors.js"
 import { RemoteTokenCounter, SharedRemoteTokens } from "./Fleet.js"
+import { CurrentReplicaLink } from "./fleet/replicas.js"
 import * as GatewayContext from "./gateway/GatewayContext.js"
 import * as KeyCache from "./gateway/keys/KeyCache.js"
 import * as Lifecycle from "./gateway/lifecycle.js"
 import * as AccessLog from "./gateway/observability/accessLog.js"
 import type { IncomingTrace } from "./gateway/observability/tracing.js"
 import * as LeasedLimits from "./gateway/replicas/LeasedLimits.js"
+import * as ReplicaGroup from "./gateway/replicas/ReplicaGroup.js"
 import * as Router from "./gateway/router.js"
 import * as StoredResponses from "./gateway/storedResponses.js"
 import * as Quotas from "./gateway/usage/quotas.js"
@@ -236,7 +238,13 @@ export const serve = Effect.fnUntraced(function* (
   }
   // So does the count of the tokens of remote servers.
   const remoteTokens = options.shared?.remoteTokens ?? new RemoteTokenCounter()
-  const counted = Layer.succeed(SharedRemoteTokens, remoteTokens)
+  const replicas =
+    database === undefined ? undefined : yield* ReplicaGroup.make(database, remoteTokens, options.log ?? (() => {}))
+  if (replicas !== undefined) shared.replicas = replicas
+  const counted = Layer.merge(
+    Layer.succeed(SharedRemoteTokens, remoteTokens),
+    Layer.succeed(CurrentReplicaLink, replicas)
+  )
   // Without the file there would be no keys: its disappearance must not open the gateway.
   let needed = named
   const read = Effect.gen(function* () {

@@ -29,6 +29,7 @@ import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { InvalidConfig, StoreUnavailable } from "./Errors.js"
 import { type Address, parse } from "./store/address.js"
+import type { Channel } from "./store/channel.js"
 import { type Dialect, postgres, sqlite } from "./store/dialect.js"
 import { described, isSqlError } from "./store/failure.js"
 import { migrate, NewerStore } from "./store/migrations.js"
@@ -63,6 +64,23 @@ export interface Service {
   readonly transaction: <A, E>(
     run: (sql: SqlClient, dialect: Dialect) => Effect.Effect<A, E>
   ) => Effect.Effect<A, Exclude<E, SqlError> | StoreUnavailable>
+  /** What the processes that use the store tell each other. */
+  readonly messages: Messages
+}
+
+/**
+ * Messages between the processes that use a store at the same time. None is kept: who is away misses them.
+ *
+ * @since 0.5.0
+ * @category models
+ */
+export interface Messages {
+  /** Tells everybody who listens, this process included; at most 7,500 bytes. */
+  readonly send: (text: string) => Effect.Effect<void, StoreUnavailable>
+  /** Hears what is told from now on, until it fails or is interrupted. */
+  readonly listen: (hear: (text: string) => void) => Effect.Effect<void, StoreUnavailable>
+  /** Ends the connections on which nothing has come for so many milliseconds. */
+  readonly dropSilent: (silence: number) => void
 }
 
 /**
@@ -75,6 +93,7 @@ export class Store extends Context.Tag("aicortex/Store")<Store, Service>() {}
 
 interface Opened {
   readonly sql: SqlClient
+  readonly channel: Channel
   readonly dialect: Dialect
 }
 
@@ -83,7 +102,7 @@ const maxAttempts = 12
 
 const dialects = { sqlite, postgres } as const
 
-const connect = (address: Address): Effect.Effect<SqlClient, unknown, Scope.Scope> =>
+const connect = (address: Address): Effect.Effect<Omit<Opened, "dialect">, unknown, Scope.Scope> =>
   address.kind === "sqlite" ? Sqlite.open(address.path) : Postgres.open(address.url)
 
 /** The password of an address must not be in any message, whoever wrote it. */
@@ -133,8 +152,8 @@ export const make = Effect.fnUntraced(function* (
     if (opened !== undefined) return opened
     const own = yield* Scope.fork(scope, { _tag: "Sequential" })
     opened = yield* Scope.extend(connect(address), own).pipe(
-      Effect.tap((sql) => migrate(sql, dialect)),
-      Effect.map((sql) => ({ sql, dialect })),
+      Effect.tap(({ sql }) => migrate(sql, dialect)),
+      Effect.map((connected) => ({ ...connected, dialect })),
       Effect.catchAllCause((cause) => Effect.fail(Cause.squash(cause))),
       Effect.onExit((exit) => (Exit.isSuccess(exit) ? Effect.void : Scope.close(own, exit)))
     )
@@ -167,8 +186,16 @@ export const make = Effect.fnUntraced(function* (
       )
     )
 
+  const overChannel = (run: (channel: Channel) => Effect.Effect<void, SqlError>) =>
+    Effect.flatMap(open, ({ channel }) => typed(repeated(run(channel)), () => false))
+
   return {
     engine: address.kind,
+    messages: {
+      send: (text) => overChannel((channel) => channel.send(text)),
+      listen: (hear) => overChannel((channel) => channel.listen(hear)),
+      dropSilent: (silence) => opened?.channel.dropSilent(silence)
+    },
     open: Effect.asVoid(open),
     use: (run) => Effect.flatMap(open, ({ sql }) => typed(repeated(run(sql, dialect)), () => false)),
     transaction: (run) =>

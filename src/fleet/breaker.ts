@@ -135,6 +135,20 @@ export class Breaker {
     this.failures = 0
   }
 
+  /** Another process tells of the same server: it rests until then; 0: it does not rest any more. */
+  adopt(restsUntil: number, failures: number, now: number): void {
+    if (restsUntil === 0) {
+      this.close()
+      this.failures = 0
+      return
+    }
+    if (this.restsUntil <= now && restsUntil > now) this.notify("open")
+    this.firm = true
+    this.opened = now
+    this.restsUntil = restsUntil
+    this.failures = failures
+  }
+
   /** A probe begins. */
   probe(now: number): void {
     this.probing = true

@@ -9,7 +9,7 @@ import type { SlidingWindow } from "./slidingWindow.js"
 
 /**
  * A model on a server, as seen when choosing where to load another one. Times are in milliseconds since the epoch;
- * `ownInFlight` is the number of this process's requests there, `queued` how many wait for the model anywhere,
+ * `ownInFlight` is the number of requests there, `queued` how many wait for the model anywhere,
  * `firstTokens` its latest times to first token.
  */
 export interface ModelOnServer {
@@ -50,7 +50,10 @@ export class Columns {
   readonly speed: Float64Array
   /** 1 if the last attempt succeeded. */
   readonly proven: Uint8Array
-  /** Requests of this process on the server; `ownInFlight`: those for this model; `started`: those ever started. */
+  /**
+   * Requests on the server, those of other processes that this one knows of included; `ownInFlight`: those for this model;
+   * `started`: those that this process ever started.
+   */
   readonly inFlight: Int32Array
   /** Those of them for this model. */
   readonly ownInFlight: Int32Array

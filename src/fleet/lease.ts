@@ -140,8 +140,8 @@ export class SlotLease implements Lease {
     state.begun++
     state.usedAt = now
     pool.active++
-    this.concurrent = state.inFlight
-    this.serverInFlight = server.inFlight
+    this.concurrent = state.inFlight + state.elsewhere
+    this.serverInFlight = server.inFlight + server.elsewhere
     const resting = server.breaker.restsUntil !== 0 || state.breaker.restsUntil !== 0
     this.probes = resting && !server.breaker.probing && !state.breaker.probing
     if (this.probes) {

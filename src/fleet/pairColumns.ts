@@ -8,6 +8,7 @@ import type { Host } from "../Server.js"
 export interface PairState {
   readonly breaker: { readonly restsUntil: number }
   readonly inFlight: number
+  readonly elsewhere: number
   readonly places: number
   readonly refusedUntil: number
   readonly residentUntil: number
@@ -15,6 +16,7 @@ export interface PairState {
   readonly server: {
     readonly breaker: { readonly restsUntil: number }
     readonly inFlight: number
+    readonly elsewhere: number
     readonly maxInFlight: number
     readonly drained: boolean
   }
@@ -68,7 +70,7 @@ export class PairColumns {
 
   /** Writes what is known of a pair now. */
   write(at: number, state: PairState): void {
-    const { breaker, inFlight, places, refusedUntil, residentUntil, server } = state
+    const { breaker, elsewhere, inFlight, places, refusedUntil, residentUntil, server } = state
     this.states[at] = state
     const host = this.hosts[at]
     if (host?.protocol === "ollama") this.residentUntil[at] = residentUntil
@@ -77,6 +79,8 @@ export class PairColumns {
     this.refusedUntil[at] = refusedUntil
     this.avoidedUntil[at] = Math.max(restsUntil, refusedUntil)
     const most = Math.min(server.maxInFlight, host?.server.maxInFlight ?? Number.POSITIVE_INFINITY)
-    this.free[at] = server.drained ? 0 : Math.min(most - server.inFlight, places - inFlight)
+    this.free[at] = server.drained
+      ? 0
+      : Math.min(most - server.inFlight - server.elsewhere, places - inFlight - elsewhere)
   }
 }

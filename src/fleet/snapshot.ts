@@ -11,7 +11,9 @@ import type { ServerState } from "./state.js"
 export interface Snapshot {
   /** Requests of this process on the server, for all models. */
   readonly inFlight: number
-  /** Those of them for this model. */
+  /** Requests of other processes on the server, for all models, as far as known. */
+  readonly inFlightElsewhere?: number | undefined
+  /** Those of this process for this model. */
   readonly modelInFlight?: number | undefined
   /** The state of the circuit breaker. */
   readonly breaker: BreakerState
@@ -55,6 +57,7 @@ export const snapshotOf = (server: ServerState | undefined, model: string, now: 
   const resting = whole !== "closed" ? server?.breaker : ofModel !== "closed" ? state?.breaker : undefined
   return {
     inFlight: server?.inFlight ?? 0,
+    inFlightElsewhere: server?.elsewhere,
     modelInFlight: state?.inFlight,
     breaker:
       whole === "open" || ofModel === "open"

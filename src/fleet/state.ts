@@ -52,8 +52,9 @@ export interface ColumnEntry {
 /** One model on one server. Durations are in milliseconds, times in milliseconds since the epoch. */
 export class ModelState implements ModelOnServer {
   readonly breaker: Breaker
-  /** Requests in flight here, and requests ever started here. */
+  /** Requests in flight here, those of other processes, and requests ever started here. */
   inFlight = 0
+  elsewhere = 0
   begun = 0
   /** Maximum of concurrent requests (slots); `learns` is whether observations change it. */
   places = Number.POSITIVE_INFINITY
@@ -139,14 +140,16 @@ export class ModelState implements ModelOnServer {
     pool.promptSpeed[at] = this.promptSpeed ?? Number.NaN
     pool.residentUntil[at] = this.residentUntil
     pool.loadSince[at] = this.loadSince
-    pool.inFlight[at] = server.inFlight
-    pool.ownInFlight[at] = this.inFlight
+    const inFlight = server.inFlight + server.elsewhere
+    const ownInFlight = this.inFlight + this.elsewhere
+    pool.inFlight[at] = inFlight
+    pool.ownInFlight[at] = ownInFlight
     pool.started[at] = this.begun
     pool.places[at] = Math.min(server.maxInFlight, this.places)
-    pool.free[at] = server.drained ? 0 : Math.min(server.maxInFlight - server.inFlight, this.places - this.inFlight)
+    pool.free[at] = server.drained ? 0 : Math.min(server.maxInFlight - inFlight, this.places - ownInFlight)
     pool.restsUntil[at] = Math.max(server.breaker.restsUntil, this.breaker.restsUntil)
     pool.refuse(at, this.refusedUntil)
-    pool.probing[at] = server.breaker.probing || this.breaker.probing ? 1 : 0
+    pool.probing[at] = server.breaker.probing || this.breaker.probing || server.probedBy.size > 0 ? 1 : 0
     pool.settle(at, now)
   }
 }
@@ -163,6 +166,9 @@ const maxTransfers = 8
 export class ServerState {
   readonly breaker: Breaker
   inFlight = 0
+  /** Requests of other processes in flight there, and which of them probe it. */
+  elsewhere = 0
+  readonly probedBy = new Set<string>()
   maxInFlight = Number.POSITIVE_INFINITY
   /** It is to get no new requests. */
   drained = false

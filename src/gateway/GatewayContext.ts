@@ -26,6 +26,7 @@ import { Metrics } from "./observability/metrics.js"
 import type * as ResponseStore from "./ResponseStore.js"
 import { makeMemory } from "./ResponseStore.js"
 import * as RateLimits from "./rateLimits.js"
+import type { ReplicaGroup } from "./replicas/ReplicaGroup.js"
 import type { UsageRecorder } from "./usage/UsageRecorder.js"
 
 /**
@@ -55,6 +56,8 @@ export interface GatewayContext {
   readonly pageSessions: StoredSessions | undefined
   /** What requests use, counted into the store; `undefined` where there is none. */
   readonly usage: UsageRecorder | undefined
+  /** The gateways that use the store; `undefined` where there is none. */
+  readonly replicas: ReplicaGroup | undefined
   readonly labels: ErrorResponse.Labels
   readonly trace: Telemetry.Trace | undefined
   readonly accessLog: AccessLog
@@ -86,6 +89,8 @@ export interface GatewayState {
   readonly pageSessions: StoredSessions | undefined
   /** What requests use, counted into the store; `undefined` where there is none. */
   readonly usage: UsageRecorder | undefined
+  /** The gateways that use the store; `undefined` where there is none. */
+  readonly replicas: ReplicaGroup | undefined
   readonly log: (text: string) => void
   readonly accessLog: AccessLog
   readonly starting: () => string | undefined
@@ -110,6 +115,8 @@ export interface SharedState {
   readonly storedKeys?: KeyCache
   /** Counts into the store what requests use. */
   readonly usage?: UsageRecorder
+  /** The gateways that use the store. */
+  readonly replicas?: ReplicaGroup
 }
 
 /** `accessLog` receives one entry per request; whatever `shared` lacks is local to this process. */
@@ -133,6 +140,7 @@ export const makeState = (
     storedKeys,
     pageSessions: store === undefined || storedKeys === undefined ? undefined : new StoredSessions(store, storedKeys),
     usage: shared?.usage,
+    replicas: shared?.replicas,
     log,
     accessLog,
     starting,

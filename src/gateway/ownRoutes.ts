@@ -25,9 +25,10 @@ const ready: Handler = async (gateway, context) => {
   const reachable = statuses.filter((one) => one.reachable).length
   // Without any server, the built-in model answers.
   const isReady = reachable > 0 || statuses.length === 0
-  const { storedKeys } = gateway
+  const { replicas, storedKeys } = gateway
   // Without its store a gateway goes on with the keys that it knows.
-  const store = storedKeys === undefined ? {} : { store: storedKeys.available ? "ok" : "unavailable" }
+  const isAway = storedKeys?.available === false || replicas?.available === false
+  const store = storedKeys === undefined ? {} : { store: isAway ? "unavailable" : "ok", replicas: replicas?.size }
   context.json(
     { status: isReady ? "ready" : "no server answers", servers: statuses.length, reachable, ...store },
     isReady ? 200 : 503

@@ -1,8 +1,11 @@
 /** PostgreSQL, through a pool of connections. */
+import { Socket } from "node:net"
 import type { SqlClient } from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Channel } from "./channel.js"
 import { importing } from "./packages.js"
 
 /** How many connections a process has at most. */
@@ -35,18 +38,52 @@ const parsers = new Map<number, (text: string) => unknown>([
 ])
 const asText = (text: string): unknown => text
 
+/** The name under which processes hear each other. */
+const channelName = "aicortex"
+
+/** The connections of a client: some may be dead without anybody being told. */
+class Sockets {
+  private readonly lastRead = new Map<Socket, number>()
+
+  readonly make = (): Socket => {
+    const socket = new Socket()
+    const read = () => this.lastRead.set(socket, performance.now())
+    read()
+    socket.on("data", read)
+    socket.once("close", () => this.lastRead.delete(socket))
+    return socket
+  }
+
+  dropSilent(silence: number): void {
+    const now = performance.now()
+    for (const [socket, at] of this.lastRead) {
+      if (now - at >= silence) socket.destroy(new Error("the connection to the store has been silent for too long"))
+    }
+  }
+}
+
 /** Connects once, so that a wrong address is known at once. */
-export const open = (url: Redacted.Redacted): Effect.Effect<SqlClient, unknown, Scope.Scope> =>
+export const open = (
+  url: Redacted.Redacted
+): Effect.Effect<{ readonly sql: SqlClient; readonly channel: Channel }, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const [Pg, Reactivity] = yield* importing(() =>
       Promise.all([import("@effect/sql-pg/PgClient"), import("@effect/experimental/Reactivity")])
     )
+    const sockets = new Sockets()
     const client = Pg.make({
+      stream: sockets.make,
       url: Redacted.make(withLimits(Redacted.value(url))),
       applicationName: "aicortex",
       maxConnections,
       connectTimeout,
       types: { getTypeParser: (oid: number) => parsers.get(oid) ?? asText }
     })
-    return yield* Effect.provideServiceEffect(client, Reactivity.Reactivity, Reactivity.make)
+    const sql = yield* Effect.provideServiceEffect(client, Reactivity.Reactivity, Reactivity.make)
+    const channel: Channel = {
+      send: (text) => Effect.asVoid(sql`SELECT pg_notify(${channelName}, ${text})`),
+      listen: (hear) => Stream.runForEach(sql.listen(channelName), (text) => Effect.sync(() => hear(text))),
+      dropSilent: (silence) => sockets.dropSilent(silence)
+    }
+    return { sql, channel }
   })

@@ -10,8 +10,10 @@ import { closeSync, mkdirSync, openSync } from "node:fs"
 import { dirname, resolve } from "node:path"
 import type { SqlClient } from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
+import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type Database from "libsql"
+import type { Channel } from "./channel.js"
 import { importing } from "./packages.js"
 
 /** How long a lock of another process is waited for, in milliseconds. */
@@ -141,8 +143,50 @@ const clientOf = (singles: Connection, transactions: Connection) => ({
     )
 })
 
+/** How often new messages are looked for, and how long they can be read, in milliseconds. */
+const pollInterval = 50
+const messageLife = 10_000
+
+/** Messages as rows, which everybody looks for. A table of no value: its rows are gone after seconds. */
+const channelOver = (sql: SqlClient): Channel => {
+  const table =
+    sql`CREATE TABLE IF NOT EXISTS aicortex_messages (id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, at BIGINT NOT NULL)`.pipe(
+      Effect.asVoid
+    )
+  let sent = 0
+  return {
+    send: (text) =>
+      Effect.gen(function* () {
+        const now = Date.now()
+        yield* sql`INSERT INTO aicortex_messages (text, at) VALUES (${text}, ${now})`
+        if (sent++ % 100 === 0) yield* sql`DELETE FROM aicortex_messages WHERE at < ${now - messageLife}`
+      }),
+    listen: (hear) =>
+      Effect.gen(function* () {
+        yield* table
+        const [newest] = yield* sql<{ id: number }>`SELECT COALESCE(MAX(id), 0) AS id FROM aicortex_messages`
+        let last = newest?.id ?? 0
+        const look = Effect.suspend(() =>
+          Effect.map(
+            sql<{ id: number; text: string }>`SELECT id, text FROM aicortex_messages WHERE id > ${last} ORDER BY id`,
+            (rows) => {
+              for (const { id, text } of rows) {
+                last = id
+                hear(text)
+              }
+            }
+          )
+        )
+        yield* Effect.repeat(look, Schedule.spaced(pollInterval))
+      }),
+    dropSilent: () => {}
+  }
+}
+
 /** Opens the file, and makes it where there is none; only this user may read it. */
-export const open = (path: string): Effect.Effect<SqlClient, unknown, Scope.Scope> =>
+export const open = (
+  path: string
+): Effect.Effect<{ readonly sql: SqlClient; readonly channel: Channel }, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const [Driver, Libsql, Reactivity] = yield* importing(() =>
       Promise.all([
@@ -176,5 +220,6 @@ export const open = (path: string): Effect.Effect<SqlClient, unknown, Scope.Scop
     const liveClient = clientOf(yield* connect("NORMAL"), yield* connect("FULL"))
     type Options = Parameters<typeof Libsql.make>[0]
     const client = Libsql.make({ liveClient } as unknown as Options)
-    return yield* Effect.provideServiceEffect(client, Reactivity.Reactivity, Reactivity.make)
+    const sql = yield* Effect.provideServiceEffect(client, Reactivity.Reactivity, Reactivity.make)
+    return { sql, channel: channelOver(sql) }
   })

@@ -269,9 +269,9 @@ export interface Stored {
   readonly sessions: Sessions.Store
 }
 
-/** A worker uses a store on its own, as any replica: only the order of turns and counts come from the first process. */
+/** A worker uses a store on its own, as any replica: only the order of turns and events come from the first process. */
 export const overStore = (
-  { keyLimits: _, responses: __, sessions: { turn }, ...rest }: SharedState,
+  { keyLimits: _, remoteTokens: __, responses: ___, sessions: { turn }, ...rest }: SharedState,
   { sessions, store }: Stored
 ): Partial<SharedState> => ({
   ...rest,

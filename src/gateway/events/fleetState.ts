@@ -54,6 +54,8 @@ export interface ServerView extends BreakerView {
   readonly checked_at: number | null
   readonly draining: boolean
   readonly in_flight: number
+  /** Requests of other gateways with the same store. */
+  readonly in_flight_elsewhere: number
   readonly places: number | null
   readonly queued: number
   readonly round_trip_ms: number | null
@@ -139,6 +141,7 @@ export const serverView = (
     draining: whole.drained === true,
     ...breakerOf(library, labels, url, ""),
     in_flight: whole.inFlight,
+    in_flight_elsewhere: whole.inFlightElsewhere ?? 0,
     places,
     queued: models.reduce((sum, { queued }) => sum + queued, 0),
     round_trip_ms: rounded(whole.roundTrip),

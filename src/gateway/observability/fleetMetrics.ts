@@ -132,7 +132,7 @@ const standing = (
 
 /** The `/metrics` text of this process. */
 export const text = async (gateway: GatewayContext): Promise<string> => {
-  const { labels, library, metrics, storedKeys } = gateway
+  const { labels, library, metrics, replicas, storedKeys } = gateway
   const statuses = await library.run(library.registry.servers).result
   const urls = new Set([
     ...library.settings.servers.map(({ url }) => url),
@@ -140,10 +140,16 @@ export const text = async (gateway: GatewayContext): Promise<string> => {
     "embedded:"
   ])
   const store = Prometheus.family("aicortex_store_up", "gauge", "Whether the store answers.")
-  if (storedKeys !== undefined) Prometheus.add(store, "", storedKeys.available ? 1 : 0)
+  if (storedKeys !== undefined) Prometheus.add(store, "", storedKeys.available && replicas?.available !== false ? 1 : 0)
+  const group = Prometheus.family(
+    "aicortex_replicas",
+    "gauge",
+    "Gateways that use the store, as far as they are heard."
+  )
+  if (replicas !== undefined) Prometheus.add(group, "", replicas.size)
   return Prometheus.write([
     ...metrics.families(),
-    ...(storedKeys === undefined ? [] : [store]),
+    ...(storedKeys === undefined ? [] : [store, group]),
     ...standing(gateway, statuses),
     ...families(labels, urls)
   ])

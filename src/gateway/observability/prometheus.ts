@@ -68,6 +68,8 @@ const shared: ReadonlySet<string> = new Set([
   "aicortex_breaker_state",
   "aicortex_remote_tokens_today",
   "aicortex_remote_tokens_limit",
+  "aicortex_store_up",
+  "aicortex_replicas",
   "aicortex_build_info"
 ])
 

@@ -1,0 +1,327 @@
+/**
+ * What several processes tell each other of the servers that they use: requests in flight, circuit breakers, speeds and
+ * loaded models. Requests only mark a server as changed; what has changed is told in batches, and what the others tell is
+ * kept as plain numbers beside the fleet's own.
+ */
+import * as Context from "effect/Context"
+import type { Breaker, BreakerCause } from "./breaker.js"
+import type { ModelState, ServerState } from "./state.js"
+
+/** A circuit breaker. */
+interface RestReport {
+  /** Until when it rests, in milliseconds from now; 0: it is half-open; absent: it is closed. */
+  readonly left?: number | undefined
+  /** Consecutive failures. */
+  readonly failures: number
+  readonly unreachable?: true | undefined
+  readonly cause?: BreakerCause | undefined
+}
+
+/** What one process tells of a model on a server; what is left out has not changed. */
+interface ModelReport {
+  readonly model: string
+  readonly inFlight?: number | undefined
+  readonly rest?: RestReport | undefined
+  /** Until when it stays loaded, in milliseconds from now; absent too where it always does. */
+  readonly loaded?: number | undefined
+  readonly figures?: Figures | undefined
+}
+
+interface Figures {
+  readonly tokensPerSecond?: number | undefined
+  readonly firstTokenTime?: number | undefined
+  readonly promptSpeed?: number | undefined
+  readonly places?: number | undefined
+}
+
+/** What one process tells of a server; what is left out has not changed. */
+export interface ServerReport {
+  readonly url: string
+  readonly inFlight?: number | undefined
+  readonly probing?: boolean | undefined
+  readonly rest?: RestReport | undefined
+  readonly models?: ReadonlyArray<ModelReport> | undefined
+}
+
+/** A fleet, as seen by what connects it with others. */
+export interface ReplicatedFleet {
+  /** What has changed since it was last called. */
+  readonly changes: () => ReadonlyArray<ServerReport>
+  /** All that others must know, of servers in use; `known`: also of breakers and speeds. */
+  readonly everything: (known: boolean) => ReadonlyArray<ServerReport>
+  /** Another process tells this; `whole`: of servers that it does not name nothing is in flight there. */
+  readonly hear: (from: string, reports: ReadonlyArray<ServerReport>, whole: boolean) => void
+  /** Another process is gone. */
+  readonly forget: (from: string) => void
+  /** Whether requests are under way. */
+  readonly isBusy: () => boolean
+}
+
+/** Connects the fleets of several processes. */
+export interface ReplicaLink {
+  /** A fleet takes part from now on. */
+  readonly attach: (fleet: ReplicatedFleet) => void
+  /** Something has changed that has not been told yet. */
+  readonly wake: () => void
+}
+
+/**
+ * What connects a fleet with those of other processes; default: nothing does.
+ *
+ * @since 0.5.0
+ * @category tags
+ */
+export class CurrentReplicaLink extends Context.Reference<CurrentReplicaLink>()("aicortex/Fleet/ReplicaLink", {
+  defaultValue: (): ReplicaLink | undefined => undefined
+}) {}
+
+/** A model that is loaded this much longer or shorter is told of, in milliseconds. */
+const loadedChange = 10_000
+
+/** A figure that differs by less than this share is not told. */
+const figureChange = 0.02
+
+const rounded = (value: number | undefined): number | undefined =>
+  value === undefined || !Number.isFinite(value) ? undefined : Number(value.toPrecision(4))
+
+const differs = (a: number | undefined, b: number | undefined): boolean =>
+  a === undefined || b === undefined ? a !== b : Math.abs(a - b) > figureChange * Math.abs(b)
+
+/** What was last told of a server or a model, or heard of it. */
+interface Told {
+  inFlight: number
+  probing: boolean
+  restsUntil: number
+  residentUntil: number
+  figures: Figures
+}
+
+const nothing = (): Told => ({ inFlight: 0, probing: false, restsUntil: 0, residentUntil: 0, figures: {} })
+
+const isEmpty = (report: object): boolean => Object.values(report).filter((value) => value !== undefined).length < 2
+
+interface Dependencies {
+  readonly servers: ReadonlyMap<string, ServerState>
+  readonly serverState: (url: string) => ServerState
+  readonly now: () => number
+  /** Publishes a change that another process has told of. */
+  readonly publish: (server: ServerState, now: number) => void
+}
+
+class Replicated implements ReplicatedFleet {
+  private readonly told = new WeakMap<ServerState | ModelState, Told>()
+  private dirty = new Set<ServerState>()
+  /** What each of the other processes has in flight. */
+  private readonly others = new Map<string, Map<string, ServerReport>>()
+
+  constructor(
+    private readonly link: ReplicaLink,
+    private readonly dependencies: Dependencies
+  ) {}
+
+  /** A server has changed. */
+  note(server: ServerState): void {
+    if (this.dirty.has(server)) return
+    this.dirty.add(server)
+    if (this.dirty.size === 1) this.link.wake()
+  }
+
+  changes(): ReadonlyArray<ServerReport> {
+    const { dirty } = this
+    this.dirty = new Set()
+    return this.reports(dirty, false)
+  }
+
+  everything(known: boolean): ReadonlyArray<ServerReport> {
+    const { servers } = this.dependencies
+    if (known) return this.reports(servers.values(), true)
+    return [...servers.values()].flatMap((server): ReadonlyArray<ServerReport> => {
+      if (server.inFlight === 0) return []
+      const models = server.models.filter(({ inFlight }) => inFlight > 0)
+      const { inFlight, url } = server
+      return [{ url, inFlight, models: models.map(({ inFlight, model }) => ({ model, inFlight })) }]
+    })
+  }
+
+  isBusy(): boolean {
+    for (const { inFlight } of this.dependencies.servers.values()) if (inFlight > 0) return true
+    return false
+  }
+
+  private toldOf(one: ServerState | ModelState): Told {
+    let told = this.told.get(one)
+    if (told === undefined) {
+      told = nothing()
+      this.told.set(one, told)
+    }
+    return told
+  }
+
+  private restOf({ cause, failures, restsUntil, unreachable }: Breaker, told: Told, now: number, all: boolean) {
+    if (all ? restsUntil === 0 : restsUntil === told.restsUntil) return undefined
+    told.restsUntil = restsUntil
+    return {
+      left: restsUntil === 0 ? undefined : Math.max(0, restsUntil - now),
+      failures,
+      unreachable: unreachable ? (true as const) : undefined,
+      cause: cause === undefined ? undefined : { reason: cause.reason, message: cause.message.slice(0, 200) }
+    }
+  }
+
+  private reports(servers: Iterable<ServerState>, all: boolean): ReadonlyArray<ServerReport> {
+    const now = this.dependencies.now()
+    const reports: Array<ServerReport> = []
+    for (const server of servers) {
+      const told = this.toldOf(server)
+      const models = server.models.flatMap((state) => this.ofModel(state, now, all))
+      const { breaker, inFlight, url } = server
+      const report: ServerReport = {
+        url,
+        inFlight: all || inFlight !== told.inFlight ? inFlight : undefined,
+        probing: breaker.probing !== told.probing ? breaker.probing : undefined,
+        rest: this.restOf(breaker, told, now, all),
+        models: models.length === 0 ? undefined : models
+      }
+      told.inFlight = inFlight
+      told.probing = breaker.probing
+      if (!isEmpty(report)) reports.push(report)
+    }
+    return reports
+  }
+
+  private ofModel(state: ModelState, now: number, all: boolean): ReadonlyArray<ModelReport> {
+    const told = this.toldOf(state)
+    const { inFlight, learns, model, residentUntil } = state
+    const figures: Figures = {
+      tokensPerSecond: rounded(state.tokensPerSecond),
+      firstTokenTime: rounded(state.firstTokenTime),
+      promptSpeed: rounded(state.promptSpeed),
+      places: learns ? state.places : undefined
+    }
+    const isNews =
+      differs(figures.tokensPerSecond, told.figures.tokensPerSecond) ||
+      differs(figures.firstTokenTime, told.figures.firstTokenTime) ||
+      differs(figures.promptSpeed, told.figures.promptSpeed) ||
+      figures.places !== told.figures.places
+    const isLoaded = residentUntil > now
+    const moved =
+      isLoaded !== told.residentUntil > now ||
+      (isLoaded && Math.abs(residentUntil - told.residentUntil) >= loadedChange)
+    const report: ModelReport = {
+      model,
+      inFlight: (all && inFlight > 0) || inFlight !== told.inFlight ? inFlight : undefined,
+      rest: this.restOf(state.breaker, told, now, all),
+      loaded:
+        Number.isFinite(residentUntil) && (moved || (all && isLoaded)) ? Math.max(0, residentUntil - now) : undefined,
+      figures: isNews || (all && Object.values(figures).some((one) => one !== undefined)) ? figures : undefined
+    }
+    told.inFlight = inFlight
+    if (report.loaded !== undefined) told.residentUntil = residentUntil
+    if (report.figures !== undefined) told.figures = figures
+    return isEmpty(report) ? [] : [report]
+  }
+
+  hear(from: string, reports: ReadonlyArray<ServerReport>, whole: boolean): void {
+    const now = this.dependencies.now()
+    if (whole) {
+      const named = new Set(reports.map(({ url }) => url))
+      for (const url of this.others.get(from)?.keys() ?? [])
+        if (!named.has(url)) this.count(from, { url, inFlight: 0 }, true)
+    }
+    for (const report of reports) {
+      const server = this.dependencies.serverState(report.url)
+      this.count(from, report, whole)
+      if (report.probing !== undefined) {
+        if (report.probing) server.probedBy.add(from)
+        else server.probedBy.delete(from)
+      }
+      if (report.rest !== undefined) this.adopt(server, server.breaker, report.rest, now)
+      for (const { figures, loaded, model, rest } of report.models ?? []) {
+        const state = server.model(model)
+        if (rest !== undefined) this.adopt(state, state.breaker, rest, now)
+        if (figures !== undefined) this.learn(state, figures)
+        if (loaded !== undefined && state.residentUntil !== Number.POSITIVE_INFINITY) {
+          state.setResident(loaded === 0 ? 0 : now + loaded, now)
+          this.toldOf(state).residentUntil = state.residentUntil
+        }
+      }
+      this.settled(server, now)
+    }
+  }
+
+  forget(from: string): void {
+    const now = this.dependencies.now()
+    for (const url of [...(this.others.get(from)?.keys() ?? [])]) {
+      this.count(from, { url, inFlight: 0 }, true)
+      this.settled(this.dependencies.serverState(url), now)
+    }
+    this.others.delete(from)
+    for (const server of this.dependencies.servers.values()) {
+      if (server.probedBy.delete(from)) this.settled(server, now)
+    }
+  }
+
+  private settled(server: ServerState, now: number): void {
+    server.changed()
+    this.dependencies.publish(server, now)
+    server.serveQueues()
+  }
+
+  /** Requests of another process; `whole`: models that are not named have none. */
+  private count(from: string, report: ServerReport, whole: boolean): void {
+    let mine = this.others.get(from)
+    if (mine === undefined) {
+      mine = new Map()
+      this.others.set(from, mine)
+    }
+    const before = mine.get(report.url)
+    const server = this.dependencies.serverState(report.url)
+    const inFlight = report.inFlight ?? before?.inFlight ?? 0
+    const models = new Map(
+      before?.models?.map(({ inFlight = 0, model }) => [model, whole || inFlight === 0 ? 0 : inFlight] as const)
+    )
+    for (const { inFlight, model } of report.models ?? []) if (inFlight !== undefined) models.set(model, inFlight)
+    server.elsewhere += inFlight - (before?.inFlight ?? 0)
+    for (const [model, count] of models) {
+      const known = before?.models?.find((one) => one.model === model)?.inFlight ?? 0
+      server.model(model).elsewhere += count - known
+      if (count === 0) models.delete(model)
+    }
+    if (inFlight === 0 && models.size === 0) mine.delete(report.url)
+    else {
+      const list = [...models].map(([model, inFlight]) => ({ model, inFlight }))
+      mine.set(report.url, { url: report.url, inFlight, models: list })
+    }
+  }
+
+  private adopt(
+    of: ServerState | ModelState,
+    breaker: Breaker,
+    { cause, failures, left, unreachable }: RestReport,
+    now: number
+  ) {
+    breaker.adopt(left === undefined ? 0 : now + left, failures, now)
+    breaker.unreachable = unreachable === true
+    breaker.cause = cause
+    this.toldOf(of).restsUntil = breaker.restsUntil
+  }
+
+  private learn(state: ModelState, figures: Figures): void {
+    state.tokensPerSecond = figures.tokensPerSecond ?? state.tokensPerSecond
+    state.firstTokenTime = figures.firstTokenTime ?? state.firstTokenTime
+    state.promptSpeed = figures.promptSpeed ?? state.promptSpeed
+    if (state.learns && figures.places !== undefined) state.places = figures.places
+    this.toldOf(state).figures = figures
+  }
+}
+
+/** Connects a fleet with others. `note` is to be called at each change. */
+export const make = (
+  link: ReplicaLink | undefined,
+  dependencies: Dependencies
+): { readonly note: (server: ServerState) => void } => {
+  if (link === undefined) return { note: () => {} }
+  const replicated = new Replicated(link, dependencies)
+  link.attach(replicated)
+  return { note: (server) => replicated.note(server) }
+}

@@ -1,0 +1,252 @@
+/**
+ * The gateways that use one store at the same time: each tells the others what it has in flight, which servers rest, how
+ * fast they are and what they have loaded. A change is told at once, further ones in batches; each second all that is in
+ * flight is told again, and who is not heard of for some seconds counts for nothing.
+ *
+ * Requests touch plain numbers only (`fleet/replicas`): what is told and heard costs the same however many there are.
+ */
+import { randomUUID } from "node:crypto"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import type { RemoteTokenCounter } from "../../Fleet.js"
+import type { SavedRemoteTokens } from "../../fleet/remoteTokens.js"
+import type { ReplicaLink, ReplicatedFleet, ServerReport } from "../../fleet/replicas.js"
+import type * as Store from "../../Store.js"
+import { maxMessage } from "../../store/channel.js"
+import { inTime } from "../storeTimeout.js"
+
+/** The shortest time between two batches, in milliseconds. */
+const batchInterval = 50
+
+/** How often all that is in flight is told, and after which silence a gateway counts as gone; in milliseconds. */
+const heartbeat = 1_000
+const peerLife = 4_000
+
+/** How long a gateway may not hear itself before it listens anew, in milliseconds. */
+const maxDeafness = 2_500
+
+/** What gateways send each other. */
+interface Message {
+  readonly from: string
+  /** `whole`: all that is in flight there, `change`: some of it, `end`: it stops. */
+  readonly kind: "whole" | "change" | "end"
+  readonly servers: ReadonlyArray<ServerReport>
+  /** It wants to know all that is known. */
+  readonly asks?: true | undefined
+  readonly remoteTokens?: SavedRemoteTokens | undefined
+}
+
+const parsed = (text: string): Message | undefined => {
+  try {
+    const message: unknown = JSON.parse(text)
+    return typeof message === "object" && message !== null && "from" in message && "servers" in message
+      ? (message as Message)
+      : undefined
+  } catch {
+    return undefined
+  }
+}
+
+export class ReplicaGroup implements ReplicaLink {
+  private readonly id = randomUUID()
+  private fleets: Array<ReplicatedFleet> = []
+  /** When each of the others was last heard of. */
+  private readonly peers = new Map<string, number>()
+  private timer: ReturnType<typeof setTimeout> | undefined
+  private flushedAt = Number.NEGATIVE_INFINITY
+  private sending: Promise<void> = Promise.resolve()
+  private heardItself = performance.now()
+  /** Whether all that is known is to be told, and asked for. */
+  private asks = true
+  private tellsAll = false
+  private ended = false
+  /** Whether the others can be heard. */
+  available = true
+
+  constructor(
+    private readonly store: Store.Service,
+    private readonly remoteTokens: RemoteTokenCounter,
+    private readonly log: (text: string) => void
+  ) {}
+
+  /** How many gateways use the store, this one included. */
+  get size(): number {
+    return this.peers.size + 1
+  }
+
+  attach(fleet: ReplicatedFleet): void {
+    this.fleets = [...this.fleets.filter((one) => one.isBusy()), fleet]
+    this.tellsAll = true
+  }
+
+  wake(): void {
+    if (this.timer !== undefined || this.ended) return
+    const wait = Math.max(0, this.flushedAt + batchInterval - performance.now())
+    this.timer = setTimeout(() => {
+      this.timer = undefined
+      this.flushedAt = performance.now()
+      void this.tell(false)
+    }, wait)
+    this.timer.unref()
+  }
+
+  /** Sends what has changed; `whole`: and all that is in flight. One message after the other. */
+  private tell(whole: boolean): Promise<void> {
+    this.sending = this.sending.then(() => this.tellNow(whole))
+    return this.sending
+  }
+
+  private async tellNow(beats: boolean): Promise<void> {
+    const all = this.tellsAll || this.asks
+    const changes = this.fleets.flatMap((fleet) => fleet.changes())
+    // Nobody hears what happens between two heartbeats.
+    if (this.peers.size === 0 && !beats) return
+    const messages: Array<Message> = []
+    if (changes.length > 0) messages.push(...this.messages("change", changes))
+    if (beats || all) {
+      const [first, ...rest] = this.messages(
+        "whole",
+        this.fleets.flatMap((fleet) => fleet.everything(all))
+      )
+      const remoteTokens = this.remoteTokens.saved(Date.now())
+      if (first !== undefined) messages.push({ ...first, asks: this.asks ? true : undefined, remoteTokens }, ...rest)
+    }
+    this.tellsAll = false
+    for (const message of messages) if (!(await this.send(message))) return
+    if (all) this.asks = false
+  }
+
+  /** As many messages as it takes. */
+  private messages(kind: Message["kind"], servers: ReadonlyArray<ServerReport>): ReadonlyArray<Message> {
+    const room = maxMessage - 1_000
+    const messages: Array<Message> = []
+    let part: Array<ServerReport> = []
+    let size = 0
+    const close = () => {
+      messages.push({ from: this.id, kind: messages.length === 0 ? kind : "change", servers: part })
+      part = []
+      size = 0
+    }
+    for (const report of servers.flatMap((one) => this.pieces(one, room))) {
+      const length = Buffer.byteLength(JSON.stringify(report)) + 1
+      if (size + length > room && part.length > 0) close()
+      part.push(report)
+      size += length
+    }
+    close()
+    return messages
+  }
+
+  /** A server with very many models is told of in pieces. */
+  private pieces(report: ServerReport, room: number): ReadonlyArray<ServerReport> {
+    const { models = [] } = report
+    if (models.length < 2 || Buffer.byteLength(JSON.stringify(report)) <= room) return [report]
+    const half = Math.ceil(models.length / 2)
+    return [
+      ...this.pieces({ ...report, models: models.slice(0, half) }, room),
+      ...this.pieces({ url: report.url, models: models.slice(half) }, room)
+    ]
+  }
+
+  private async send(message: Message): Promise<boolean> {
+    const text = JSON.stringify(message)
+    // A name that is too long for a message is not told of.
+    if (Buffer.byteLength(text) > maxMessage) return true
+    const sent = await Effect.runPromise(Effect.either(inTime(this.store.messages.send(text))))
+    if (Either.isRight(sent)) return true
+    this.lost(sent.left.reason)
+    return false
+  }
+
+  private lost(reason: string): void {
+    this.store.messages.dropSilent(maxDeafness / 2)
+    this.asks = true
+    if (this.available) this.log(`the store is away (${reason}): what other gateways do is not known`)
+    this.available = false
+  }
+
+  private hear(text: string): void {
+    const message = parsed(text)
+    if (message === undefined) return
+    const { asks, from, kind, remoteTokens, servers } = message
+    if (from === this.id) {
+      this.heardItself = performance.now()
+      if (!this.available) this.log("the store answers again: other gateways are heard")
+      this.available = true
+      return
+    }
+    if (kind === "end") {
+      this.forget(from)
+      return
+    }
+    const isNew = !this.peers.has(from)
+    this.peers.set(from, performance.now())
+    for (const fleet of this.fleets) fleet.hear(from, servers, kind === "whole")
+    this.remoteTokens.merge(remoteTokens, Date.now())
+    if (isNew || asks === true) {
+      this.tellsAll = true
+      this.wake()
+    }
+  }
+
+  private forget(peer: string): void {
+    if (!this.peers.delete(peer)) return
+    for (const fleet of this.fleets) fleet.forget(peer)
+  }
+
+  private readonly listen = Effect.suspend(() => this.store.messages.listen((text) => this.hear(text)))
+
+  /** Listens, and anew where nothing is heard any more, not even oneself. */
+  private readonly listening = Effect.suspend(() => {
+    let fiber: Fiber.RuntimeFiber<void, unknown> = Effect.runFork(this.listen)
+    let begun = performance.now()
+    const renew = Effect.suspend(() => {
+      const now = performance.now()
+      if (now - Math.max(begun, this.heardItself) < maxDeafness) return Effect.void
+      // Its end may wait for a connection that is dead.
+      this.store.messages.dropSilent(maxDeafness)
+      const old = fiber
+      begun = now
+      fiber = Effect.runFork(this.listen)
+      this.lost("nothing is heard")
+      return Fiber.interruptFork(old)
+    })
+    return Effect.ensuring(
+      Effect.repeat(renew, Schedule.spaced(heartbeat / 2)),
+      Effect.suspend(() => Fiber.interruptFork(fiber))
+    )
+  })
+
+  private readonly beat = Effect.promise(() => {
+    const now = performance.now()
+    for (const [peer, at] of this.peers) if (now - at > peerLife) this.forget(peer)
+    return this.tell(true)
+  })
+
+  /** Tells and listens until the scope closes. */
+  readonly run: Effect.Effect<void, never, Scope.Scope> = Effect.gen(this, function* () {
+    yield* Effect.forkScoped(this.listening)
+    yield* Effect.forkScoped(Effect.repeat(this.beat, Schedule.spaced(heartbeat)))
+    yield* Effect.addFinalizer(() =>
+      Effect.promise(() => {
+        this.ended = true
+        clearTimeout(this.timer)
+        return this.available ? this.send({ from: this.id, kind: "end", servers: [] }) : Promise.resolve(false)
+      })
+    )
+  })
+}
+
+/** Takes part among the gateways that use this store, until the scope closes. */
+export const make = (
+  store: Store.Service,
+  remoteTokens: RemoteTokenCounter,
+  log: (text: string) => void
+): Effect.Effect<ReplicaGroup, never, Scope.Scope> =>
+  Effect.suspend(() => {
+    const group = new ReplicaGroup(store, remoteTokens, log)
+    return Effect.as(group.run, group)
+  })

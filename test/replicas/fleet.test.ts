@@ -1,0 +1,139 @@
+/** What gateways with one store tell each other of servers. */
+import * as Duration from "effect/Duration"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { type Database, engines } from "../support/databases.js"
+import { startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
+import { eventually, startGateway, type TestGateway } from "../support/gateway.js"
+import { useKeep } from "../support/keep.js"
+
+const keep = useKeep()
+const model = "a:1b"
+const messages = [{ role: "user" as const, content: "Hi" }]
+
+// biome-ignore lint/suspicious/noExplicitAny: answers are read freely.
+type Json = any
+
+const ask = (gateway: TestGateway) => gateway.post("/v1/chat/completions", { model, messages, max_tokens: 8 })
+const json = async (response: Promise<Response>): Promise<Json> => (await response).json()
+const serverOf = async (gateway: TestGateway, at = 0): Promise<Json> =>
+  (await json(gateway.get("/servers"))).servers[at]
+const replicas = async (gateway: TestGateway): Promise<number> => (await json(gateway.get("/ready"))).replicas
+const togetherOf = (gateways: ReadonlyArray<TestGateway>) =>
+  eventually(async () => {
+    for (const one of gateways) if ((await replicas(one)) !== gateways.length) return false
+    return true
+  }, "all know each other")
+
+const upstreams = [
+  ["ollama", startFakeOllama],
+  ["openai", startFakeOpenAI]
+] as const
+
+for (const engine of engines) {
+  describe(`servers over gateways in ${engine.name}`, { timeout: 60_000 }, () => {
+    let database: Database
+    beforeAll(async () => {
+      database = await engine.start()
+    }, 60_000)
+    afterAll(() => database.close())
+
+    const start = async (
+      servers: ReadonlyArray<{ readonly url: string; readonly maxInFlight?: number }>,
+      count: number
+    ) => {
+      const store = await database.address()
+      const another = async () =>
+        keep(await startGateway(servers, {}, { cortex: { store, servers, serverCooldown: Duration.seconds(60) } }))
+      const gateways: Array<TestGateway> = []
+      for (let i = 0; i < count; i++) gateways.push(await another())
+      await togetherOf(gateways)
+      return { gateways: gateways as [TestGateway, TestGateway], another, store }
+    }
+
+    it.each(upstreams)("a place that one has taken is not free for the others (%s)", async (_, startServer) => {
+      const server = keep(await startServer({ models: [model], loaded: [model], reply: "One.", firstToken: 600 }))
+      const { gateways } = await start([{ url: server.url, maxInFlight: 1 }], 2)
+      const [one, two] = gateways
+      const first = ask(one)
+      await eventually(() => server.inFlight() === 1, "the first is under way")
+      await eventually(async () => (await serverOf(two)).in_flight_elsewhere === 1, "the other knows")
+      const second = await ask(two)
+      expect(second.status).toBe(200)
+      expect((await first).status).toBe(200)
+      // The second waited at its gateway.
+      expect(server.maxInFlight).toBe(1)
+      await eventually(async () => (await serverOf(two)).in_flight_elsewhere === 0, "it is free again")
+    })
+
+    it("a rest is known everywhere within 300 ms, and so is its end; also at a gateway that starts later", async () => {
+      const bad = keep(await startFakeOllama({ models: [model], loaded: [model], reply: "Good." }))
+      const { another, gateways } = await start([{ url: bad.url }], 2)
+      const [one, two] = gateways
+      const breakerOf = async (gateway: TestGateway) => (await serverOf(gateway)).state as string
+      await bad.setBehaviour({ faults: { kind: "reset" }, faultOn: "chat" })
+      const knows = async (gateway: TestGateway, state: string) => {
+        const began = performance.now()
+        await eventually(async () => (await breakerOf(gateway)) === state, `it knows that it is ${state}`)
+        return performance.now() - began
+      }
+      const failed = one.post("/v1/chat/completions", { model, messages, max_tokens: 8, max_retries: 0 })
+      await knows(one, "open")
+      // The machine that runs the tests may be three times slower.
+      expect(await knows(two, "open")).toBeLessThan(900)
+      expect((await failed).status).toBeGreaterThanOrEqual(500)
+      const three = await another()
+      await knows(three, "open")
+      await bad.setBehaviour({ faults: undefined })
+      await one.post("/servers/server-1", { action: "wake" })
+      expect(await knows(two, "closed")).toBeLessThan(900)
+      await knows(three, "closed")
+    })
+
+    it("speeds and loaded models of one are known to the others", async () => {
+      const server = keep(
+        await startFakeOllama({ models: [model], reply: "One two three four five six.", perToken: 5 })
+      )
+      const { gateways } = await start([{ url: server.url }], 2)
+      const [one, two] = gateways
+      expect((await ask(one)).status).toBe(200)
+      await eventually(async () => {
+        const [known] = (await serverOf(two)).models
+        return known?.model === model && known.tokens_per_second > 0
+      }, "the speed is known")
+    })
+
+    it("what a gateway that is gone had in flight counts no more", async () => {
+      const server = keep(
+        await startFakeOllama({ models: [model], loaded: [model], faults: { kind: "hang" }, faultOn: "chat" })
+      )
+      const { gateways } = await start([{ url: server.url }], 2)
+      const [one, two] = gateways
+      const left = new AbortController()
+      const lost = one.post("/v1/chat/completions", { model, messages }, { signal: left.signal }).catch(() => undefined)
+      await eventually(async () => (await serverOf(two)).in_flight_elsewhere === 1, "it is known")
+      left.abort()
+      await lost
+      await one.close()
+      await eventually(async () => (await replicas(two)) === 1, "it is known to be gone")
+      expect((await serverOf(two)).in_flight_elsewhere).toBe(0)
+    })
+
+    it("goes on alone while the store is away, and together afterwards", async ({ skip }) => {
+      if (database.outage === undefined) return skip()
+      const server = keep(await startFakeOllama({ models: [model], loaded: [model], reply: "One." }))
+      const { gateways } = await start([{ url: server.url }], 2)
+      const [one, two] = gateways
+      await database.outage.stop()
+      try {
+        await eventually(async () => (await replicas(one)) === 1, "it is alone")
+        expect((await ask(one)).status).toBe(200)
+        expect((await json(one.get("/ready"))).store).toBe("unavailable")
+      } finally {
+        await database.outage.start()
+      }
+      await togetherOf(gateways)
+      expect(one.log.filter((line) => line.includes("what other gateways do is not known"))).toHaveLength(1)
+      expect(two.log.filter((line) => line.includes("other gateways are heard"))).toHaveLength(1)
+    })
+  })
+}
