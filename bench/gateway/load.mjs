@@ -5,7 +5,7 @@ import { connect } from "node:net"
 const endOfChunks = Buffer.from("0\r\n\r\n")
 
 /** One connection that sends the same request again and again. */
-class Client {
+export class Client {
   constructor(port, request) {
     this.request = request
     this.socket = connect({ port, host: "127.0.0.1", noDelay: true })

@@ -60,8 +60,13 @@ const maxKeptLength = 4 * 1024 * 1024
 /** A longer event is not passed on, in characters. */
 const maxLength = 64 * 1024
 
-/** Events within this time are sent together, in milliseconds. */
-const batchTime = 50
+/**
+ * Events within this time are sent together, in milliseconds: each watcher costs a write each time, so many of them are
+ * told less often.
+ */
+const minBatchTime = 50
+const batchTimePerWatcher = 5
+const maxBatchTime = 500
 
 /** How long events are published after the last watcher has left, for one that reconnects, in milliseconds. */
 const lingerTime = 30_000
@@ -74,6 +79,8 @@ const position = /^([a-z0-9]+)-(\d{1,15})$/
 
 interface Watcher {
   readonly types: ReadonlySet<EventType>
+  /** The same for all that read the same types. */
+  readonly key: string
   readonly sink: EventSink
   /** The last event that it got, or that is not for it. */
   seen: number
@@ -166,7 +173,7 @@ export class EventsHub {
 
   /** Sends the events of these types, from the one after `seen` on (the id of an event), or from now on. */
   watch(types: ReadonlySet<EventType>, seen: string | undefined, sink: EventSink): () => void {
-    const watcher: Watcher = { types, sink, seen: this.last, slow: false }
+    const watcher: Watcher = { types, key: [...types].sort().join(), sink, seen: this.last, slow: false }
     this.watchers.add(watcher)
     clearTimeout(this.linger)
     if (this.watchers.size === 1) {
@@ -224,7 +231,8 @@ export class EventsHub {
       for (const { data } of this.kept.splice(0, Math.ceil(this.kept.length / 8))) this.keptLength -= data.length
     }
     if (this.timer !== undefined || this.watchers.size === 0) return
-    this.timer = setTimeout(() => this.flush(), batchTime)
+    const batchTime = Math.max(minBatchTime, batchTimePerWatcher * this.watchers.size)
+    this.timer = setTimeout(() => this.flush(), Math.min(batchTime, maxBatchTime))
     this.timer.unref()
   }
 
@@ -238,7 +246,7 @@ export class EventsHub {
   private deliver(watcher: Watcher, texts: Map<string, string>): void {
     const first = this.kept[0]?.number ?? this.last + 1
     if (watcher.seen + 1 < first) this.tellGap(watcher, first - watcher.seen - 1)
-    const key = `${watcher.seen} ${[...watcher.types].join()}`
+    const key = `${watcher.seen} ${watcher.key}`
     let text = texts.get(key)
     if (text === undefined) {
       text = this.textAfter(watcher.seen, watcher.types)

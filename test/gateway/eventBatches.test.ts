@@ -1,0 +1,43 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
+import { EventsHub, type EventType } from "../../src/gateway/events/hub.js"
+
+const all: ReadonlySet<EventType> = new Set(["fleet", "request", "download", "model"])
+
+beforeEach(() => void vi.useFakeTimers())
+afterEach(() => void vi.useRealTimers())
+
+/** So many watchers of one hub, and what each of them was sent. */
+const watched = (count: number) => {
+  const hub = new EventsHub()
+  const texts = Array.from({ length: count }, () => {
+    const sent: Array<string> = []
+    const sink = { write: (text: string) => sent.push(text) > 0, drained: () => Promise.resolve(), end: () => {} }
+    hub.watch(all, undefined, sink)
+    return sent
+  })
+  return { hub, texts }
+}
+
+describe("events that come close together", () => {
+  it.each([
+    [1, 50],
+    [10, 50],
+    [50, 250],
+    [200, 500]
+  ])("are one write for each of %i watchers within %i ms", (count, time) => {
+    const { hub, texts } = watched(count)
+    hub.publish("model", { n: 1 })
+    vi.advanceTimersByTime(time - 1)
+    hub.publish("model", { n: 2 })
+    expect(texts.flat()).toEqual([])
+    vi.advanceTimersByTime(1)
+    // Made once, and the same for all.
+    expect(new Set(texts.map((sent) => sent.length))).toEqual(new Set([1]))
+    expect(new Set(texts.flat()).size).toBe(1)
+    expect(texts[0]?.[0]).toContain('"n":2')
+    hub.publish("model", { n: 3 })
+    vi.advanceTimersByTime(time)
+    expect(texts.every((sent) => sent.length === 2)).toBe(true)
+    hub.close()
+  })
+})
