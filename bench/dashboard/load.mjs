@@ -7,7 +7,7 @@ const message = request("/v1/chat/completions", {
   stream: true,
   messages: [{ role: "user", content: "Why is the sky blue?" }]
 })
-/** They begin one after the other, so that as many end at any time. */
+/** They begin one after the other. */
 const spread = 30_000
 
 let open = 0

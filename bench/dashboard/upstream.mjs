@@ -2,6 +2,7 @@
 import { createServer } from "node:http"
 
 const model = "m"
+/** Answers have up to half more or less, so that as many end at any time. */
 const tokens = 60
 const interval = 500
 
@@ -19,7 +20,7 @@ setInterval(() => {
   turn = (turn + 1) % ticks
   for (const answer of answers) {
     if (answer.turn !== turn) continue
-    if (++answer.sent <= tokens) {
+    if (++answer.sent <= answer.length) {
       answer.response.write(token)
       written++
     } else {
@@ -40,7 +41,7 @@ const serve = () =>
       } else if (request.url.endsWith("/chat/completions")) {
         response.writeHead(200, { "content-type": "text/event-stream" })
         response.write(token)
-        const answer = { response, sent: 1, turn: count++ % ticks }
+        const answer = { response, sent: 1, length: Math.round(tokens * (0.5 + Math.random())), turn: count++ % ticks }
         answers.add(answer)
         response.on("close", () => answers.delete(answer))
       } else {

@@ -60,7 +60,9 @@ const placeOf = Effect.fnUntraced(function* ({ key, keyEnv, url }: Flags) {
 
 /** A gateway of this process that nobody else can use: it tells what the servers of the configuration are like. */
 const ownFleet = Effect.gen(function* () {
-  const Gateway = yield* Effect.promise(() => import("../../Gateway.js"))
+  const [Gateway, LocalServers] = yield* Effect.promise(() =>
+    Promise.all([import("../../Gateway.js"), import("../../supervisor/feed.js")])
+  )
   const key = randomBytes(24).toString("base64url")
   const { url } = yield* Gateway.serve({
     gateway: {
@@ -71,6 +73,7 @@ const ownFleet = Effect.gen(function* () {
       log: "off",
       localModels: false
     },
+    servers: yield* LocalServers.make,
     log: () => {}
   })
   return { url, key } satisfies Place
