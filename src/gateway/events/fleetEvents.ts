@@ -11,6 +11,12 @@ import { known } from "./upstream.js"
 /** Changes within this time are told together, in milliseconds. */
 const interval = 250
 
+/**
+ * Changes are taken together after this time, in milliseconds: waking a fiber for each of them would cost more than all
+ * else that a watcher costs. In so short a time there are far fewer than the changes that wait.
+ */
+const pause = 50
+
 /** How old the servers' statuses may be, in milliseconds. */
 const maxStatusAge = 1_000
 
@@ -51,13 +57,15 @@ export const start = (library: Library, labels: Labels, hub: EventsHub): (() => 
     timer.unref()
   }
   const { result, stop } = library.run(
-    Stream.runForEach(library.fleet.changes, ({ model, server }) =>
+    Stream.runForEachChunk(library.fleet.changes, (changes) =>
       Effect.sync(() => {
-        const models = dirty.get(server)
-        if (models === undefined) dirty.set(server, new Set([model]))
-        else models.add(model)
+        for (const { model, server } of changes) {
+          const models = dirty.get(server)
+          if (models === undefined) dirty.set(server, new Set([model]))
+          else models.add(model)
+        }
         schedule()
-      })
+      }).pipe(Effect.zipRight(Effect.sleep(pause)))
     )
   )
   result.catch(() => {})
