@@ -2,7 +2,10 @@
  * The limits of keys in a store: one row for each key, which is replaced if nobody else has replaced it meanwhile. So an
  * exchange is two small statements, and no transaction that must reach the disk.
  */
+import type { SqlClient } from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type { StoreUnavailable } from "../../Errors.js"
 import type * as Store from "../../Store.js"
@@ -17,28 +20,46 @@ interface Row {
   readonly now: number
 }
 
+/**
+ * Replaces the row of this name: by what becomes of its content, of what `besides` reads after it, and of the time of the
+ * store.
+ */
+export const replaceIn = <S, B, A>(
+  store: Store.Service,
+  name: string,
+  besides: (sql: SqlClient) => Effect.Effect<B, SqlError>,
+  change: (state: S, besides: B, now: number) => readonly [next: S, result: A]
+): Effect.Effect<A, StoreUnavailable> =>
+  store.use((sql, dialect) => {
+    const attempt: Effect.Effect<Option.Option<A>, SqlError> = Effect.gen(function* () {
+      const [row] = yield* sql<Row>`SELECT version, state, ${dialect.now(sql)} AS now
+        FROM aicortex_limits WHERE key_name = ${name}`
+      if (row === undefined) {
+        yield* sql`INSERT INTO aicortex_limits (key_name, version, state) VALUES (${name}, 0, '{}')
+          ON CONFLICT (key_name) DO NOTHING`
+        return Option.none()
+      }
+      const [next, result] = change(JSON.parse(row.state) as S, yield* besides(sql), row.now)
+      const replaced = yield* sql`UPDATE aicortex_limits
+        SET version = ${row.version + 1}, state = ${JSON.stringify(next)}
+        WHERE key_name = ${name} AND version = ${row.version} RETURNING version`
+      if (replaced.length > 0) return Option.some(result)
+      yield* Effect.flatMap(Random.nextRange(0, maxPause), (pause) => Effect.sleep(pause))
+      return Option.none()
+    })
+    const done = Effect.repeat(attempt, { until: Option.isSome })
+    return Effect.map(done, Option.getOrThrow)
+  })
+
 /** Exchanges with the other replicas that use this key. Its time is that of the store. */
 export const exchangeIn = (
   store: Store.Service,
   key: string,
   wanted: Exchange
 ): Effect.Effect<Grant, StoreUnavailable> =>
-  store.use((sql, dialect) => {
-    const attempt = Effect.gen(function* () {
-      const [row] = yield* sql<Row>`SELECT version, state, ${dialect.now(sql)} AS now
-        FROM aicortex_limits WHERE key_name = ${key}`
-      if (row === undefined) {
-        yield* sql`INSERT INTO aicortex_limits (key_name, version, state) VALUES (${key}, 0, '{}')
-          ON CONFLICT (key_name) DO NOTHING`
-        return undefined
-      }
-      const [next, grant] = exchange(JSON.parse(row.state) as SharedLimits, wanted, row.now)
-      const replaced =
-        yield* sql`UPDATE aicortex_limits SET version = ${row.version + 1}, state = ${JSON.stringify(next)}
-        WHERE key_name = ${key} AND version = ${row.version} RETURNING version`
-      if (replaced.length > 0) return grant
-      yield* Effect.flatMap(Random.nextRange(0, maxPause), (pause) => Effect.sleep(pause))
-      return undefined
-    })
-    return Effect.repeat(attempt, { until: (grant): grant is Grant => grant !== undefined })
-  })
+  replaceIn(
+    store,
+    key,
+    () => Effect.void,
+    (shared: SharedLimits, _, now) => exchange(shared, wanted, now)
+  )

@@ -2,28 +2,29 @@
  * Quotas of keys: tokens of prompts and answers per day, week (from Monday) and month, in UTC, over all gateways that use
  * one store.
  *
- * What was used is read from the store at most each second while there is much left, and before each request while there is
- * little. A request is admitted if what it may need is left, or if it is the only one of its key in this process: so each
- * process goes beyond a quota by one request at most. While the store is away, what is known goes on to hold.
+ * Each gateway claims in the store what its requests may use until that is counted there, and a little more, so that most
+ * requests ask nobody; claims and what is counted never exceed the quota. A request is admitted if what it may need is
+ * claimed, or if something is and no other one of its key in this process has a part of that: so each process goes beyond a quota by
+ * one request at most. While the store is away, requests are served from what is claimed.
  */
+import { randomUUID } from "node:crypto"
 import type { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import type * as Store from "../../Store.js"
 import { type ErrorResponse, make as makeError } from "../http/errorResponse.js"
 import type { Allowance, RateDemand, RateLimiter, RateTicket, TokenUsage } from "../rateLimits.js"
-import { isRejection } from "../rateLimits.js"
+import { isRejection, limitsUnavailable } from "../rateLimits.js"
+import * as LimitTable from "../replicas/limitTable.js"
+import { type Claims, claim, claimLife } from "../replicas/quotaClaims.js"
 import { inTime } from "../storeTimeout.js"
 import type { UsageRecorder } from "./UsageRecorder.js"
 
 const dayLength = 86_400_000
 
-/** How old what is known may be while much is left, in milliseconds. */
+/** How old what is known may be, in milliseconds. */
 const maxAge = 1_000
-
-/** Little is left: less than this share, or than this many times what this process used since it last looked. */
-const nearEnd = 0.1
-const otherGateways = 16
 
 /** Expected tokens of an answer that sets no maximum, before any was seen, and the weight of a new one. */
 const initialAnswerTokens = 256
@@ -56,10 +57,14 @@ interface KeyTokens {
   /** What this process has counted since. */
   recent: number
   reserved: number
-  active: number
+  /** How much of what is not in the store yet this process may use. */
+  claimed: number
+  /** What requests wait for. */
+  wanted: number
   averageAnswer: number
   readAt: number
-  reading: Promise<void> | undefined
+  reading: Promise<boolean> | undefined
+  next: Promise<boolean> | undefined
 }
 
 const select = (sql: SqlClient, key: string, from: number): Effect.Effect<ReadonlyMap<number, number>, SqlError> =>
@@ -71,8 +76,15 @@ const select = (sql: SqlClient, key: string, from: number): Effect.Effect<Readon
     (rows) => new Map(rows.map(({ day, tokens }) => [day, tokens]))
   )
 
+const usedIn = (days: ReadonlyMap<number, number>, { from }: Period): number => {
+  let sum = 0
+  for (const [day, tokens] of days) if (day >= from) sum += tokens
+  return sum
+}
+
 export class Quotas {
   private readonly keys = new Map<string, KeyTokens>()
+  private readonly replica = randomUUID()
 
   constructor(
     private readonly store: Store.Service,
@@ -86,53 +98,64 @@ export class Quotas {
         days: new Map(),
         recent: 0,
         reserved: 0,
-        active: 0,
+        claimed: 0,
+        wanted: 0,
         averageAnswer: initialAnswerTokens,
         readAt: Number.NEGATIVE_INFINITY,
-        reading: undefined
+        reading: undefined,
+        next: undefined
       }
       this.keys.set(name, known)
     }
     return known
   }
 
-  private read(name: string, known: KeyTokens, now: number): Promise<void> {
+  /** Claims what requests want; those that ask meanwhile share the next time. Whether the store answered. */
+  private read(access: Allowance, known: KeyTokens): Promise<boolean> {
+    if (known.next !== undefined) return known.next
+    const next = (known.reading ?? Promise.resolve(true)).then(() => {
+      known.next = undefined
+      known.reading = next
+      return this.readNow(access, known).finally(() => {
+        if (known.reading === next) known.reading = undefined
+      })
+    })
+    known.next = next
+    return next
+  }
+
+  private async readNow(access: Allowance, known: KeyTokens): Promise<boolean> {
+    const { name } = access
+    const now = Date.now()
+    const { wanted } = known
+    known.wanted = 0
+    const periods = periodsOf(access, now)
     // The longest period begins at most 31 days ago.
     const from = Math.floor(now / dayLength) - 31
-    known.reading ??= Effect.runPromise(
-      inTime(
-        Effect.zipRight(
-          this.usage.flush,
-          this.store.use((sql) => select(sql, name, from))
-        )
-      ).pipe(
-        Effect.match({
-          onSuccess: (days) => {
-            known.days = days
-            known.recent = this.usage.unstored(name)
-          },
-          onFailure: () => {}
-        })
-      )
-    ).finally(() => {
-      known.readAt = performance.now()
-      known.reading = undefined
-    })
-    return known.reading
-  }
-
-  private used({ days, recent }: KeyTokens, { from }: Period): number {
-    let sum = recent
-    for (const [day, tokens] of days) if (day >= from) sum += tokens
-    return sum
-  }
-
-  private isNear(access: Allowance, known: KeyTokens, now: number): boolean {
-    return periodsOf(access, now).some(
-      (period) =>
-        period.limit - this.used(known, period) - known.reserved <
-        Math.max(period.limit * nearEnd, otherGateways * (known.recent + known.reserved))
+    const claiming = LimitTable.replaceIn(
+      this.store,
+      `quota:${name}`,
+      (sql) => select(sql, name, from),
+      (claims: Claims, days, time) => {
+        // Counted in memory, and in the store by now or soon.
+        const own = this.usage.unstored(name) + known.reserved
+        const left = Math.min(...periods.map((period) => period.limit - usedIn(days, period)))
+        const quota = Math.min(...periods.map(({ limit }) => limit))
+        const [next, claimed] = claim(claims, { replica: this.replica, own, wanted, left, quota }, time)
+        return [next, { days, claimed }] as const
+      }
     )
+    const done = await Effect.runPromise(Effect.either(inTime(Effect.zipRight(this.usage.flush, claiming))))
+    if (Either.isLeft(done)) return false
+    known.days = done.right.days
+    known.claimed = done.right.claimed
+    known.recent = this.usage.unstored(name)
+    known.readAt = performance.now()
+    return true
+  }
+
+  private used({ days, recent }: KeyTokens, period: Period): number {
+    return recent + usedIn(days, period)
   }
 
   private rejection(name: string, { limit, next, words }: Period, now: number): ErrorResponse {
@@ -141,57 +164,81 @@ export class Quotas {
     return makeError(429, message, "quota_exceeded", null, end - now)
   }
 
+  /** What may be used now. */
+  private left(known: KeyTokens): number {
+    // After that, others take the claim for that of a process that is gone.
+    if (performance.now() - known.readAt > claimLife / 2) return 0
+    return known.claimed - known.recent - known.reserved
+  }
+
   /** The rejection of a request where nothing is left. */
-  private check(access: Allowance, known: KeyTokens, now: number): ErrorResponse | undefined {
+  private check(access: Allowance, known: KeyTokens): ErrorResponse | undefined {
+    const now = Date.now()
     const over = periodsOf(access, now).find((period) => this.used(known, period) >= period.limit)
     return over === undefined ? undefined : this.rejection(access.name, over, now)
+  }
+
+  /** The rejection of a request for which too little is left, but not nothing. */
+  private reservedElsewhere(access: Allowance, known: KeyTokens): ErrorResponse {
+    const now = Date.now()
+    const [first] = [...periodsOf(access, now)].sort(
+      (a, b) => a.limit - this.used(known, a) - (b.limit - this.used(known, b))
+    )
+    const message = `What the API key '${access.name}' has left of its quota of ${first?.limit ?? 0} tokens per ${first?.words ?? "day"} is reserved by its requests under way.`
+    return makeError(429, message, "quota_reserved", null, 1_000)
   }
 
   /** Admits a request, or returns the rejection; asynchronous where the store has to be asked. */
   acquire(access: Allowance): ErrorResponse | undefined | Promise<ErrorResponse | undefined> {
     const known = this.of(access.name)
-    const now = Date.now()
-    const age = performance.now() - known.readAt
-    const isNear = this.isNear(access, known, now)
-    const enter = (): ErrorResponse | undefined => {
-      const problem = this.check(access, known, Date.now())
-      if (problem === undefined) known.active++
-      return problem
+    if (this.left(known) >= 1) {
+      if (performance.now() - known.readAt > maxAge) void this.read(access, known)
+      return undefined
     }
-    if (isNear || age > maxAge) {
-      const reading = this.read(access.name, known, now)
-      if (isNear || age === Number.POSITIVE_INFINITY) return reading.then(enter)
-    }
-    return enter()
+    known.wanted++
+    return this.read(access, known).then((isKnown) => {
+      if (this.left(known) >= 1) return undefined
+      if (!isKnown) return limitsUnavailable()
+      return this.check(access, known) ?? this.reservedElsewhere(access, known)
+    })
   }
 
   /** Reserves what a request may need, or returns the rejection. */
-  reserve(access: Allowance, { answers, maxTokens, prompt }: RateDemand): number | ErrorResponse {
+  reserve(
+    access: Allowance,
+    { answers, maxTokens, prompt }: RateDemand,
+    taken: (tokens: number) => void
+  ): ErrorResponse | undefined | Promise<ErrorResponse | undefined> {
     const known = this.of(access.name)
-    const now = Date.now()
-    const problem = this.check(access, known, now)
-    if (problem !== undefined) return problem
     const tokens = Math.ceil(prompt + answers * (maxTokens ?? 2 * known.averageAnswer))
-    const over = periodsOf(access, now).find(
-      (period) => this.used(known, period) + known.reserved + tokens > period.limit
-    )
-    if (over !== undefined && known.active > 1) {
-      const message = `What the API key '${access.name}' has left of its quota of ${over.limit} tokens per ${over.words} is reserved by its requests under way.`
-      return makeError(429, message, "quota_reserved", null, 1_000)
+    const take = () => {
+      known.reserved += tokens
+      taken(tokens)
+      return undefined
     }
-    known.reserved += tokens
-    return tokens
+    if (this.left(known) >= tokens) return take()
+    known.wanted += tokens
+    return this.read(access, known).then((isKnown) => {
+      const left = this.left(known)
+      // One at a time may go beyond it.
+      if (left >= tokens || (left >= 1 && known.reserved === 0)) return take()
+      if (!isKnown) return limitsUnavailable()
+      return this.check(access, known) ?? this.reservedElsewhere(access, known)
+    })
+  }
+
+  /** Gives back what was reserved for a request that has ended. */
+  unreserve(access: Allowance, reserved: number): void {
+    this.of(access.name).reserved -= reserved
   }
 
   release(access: Allowance, reserved: number, answers: number, used: TokenUsage | undefined): void {
     const known = this.of(access.name)
-    known.active--
     known.reserved -= reserved
     if (used === undefined) return
     known.recent += used.prompt + used.completion
-    // Other gateways are to know soon: after this request has been counted.
-    if (this.isNear(access, known, Date.now()))
-      setImmediate(() => void Effect.runPromise(Effect.ignore(this.usage.flush)))
+    // Other gateways are to know soon what is left, where it is little: after this request has been counted.
+    if (this.left(known) < 1) setImmediate(() => void this.read(access, known))
     if (used.completion > 0) known.averageAnswer += alpha * (used.completion / answers - known.averageAnswer)
   }
 }
@@ -199,6 +246,7 @@ export class Quotas {
 class QuotaTicket implements RateTicket {
   private reserved = 0
   private answers = 1
+  private over = false
 
   constructor(
     private readonly quotas: Quotas,
@@ -207,13 +255,17 @@ class QuotaTicket implements RateTicket {
   ) {}
 
   reserve(demand: RateDemand): ErrorResponse | undefined | Promise<ErrorResponse | undefined> {
-    const taken = this.quotas.reserve(this.access, demand)
-    if (typeof taken !== "number") return taken
-    this.reserved += taken
-    this.answers = Math.max(this.answers, demand.answers)
-    return this.inner?.reserve(demand)
+    const decision = this.quotas.reserve(this.access, demand, (taken) => {
+      // The client left while the store was asked.
+      if (this.over) this.quotas.unreserve(this.access, taken)
+      else this.reserved += taken
+      this.answers = Math.max(this.answers, demand.answers)
+    })
+    if (decision instanceof Promise) return decision.then((problem) => problem ?? this.inner?.reserve(demand))
+    return decision ?? this.inner?.reserve(demand)
   }
   release(used: TokenUsage | undefined): void {
+    this.over = true
     this.inner?.release(used)
     this.quotas.release(this.access, this.reserved, this.answers, used)
   }

@@ -1,0 +1,120 @@
+// What the store costs: CPU per request without one, with SQLite and with PostgreSQL, interleaved, and of one, two and
+// three gateways with one PostgreSQL: `node bench/store.mjs [--quick] [--rounds N]`; see README.md. Measures dist/bin.js.
+import { fork, spawn } from "node:child_process"
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { load, once, request } from "./gateway/load.mjs"
+import * as Postgres from "./replicas/postgres.mjs"
+
+const root = fileURLToPath(new URL("..", import.meta.url))
+const quick = process.argv.includes("--quick")
+const at = process.argv.indexOf("--rounds")
+const rounds = at === -1 ? (quick ? 3 : 15) : Number(process.argv[at + 1])
+const most = 1.03
+
+const folder = mkdtempSync(join(tmpdir(), "aicortex-store-"))
+const children = new Set()
+process.on("exit", () => {
+  for (const child of children) child.kill("SIGKILL")
+  rmSync(folder, { recursive: true, force: true })
+})
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1))
+
+const here = { host: () => "127.0.0.1", start: (_, command, args, options) => spawn(command, args, options) }
+const postgres = await Postgres.make(here, "postgres", folder, 21_000 + (process.pid % 9_000))
+children.add(postgres)
+const upstream = await new Promise((resolve) => {
+  const child = fork(join(root, "bench/gateway/upstream.mjs"))
+  children.add(child)
+  child.once("message", resolve)
+})
+const config = join(folder, "config.json")
+writeFileSync(
+  config,
+  JSON.stringify({ servers: [{ url: `http://127.0.0.1:${upstream.openai}/v1`, maxInFlight: 10_000 }] })
+)
+
+const start = (store) =>
+  new Promise((resolve, reject) => {
+    const args = ["--no-memory-reducer", "dist/bin.js", "serve", "--port", "0", "--json", "--config", config]
+    const child = spawn(process.execPath, args, {
+      cwd: root,
+      env: { PATH: process.env.PATH, HOME: folder, AICORTEX_STORE: store },
+      stdio: ["ignore", "pipe", "inherit"]
+    })
+    children.add(child)
+    let text = ""
+    child.stdout.on("data", (part) => {
+      text += part
+      const url = /http:\/\/127\.0\.0\.1:(\d+)/.exec(text)
+      if (url !== null) resolve({ pid: child.pid, port: Number(url[1]) })
+    })
+    child.on("exit", (code) => reject(new Error(`a gateway ended (${code}): ${text}`)))
+  })
+
+/** CPU of all threads of a process, in microseconds. */
+const cpuOf = ({ pid }) =>
+  readdirSync(`/proc/${pid}/task`).reduce((sum, task) => {
+    try {
+      return sum + Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]) / 1000
+    } catch {
+      // The thread has ended.
+      return sum
+    }
+  }, 0)
+
+const sent = request("/v1/chat/completions", {
+  model: "call",
+  stream: false,
+  messages: [{ role: "user", content: "Why is the sky blue?" }]
+})
+const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1]
+const count = quick ? 600 : 2_000
+const connections = 16
+
+/** CPU per request of these gateways together, in microseconds. */
+const measure = async (gateways) => {
+  const before = gateways.map(cpuOf)
+  const each = Math.ceil(count / gateways.length)
+  await Promise.all(gateways.map(({ port }) => load(port, sent, Math.ceil(connections / gateways.length), each)))
+  return gateways.reduce((sum, gateway, i) => sum + cpuOf(gateway) - before[i], 0) / (each * gateways.length)
+}
+
+const shared = [await start(postgres.url)]
+const compare = async (variants, base) => {
+  for (const gateways of Object.values(variants)) {
+    for (const { port } of gateways) {
+      const { status } = await once(port, sent)
+      if (status !== 200) throw new Error(`a gateway answers with ${status}`)
+    }
+    for (let i = 0; i < (quick ? 1 : 4); i++) await measure(gateways)
+  }
+  const samples = Object.fromEntries(Object.keys(variants).map((name) => [name, []]))
+  for (let round = 0; round < rounds; round++) {
+    const order = Object.entries(variants)
+    if (round % 2 === 1) order.reverse()
+    for (const [name, gateways] of order) samples[name].push(await measure(gateways))
+  }
+  return Object.entries(samples).map(([name, values]) => {
+    const ratio = median(values.map((value, i) => value / samples[base][i]))
+    console.log(`${name.padEnd(22)} ${median(values).toFixed(0).padStart(5)} us per request  ${ratio.toFixed(3)}x`)
+    return ratio
+  })
+}
+
+const alone = await compare(
+  { "without a store": [await start("off")], SQLite: [await start(join(folder, "store.db"))], PostgreSQL: shared },
+  "without a store"
+)
+shared.push(await start(postgres.url), await start(postgres.url))
+const several = await compare(
+  { "one gateway": shared.slice(0, 1), "two gateways": shared.slice(0, 2), "three gateways": shared },
+  "one gateway"
+)
+const holds = alone.every((ratio) => ratio <= most)
+console.log(`with a store <= ${most}x without: ${holds ? "ok" : "MISS"}`)
+console.log(`most of two and three gateways: ${Math.max(...several).toFixed(3)}x of one`)
+await postgres.stop()
+process.exit(process.argv.includes("--strict") && !holds ? 1 : 0)
