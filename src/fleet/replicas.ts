@@ -65,12 +65,7 @@ export interface ReplicaLink {
   readonly wake: () => void
 }
 
-/**
- * What connects a fleet with those of other processes; default: nothing does.
- *
- * @since 0.5.0
- * @category tags
- */
+/** What connects a fleet with those of other processes; default: nothing does. */
 export class CurrentReplicaLink extends Context.Reference<CurrentReplicaLink>()("aicortex/Fleet/ReplicaLink", {
   defaultValue: (): ReplicaLink | undefined => undefined
 }) {}
