@@ -133,11 +133,13 @@ const chat = (url, messages, format) =>
 
 const loadBegan = performance.now()
 const llama = await getLlama({ gpu: false, build: "never", progressLogs: false, logLevel: LlamaLogLevel.disabled })
+const readBegan = performance.now()
 const model = await llama.loadModel({ modelPath })
 // As the engine does it with a model of this size.
 const attention = statSync(modelPath).size < 64 * 1024 * 1024 ? { flashAttention: false } : {}
 const context = await model.createContext({ contextSize, sequences: parallel, threads, ...attention })
 const load = performance.now() - loadBegan
+const reading = performance.now() - readBegan
 const sequences = Array.from({ length: parallel }, () => context.getSequence())
 const { LlamaGrammarEvaluationState } = await import("node-llama-cpp")
 const grammar = await llama.createGrammarForJsonSchema(endless)
@@ -306,7 +308,7 @@ process.stdout.write(
     turn(turns.short),
     turn(turns.long),
     `start: node -e 0 ${median(bare).toFixed(0)} ms, the library and the model alone ${median(importing).toFixed(0)} ms, engine listens after ${median(startTimes.listening).toFixed(0)} ms and is ready after ${median(startTimes.ready).toFixed(0)} ms; run -d ${median(startTimes.run).toFixed(0)} ms`,
-    `load in this process ${load.toFixed(0)} ms`,
+    `load in this process ${load.toFixed(0)} ms, of it the model alone ${reading.toFixed(0)} ms: run -d beyond that alone / node -e 0 ${((median(startTimes.run) - reading) / median(bare)).toFixed(1)}`,
     "",
     ...targets.map(([what, value, target, ok]) => `${ok ? "ok  " : "MISS"}  ${what}: ${value.toFixed(2)} (${target})`),
     ""

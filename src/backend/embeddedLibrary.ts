@@ -18,7 +18,15 @@ export class LoadFailure extends Error {
   }
 }
 
-const importEngine = async (): Promise<typeof import("node-llama-cpp")> => {
+/** What is used of the library. */
+export type LibraryParts = Pick<
+  typeof import("node-llama-cpp"),
+  "getLlama" | "LlamaLogLevel" | "LlamaGrammarEvaluationState" | "TokenBias"
+>
+
+const importEngine = async (parts?: () => Promise<LibraryParts | undefined>): Promise<LibraryParts> => {
+  const found = await parts?.()
+  if (found !== undefined) return found
   try {
     return await import("node-llama-cpp")
   } catch (cause) {
@@ -29,7 +37,7 @@ const importEngine = async (): Promise<typeof import("node-llama-cpp")> => {
 }
 
 interface Library {
-  readonly library: typeof import("node-llama-cpp")
+  readonly library: LibraryParts
   readonly llama: Llama
 }
 
@@ -51,11 +59,16 @@ const childProcesses = (): number => process.getActiveResourcesInfo().filter((on
 
 /**
  * Begins to start the library for the next model that is loaded with these options. Resolves once it tries its binary in
- * another process, or does not: whoever has more to import does it meanwhile. `settled` is told whether it has started.
+ * another process, or does not: whoever has more to import does it meanwhile. `settled` is told whether it has started;
+ * `parts` imports less than all of it.
  */
-export const prepare = async (options: EngineOptions, settled?: (started: boolean) => void): Promise<void> => {
+export const prepare = async (
+  options: EngineOptions,
+  settled?: (started: boolean) => void,
+  parts?: () => Promise<LibraryParts | undefined>
+): Promise<void> => {
   const gpu = gpuOf(options)
-  const imported = importEngine()
+  const imported = importEngine(parts)
   const started = startLibrary(gpu, imported)
   let ended = false
   // Whoever loads the model is told what is wrong.

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url"
 import { engineArguments } from "../../engines/aicortexArguments.js"
 import type { CheckedOptions } from "../../LocalModels.js"
 import { engineOptions } from "../../supervisor/engineOptions.js"
-import { type Answer, exchange, type NoAnswer, noSupervisor } from "../../supervisor/exchange.js"
+import type { Answer, NoAnswer } from "../../supervisor/exchange.js"
 import { launch } from "../../supervisor/launch.js"
 import { pathsOfUser } from "../../supervisor/layout.js"
 import { defaultPort } from "../../supervisor/port.js"
@@ -15,10 +15,22 @@ import { absolute, baseUrl, nameOf } from "./names.js"
 import type { Flags } from "./run.js"
 import { optionsOf } from "./startOptions.js"
 
-const ask = (socket: string, method: string, path: string, body?: unknown): Promise<Answer | NoAnswer> =>
-  new Promise((resolve) => {
+/** It imports an HTTP client, which takes as long as starting a process. */
+const exchanging = () => import("../../supervisor/exchange.js")
+
+const ask = async (socket: string, method: string, path: string, body?: unknown): Promise<Answer | NoAnswer> => {
+  const { exchange } = await exchanging()
+  return new Promise((resolve) => {
     exchange(socket, method, path, body, resolve, resolve)
   })
+}
+
+/** Whether a supervisor may run; only pipes of Windows cannot be looked for. */
+const mayRun = (socket: string): boolean => process.platform === "win32" || existsSync(socket)
+
+/** Whether none answered. */
+const isNone = async (found: Answer | NoAnswer): Promise<boolean> =>
+  "reason" in found && found.reason === (await exchanging()).noSupervisor
 
 const urlOf = (answer: Answer): string | undefined => {
   const { url } = JSON.parse(answer.body) as { readonly url?: unknown }
@@ -45,16 +57,17 @@ export const runQuickly = async (flags: Flags): Promise<boolean> => {
   const options = optionsOf(flags)
   const at = pathsOfUser()
 
-  let found = await ask(at.socket, "GET", "/status")
-  if ("reason" in found && found.reason === noSupervisor && existsSync(bin)) {
+  let found = mayRun(at.socket) ? await ask(at.socket, "GET", "/status") : undefined
+  if ((found === undefined || (await isNone(found))) && existsSync(bin)) {
     // Durations are not among these flags: what is given is what is checked.
     const source = { name: nameOf(model), path: model }
     const early = engineArguments(source, engineOptions(options as CheckedOptions), 0)
     const command = { file: process.execPath, args: [bin] }
-    await launch(at, command, ["--port", String(port ?? defaultPort)], [bin, ...early]).catch(() => undefined)
+    const launched = launch(at, command, ["--port", String(port ?? defaultPort)], [bin, ...early])
+    await Promise.all([launched.catch(() => undefined), exchanging()])
     found = await ask(at.socket, "GET", "/status")
   }
-  if ("reason" in found || found.status !== 200) return false
+  if (found === undefined || "reason" in found || found.status !== 200) return false
   const url = urlOf(found)
   if (url === undefined || (port !== undefined && port !== 0 && Number(new URL(url).port) !== port)) return false
 

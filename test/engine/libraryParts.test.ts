@@ -1,0 +1,31 @@
+/** What an engine imports of its library. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+import { getLlama, LlamaGrammarEvaluationState, LlamaLogLevel, TokenBias } from "node-llama-cpp"
+import { expect, it } from "vitest"
+import { importParts } from "../../src/cli/engine/libraryParts.js"
+
+it("is what the index has", async () => {
+  const parts = await importParts()
+  expect(parts?.getLlama).toBe(getLlama)
+  expect(parts?.LlamaLogLevel).toBe(LlamaLogLevel)
+  expect(parts?.LlamaGrammarEvaluationState).toBe(LlamaGrammarEvaluationState)
+  expect(parts?.TokenBias).toBe(TokenBias)
+})
+
+it("is nothing of a version that has it elsewhere, or where none is installed", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "aicortex-parts-"))
+  try {
+    const from = pathToFileURL(join(folder, "main.js")).href
+    expect(await importParts(from)).toBeUndefined()
+    const library = join(folder, "node_modules/node-llama-cpp")
+    mkdirSync(join(library, "dist"), { recursive: true })
+    writeFileSync(join(library, "package.json"), '{ "type": "module", "main": "dist/index.js" }')
+    writeFileSync(join(library, "dist/index.js"), "export const getLlama = () => {}")
+    expect(await importParts(from)).toBeUndefined()
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
