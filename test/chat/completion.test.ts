@@ -391,10 +391,10 @@ describe("real inference", () => {
     })
     afterAll(() => servers.close())
 
-    it("is byte-equal to the text that was never broken", { timeout: 120_000 }, async () => {
+    it("is byte-equal to the text that was never broken", { timeout: 300_000 }, async () => {
       const named = ({ url }: DemoServer, priority: number) => ({ url, protocol: "openai", priority }) as const
       const survivor = await servers.start()
-      const options = { raw: true, temperature: 0, stream: true, timeout: 20_000 } as const
+      const options = { raw: true, temperature: 0, stream: true, timeout: 60_000 } as const
       const unbroken = await eventsOf(
         await fleet.cortex([named(survivor, 0)], { model: "tiny:2m" }).chat(typed, options)
       )

@@ -1,4 +1,5 @@
 /** What later commands make of a benchmark: which server is best, and which one a chat goes to. */
+import { type IntervalHistogram, monitorEventLoopDelay } from "node:perf_hooks"
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest"
 import { build, type Home, makeHome } from "../support/cliProcess.js"
 import { type LoadedServer, type Service, startLoadedServer } from "../support/loadedServer.js"
@@ -28,7 +29,8 @@ const homeOf = (servers: ReadonlyArray<LoadedServer>, more: ReadonlyArray<object
   )
 
 const quick = ["--runs", "1", "--concurrency", "1", "--output-tokens", "8", "--prompt-tokens", "100"]
-const slow: Service = { gap: 150, tokens: 6 }
+// So slow that a busy machine does not make the fast one as slow.
+const slow: Service = { gap: 400, tokens: 6 }
 const fast: Service = { gap: 2, tokens: 6 }
 
 const bench = async ({ run }: Home) => {
@@ -40,15 +42,28 @@ const best = async ({ run }: Home, strategy: string): Promise<string> => {
   expect([code, err]).toEqual([0, ""])
   return out.trim()
 }
-/** Which of the servers a chat goes to. */
-const asked = async ({ run }: Home, servers: ReadonlyArray<LoadedServer>, routing: string): Promise<string> => {
-  const before = servers.map(({ bodies }) => bodies.length)
-  const { code, err } = await run(["chat", "Hello", "-m", "m", "--routing", routing])
-  expect([code, err]).toEqual([0, ""])
-  return servers
-    .filter(({ bodies }, i) => bodies.length > (before[i] ?? 0))
-    .map(({ url }) => url)
-    .join()
+/**
+ * A call takes the first server that has the model where another one has not told its list within 250 ms. A machine can
+ * be so busy; then it is not known which one it would have gone to.
+ */
+const inTime = (servers: ReadonlyArray<LoadedServer>, delay: IntervalHistogram): boolean =>
+  Math.max(...servers.map(({ times }) => times.answer)) - Math.min(...servers.map(({ times }) => times.list)) < 200 &&
+  delay.max < 100_000_000
+
+/** Whether a chat goes to this one of the servers. */
+const goesTo = async ({ run }: Home, servers: ReadonlyArray<LoadedServer>, wanted: string, routing: string) => {
+  const delay = monitorEventLoopDelay()
+  delay.enable()
+  for (;;) {
+    delay.reset()
+    const before = servers.map(({ bodies }) => bodies.length)
+    const { code, err } = await run(["chat", "Hello", "-m", "m", "--routing", routing])
+    expect([code, err]).toEqual([0, ""])
+    const asked = servers.filter(({ bodies }, i) => bodies.length > (before[i] ?? 0)).map(({ url }) => url)
+    if (asked.join() === wanted) break
+    if (inTime(servers, delay)) expect(asked).toEqual([wanted])
+  }
+  delay.disable()
 }
 
 describe("after a benchmark", () => {
@@ -63,10 +78,10 @@ describe("after a benchmark", () => {
         services[faster] = fast
         services[1 - faster] = slow
         await bench(home)
-        const url = servers[faster]?.url
+        const { url = "" } = servers[faster] ?? {}
         for (const routing of ["fastest", "balanced"]) expect(await best(home, routing)).toBe(url)
-        expect(await asked(home, servers, "fastest")).toBe(url)
-        expect(await asked(home, servers, "balanced")).toBe(url)
+        await goesTo(home, servers, url, "fastest")
+        await goesTo(home, servers, url, "balanced")
       }
     }
   )
@@ -82,7 +97,7 @@ describe("after a benchmark", () => {
     const nearHome: Home = { ...home, run: (args, more) => home.run(args, { ...env, ...more }) }
     await bench(nearHome)
     expect(await best(nearHome, "nearest")).toBe(servers[1]?.url)
-    expect(await asked(nearHome, servers, "nearest")).toBe(servers[1]?.url)
+    await goesTo(nearHome, servers, servers[1]?.url ?? "", "nearest")
     expect(await best(nearHome, "fastest")).toBe(servers[0]?.url)
   })
 
@@ -92,7 +107,7 @@ describe("after a benchmark", () => {
     await bench(home)
     for (const routing of ["fastest", "balanced"]) {
       expect(await best(home, routing)).toBe(servers[1]?.url)
-      expect(await asked(home, servers, routing)).toBe(servers[1]?.url)
+      await goesTo(home, servers, servers[1]?.url ?? "", routing)
     }
   })
 })

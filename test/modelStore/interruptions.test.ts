@@ -149,8 +149,8 @@ describe("a download", () => {
     const waits = new Promise<void>((resolve) => {
       hub.behaviour = {
         piece: 4096,
-        // Slow enough that the second begins while the first is at it.
-        pace: 40,
+        // So slow that the second begins while the first is at it.
+        pace: 400,
         onSent: () => {
           if (second !== undefined) return
           second = home.start(["pull", "owner/tiny-GGUF"], env)

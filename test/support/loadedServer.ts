@@ -29,6 +29,8 @@ export interface LoadedServer extends AsyncDisposable {
   /** Answers that were left by their reader. */
   readonly left: () => number
   readonly mostInFlight: () => number
+  /** When it was last asked for its list, and for an answer, by the clock of `performance`. */
+  readonly times: { readonly list: number; readonly answer: number }
 }
 
 const sleep = (time: number) => new Promise<void>((resolve) => setTimeout(resolve, time))
@@ -40,6 +42,7 @@ export const startLoadedServer = async (service: (number: number) => Service, li
   let left = 0
   let inFlight = 0
   let most = 0
+  const times = { list: 0, answer: 0 }
   const answer = async (res: ServerResponse, number: number): Promise<void> => {
     const { claims, first = 0, gap = 0, status = 200, tokens = 4, usage = true } = service(number)
     const completion = claims ?? tokens
@@ -74,6 +77,7 @@ export const startLoadedServer = async (service: (number: number) => Service, li
   }
   const server = createServer((req, res) => {
     if (req.method === "GET") {
+      times.list = performance.now()
       void list(req.url, res)
       return
     }
@@ -83,6 +87,7 @@ export const startLoadedServer = async (service: (number: number) => Service, li
     })
     req.on("end", () => {
       const number = bodies.length
+      times.answer = performance.now()
       bodies.push(JSON.parse(text) as Body)
       authorizations.push(req.headers.authorization)
       inFlight++
@@ -101,6 +106,7 @@ export const startLoadedServer = async (service: (number: number) => Service, li
     authorizations,
     left: () => left,
     mostInFlight: () => most,
+    times,
     [Symbol.asyncDispose]: () =>
       new Promise((resolve) => {
         server.close(() => resolve())
