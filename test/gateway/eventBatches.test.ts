@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
 import { EventsHub, type EventType } from "../../src/gateway/events/hub.js"
+import { RequestLog } from "../../src/gateway/events/requestLog.js"
 
 const all: ReadonlySet<EventType> = new Set(["fleet", "request", "download", "model"])
 
@@ -38,6 +39,28 @@ describe("events that come close together", () => {
     hub.publish("model", { n: 3 })
     vi.advanceTimersByTime(time)
     expect(texts.every((sent) => sent.length === 2)).toBe(true)
+    hub.close()
+  })
+
+  it("what an attempt does in a moment is one event, and none where its request has ended meanwhile", () => {
+    const { hub, texts } = watched(1)
+    const log = new RequestLog(hub)
+    const attempt = (server: string) => ({ attempt: 1, server, model: "m", began_ms: 0, loads: false, hedge: false })
+    const [one, two]: ReadonlyArray<Parameters<RequestLog["tellSoon"]>[0]> = [attempt("one"), attempt("two")]
+    if (one === undefined || two === undefined) throw new Error("there are two")
+    log.tellSoon(one, "x-1")
+    log.tellSoon(two, "x-2")
+    one.connected_ms = 1
+    log.tellSoon(one, "x-1")
+    log.forget(two)
+    vi.advanceTimersByTime(100)
+    const told = [...(texts[0]?.join("") ?? "").matchAll(/^data: (.*)$/gm)].map(([, data]) => JSON.parse(data ?? ""))
+    expect(told).toEqual([{ kind: "attempt", id: "x-1", attempt: { ...attempt("one"), connected_ms: 1 } }])
+    // Later it is another one.
+    one.first_token_ms = 2
+    log.tellSoon(one, "x-1")
+    vi.advanceTimersByTime(100)
+    expect(texts[0]?.at(-1)).toContain('"first_token_ms":2')
     hub.close()
   })
 })

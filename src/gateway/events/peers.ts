@@ -1,16 +1,24 @@
 /** The other processes of the same gateway: what they see of its servers and requests. */
-import type { GatewayContext, GatewayState } from "../GatewayContext.js"
 import type { Labels } from "../http/errorResponse.js"
 import type { Library } from "../library.js"
 import { type ServerView, serversOf } from "./fleetState.js"
+import type { EventsHub } from "./hub.js"
 import { mergeFleets } from "./mergeFleet.js"
-import { type ListedRequests, mergeRequests } from "./requestLog.js"
+import { type ListedRequests, mergeRequests, type RequestLog } from "./requestLog.js"
+
+/** What this process has, and how it reaches the others. */
+interface Own {
+  readonly events: EventsHub
+  readonly requests: RequestLog
+  readonly labels: Labels
+  readonly library: Library
+}
 
 /** From now on, what others ask is answered about the servers of this library. */
 export const attach = (
   library: Library,
   labels: Labels,
-  { events, requests }: Pick<GatewayState, "events" | "requests">
+  { events, requests }: Pick<Own, "events" | "requests">
 ): void =>
   events.answers((question) => {
     if (question.type === "fleet") return serversOf(library, labels)
@@ -22,7 +30,7 @@ export const fleet = async ({
   events,
   labels,
   library
-}: Pick<GatewayContext, "events" | "labels" | "library">): Promise<{
+}: Pick<Own, "events" | "labels" | "library">): Promise<{
   readonly servers: ReadonlyArray<ServerView>
   readonly processes: number
 }> => {
@@ -34,14 +42,9 @@ export const fleet = async ({
 }
 
 /** The requests of all processes. */
-export const requests = async ({
-  events,
-  requests
-}: Pick<GatewayContext, "events" | "requests">): Promise<ListedRequests> =>
+export const requests = async ({ events, requests }: Pick<Own, "events" | "requests">): Promise<ListedRequests> =>
   mergeRequests([requests.list(), ...(await events.ask<ListedRequests>({ type: "requests" }))])
 
 /** Breaks a request off, in whichever process it is; `false` if there is none of this id. */
-export const cancel = async (
-  { events, requests }: Pick<GatewayContext, "events" | "requests">,
-  id: string
-): Promise<boolean> => requests.cancel(id) || (await events.ask<boolean>({ type: "cancel", id })).includes(true)
+export const cancel = async ({ events, requests }: Pick<Own, "events" | "requests">, id: string): Promise<boolean> =>
+  requests.cancel(id) || (await events.ask<boolean>({ type: "cancel", id })).includes(true)

@@ -15,6 +15,9 @@ import * as Words from "./words.js"
 /** Number of requests that are kept after their end. */
 const maxRecent = 200
 
+/** What an attempt does within this time is one event, in milliseconds. */
+const attemptTime = 25
+
 /** More of one request is not told: a call with many answers has many attempts. */
 const maxAttempts = 64
 const maxCandidates = 20
@@ -131,7 +134,7 @@ class WatchedRequest implements CallListener {
     return tenths(performance.now() - this.live.context.began)
   }
   tell(attempt: AttemptView): void {
-    if (!this.over) this.log.publish({ kind: "attempt", id: this.live.id, attempt })
+    if (!this.over) this.log.tellSoon(attempt, this.live.id)
   }
 
   attempt(host: Host, loads: boolean, hedge: boolean): AttemptWatch {
@@ -177,6 +180,7 @@ class WatchedRequest implements CallListener {
   end(): void {
     this.over = true
     for (const view of this.attempts) {
+      this.log.forget(view)
       if (view.outcome !== undefined) continue
       view.outcome = "cancelled"
       view.ended_ms = this.elapsed()
@@ -243,6 +247,9 @@ export class RequestLog {
   private readonly live = new Map<RequestContext, LiveRequest>()
   private readonly recent: Array<ListedRequest> = []
   private count = 0
+  /** Attempts that have done something, with the ids of their requests. */
+  private readonly untold = new Map<AttemptView, string>()
+  private timer: ReturnType<typeof setTimeout> | undefined
   /** Distinguishes the requests of several processes. */
   private readonly prefix = process.pid.toString(36)
 
@@ -250,6 +257,22 @@ export class RequestLog {
 
   publish(event: object): void {
     this.hub.publish("request", event)
+  }
+
+  /** Tells of an attempt of a request, with all that it does in the next moment. */
+  tellSoon(attempt: AttemptView, id: string): void {
+    this.untold.set(attempt, id)
+    this.timer ??= setTimeout(() => {
+      this.timer = undefined
+      for (const [attempt, id] of this.untold) this.publish({ kind: "attempt", id, attempt })
+      this.untold.clear()
+    }, attemptTime)
+    this.timer.unref()
+  }
+
+  /** Its request is at its end, which tells of all attempts. */
+  forget(attempt: AttemptView): void {
+    this.untold.delete(attempt)
   }
 
   /** A request to a model has come. */
