@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { StoreUnavailable } from "../Errors.js"
 
 /** In milliseconds. */
-const timeout = 2_000
+const timeout = 3_000
 
 /** Fails where the store does not answer in time. What was begun may still be done. */
 export const inTime = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | StoreUnavailable> =>

@@ -53,7 +53,7 @@ for (const engine of engines) {
       const other = await create(first, { name: "other", [`tokens_per_${period}`]: limit })
       let used = 0
       let denied: Awaited<ReturnType<typeof ask>> | undefined
-      for (let i = 0; i < 100 && denied === undefined; i++) {
+      for (let i = 0; i < 400 && denied === undefined; i++) {
         const answer = await ask(i % 2 === 0 ? first : second, key)
         used += answer.tokens
         // What is left may be reserved at the other one, until its request is counted.

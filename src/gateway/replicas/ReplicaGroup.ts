@@ -23,10 +23,10 @@ const batchInterval = 50
 
 /** How often all that is in flight is told, and after which silence a gateway counts as gone; in milliseconds. */
 const heartbeat = 1_000
-const peerLife = 4_000
+const peerLife = 5_000
 
 /** How long a gateway may not hear itself before it listens anew, in milliseconds. */
-const maxDeafness = 2_500
+const maxDeafness = 3_500
 
 /** What gateways send each other. */
 interface Message {

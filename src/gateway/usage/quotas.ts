@@ -26,6 +26,9 @@ const dayLength = 86_400_000
 /** How old what is known may be, in milliseconds. */
 const maxAge = 1_000
 
+/** When what a request has used is stored, in milliseconds. */
+const settleTime = 1_500
+
 /** Expected tokens of an answer that sets no maximum, before any was seen, and the weight of a new one. */
 const initialAnswerTokens = 256
 const alpha = 0.1
@@ -65,6 +68,7 @@ interface KeyTokens {
   readAt: number
   reading: Promise<boolean> | undefined
   next: Promise<boolean> | undefined
+  timer: ReturnType<typeof setTimeout> | undefined
 }
 
 const select = (sql: SqlClient, key: string, from: number): Effect.Effect<ReadonlyMap<number, number>, SqlError> =>
@@ -103,7 +107,8 @@ export class Quotas {
         averageAnswer: initialAnswerTokens,
         readAt: Number.NEGATIVE_INFINITY,
         reading: undefined,
-        next: undefined
+        next: undefined,
+        timer: undefined
       }
       this.keys.set(name, known)
     }
@@ -135,17 +140,20 @@ export class Quotas {
     const claiming = LimitTable.replaceIn(
       this.store,
       `quota:${name}`,
-      (sql) => select(sql, name, from),
-      (claims: Claims, days, time) => {
-        // Counted in memory, and in the store by now or soon.
-        const own = this.usage.unstored(name) + known.reserved
+      (sql) =>
+        Effect.suspend(() => {
+          // What is stored while the store is read counts twice rather than not at all.
+          const own = this.usage.unstored(name) + known.reserved
+          return Effect.map(select(sql, name, from), (days) => ({ own, days }))
+        }),
+      (claims: Claims, { days, own }, time) => {
         const left = Math.min(...periods.map((period) => period.limit - usedIn(days, period)))
         const quota = Math.min(...periods.map(({ limit }) => limit))
         const [next, claimed] = claim(claims, { replica: this.replica, own, wanted, left, quota }, time)
         return [next, { days, claimed }] as const
       }
     )
-    const done = await Effect.runPromise(Effect.either(inTime(Effect.zipRight(this.usage.flush, claiming))))
+    const done = await Effect.runPromise(Effect.either(inTime(claiming)))
     if (Either.isLeft(done)) return false
     known.days = done.right.days
     known.claimed = done.right.claimed
@@ -237,8 +245,11 @@ export class Quotas {
     known.reserved -= reserved
     if (used === undefined) return
     known.recent += used.prompt + used.completion
-    // Other gateways are to know soon what is left, where it is little: after this request has been counted.
-    if (this.left(known) < 1) setImmediate(() => void this.read(access, known))
+    // What is stored by then is not claimed any more.
+    known.timer ??= setTimeout(() => {
+      known.timer = undefined
+      void this.read(access, known)
+    }, settleTime).unref()
     if (used.completion > 0) known.averageAnswer += alpha * (used.completion / answers - known.averageAnswer)
   }
 }
