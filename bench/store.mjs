@@ -51,7 +51,10 @@ const start = (store) =>
       const url = /http:\/\/127\.0\.0\.1:(\d+)/.exec(text)
       if (url !== null) resolve({ pid: child.pid, port: Number(url[1]) })
     })
-    child.on("exit", (code) => reject(new Error(`a gateway ended (${code}): ${text}`)))
+    child.on("exit", (code) => {
+      children.delete(child)
+      reject(new Error(`a gateway ended (${code}): ${text}`))
+    })
   })
 
 /** CPU of all threads of a process, in microseconds. */
@@ -116,5 +119,6 @@ const several = await compare(
 const holds = alone.every((ratio) => ratio <= most)
 console.log(`with a store <= ${most}x without: ${holds ? "ok" : "MISS"}`)
 console.log(`most of two and three gateways: ${Math.max(...several).toFixed(3)}x of one`)
+for (const child of children) if (child !== postgres) child.kill("SIGKILL")
 await postgres.stop()
 process.exit(process.argv.includes("--strict") && !holds ? 1 : 0)
