@@ -27,13 +27,11 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { type Backend, Backends } from "./Backend.js"
+import type { Backends } from "./Backend.js"
 import * as Benchmark from "./Benchmark.js"
-import * as Anthropic from "./backend/anthropic.js"
 import * as Embedded from "./backend/embedded.js"
-import * as Ollama from "./backend/ollama.js"
-import * as OpenAI from "./backend/openai.js"
 import * as ResumeSupport from "./backend/resumeSupport.js"
+import * as Wired from "./backend/wired.js"
 import * as Chat from "./Chat.js"
 import * as Conditions from "./Conditions.js"
 import * as Config from "./config/resolve.js"
@@ -59,14 +57,13 @@ import * as RegistryPipeline from "./RegistryPipeline.js"
 import * as ResponseCache from "./ResponseCache.js"
 import * as Router from "./Router.js"
 import * as KeyValue from "./responseCache/keyValue.js"
-import type { Protocol } from "./Server.js"
 import * as Sessions from "./Sessions.js"
 import { CurrentSettings, type SessionPolicy, type Settings } from "./Settings.js"
 import * as Store from "./Store.js"
 import * as SessionFolder from "./sessions/folder.js"
 import * as FolderImport from "./sessions/folderImport.js"
 import * as SessionSql from "./sessions/sql.js"
-import { Transport } from "./Transport.js"
+import type { Transport } from "./Transport.js"
 import * as ByRuntime from "./transport/byRuntime.js"
 import * as TransportClient from "./transport/httpClient.js"
 
@@ -127,21 +124,7 @@ export const layerSettings = (
  * @category layers
  */
 export const layerBackends = (options: Embedded.EmbeddedOptions = {}): Layer.Layer<Backends, never, Transport> =>
-  Layer.scoped(
-    Backends,
-    Effect.gen(function* () {
-      const transport = yield* Transport
-      const clock = yield* Effect.clock
-      const now = () => clock.unsafeCurrentTimeMillis()
-      const backends: { readonly [P in Protocol]: Backend } = {
-        ollama: Ollama.make(transport, now),
-        openai: OpenAI.make(transport, now),
-        anthropic: Anthropic.make(transport, now),
-        embedded: yield* Embedded.scoped(options)
-      }
-      return Backends.of({ get: (protocol) => backends[protocol] })
-    })
-  )
+  Wired.layer(Embedded.scoped(options))
 
 /** The limit of a container counts too. */
 const layerMemory = Layer.succeed(ModelSelection.LocalMemory, () => process.availableMemory?.() ?? freemem())

@@ -15,7 +15,7 @@
  * @since 0.1.0
  */
 import type * as Layer from "effect/Layer"
-import type { Report as BenchmarkReport } from "./Benchmark.js"
+import type { Report as BenchmarkReport, LoadReport } from "./Benchmark.js"
 import type * as ApiRequest from "./backend/apiRequest.js"
 import type { Routing } from "./ChatRequest.js"
 import * as Wiring from "./Cortex.js"
@@ -31,6 +31,7 @@ import type {
   ChatOptions,
   EmbedOptions,
   ExecuteOptions,
+  LoadTestOptions,
   Prompt,
   RunWith
 } from "./promise/calls.js"
@@ -48,6 +49,9 @@ import type { ServerInfo } from "./Server.js"
 import type * as Sessions from "./Sessions.js"
 
 export type {
+  LoadProgress,
+  LoadReport,
+  LoadStep,
   Phase as BenchmarkPhase,
   Report as BenchmarkReport,
   Result as BenchmarkResult,
@@ -117,6 +121,7 @@ export type {
   ChatOptions,
   EmbedOptions,
   ExecuteOptions,
+  LoadTestOptions,
   Prompt,
   Tool
 } from "./promise/calls.js"
@@ -334,6 +339,29 @@ export const embed = (input: string | ReadonlyArray<string>, options: EmbedOptio
  * @category servers
  */
 export const benchmark = (options?: BenchmarkOptions): Promise<BenchmarkReport> => defaultCortex().benchmark(options)
+
+/**
+ * Loads one OpenAI-compatible server, which need not be one of yours: requests at a rate or at a concurrency, their latencies,
+ * and how many of them kept time limits (goodput). Rejects with `InvalidRequest` before anything is sent. To keep what was
+ * measured of one that is aborted, call `report()` of its last progress.
+ *
+ * @example
+ * import { loadTest } from "aicortex/promise"
+ *
+ * const { steps } = await loadTest({
+ *   server: "http://gpu-1:8000",
+ *   model: "llama3.2:3b",
+ *   rate: 5,
+ *   duration: "30 seconds",
+ *   slo: { ttft: 200, itl: 50 },
+ *   onProgress: ({ ended, sent }) => console.log(`${ended} of ${sent} have ended`)
+ * })
+ * for (const { goodput, ttft } of steps) console.log(ttft.p95, goodput?.attainment)
+ *
+ * @since 0.4.0
+ * @category servers
+ */
+export const loadTest = (options: LoadTestOptions): Promise<LoadReport> => defaultCortex().loadTest(options)
 
 /**
  * The server that a call would try first, remembered for five minutes per model and strategy (default `fastest`). As in a

@@ -4,12 +4,10 @@ import type * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
-import { type Backend, Backends } from "../Backend.js"
+import type { Backend } from "../Backend.js"
 import * as Benchmark from "../Benchmark.js"
-import * as Anthropic from "../backend/anthropic.js"
-import * as Ollama from "../backend/ollama.js"
-import * as OpenAI from "../backend/openai.js"
 import * as ResumeSupport from "../backend/resumeSupport.js"
+import * as Wired from "../backend/wired.js"
 import * as Chat from "../Chat.js"
 import * as Conditions from "../Conditions.js"
 import type { PortableServices } from "../Cortex.js"
@@ -25,10 +23,8 @@ import * as Probes from "../Probes.js"
 import * as Registry from "../Registry.js"
 import * as ResponseCache from "../ResponseCache.js"
 import * as Router from "../Router.js"
-import type { Protocol } from "../Server.js"
 import * as Sessions from "../Sessions.js"
 import { CurrentSettings } from "../Settings.js"
-import { Transport } from "../Transport.js"
 import * as Fetch from "../transport/fetch.js"
 import * as TransportClient from "../transport/httpClient.js"
 import * as RegistryFiles from "./registryFiles.js"
@@ -117,22 +113,6 @@ const noEngine: Backend = (() => {
   }
 })()
 
-const layerBackends = Layer.effect(
-  Backends,
-  Effect.gen(function* () {
-    const transport = yield* Transport
-    const clock = yield* Effect.clock
-    const now = () => clock.unsafeCurrentTimeMillis()
-    const backends: { readonly [P in Protocol]: Backend } = {
-      ollama: Ollama.make(transport, now),
-      openai: OpenAI.make(transport, now),
-      anthropic: Anthropic.make(transport, now),
-      embedded: noEngine
-    }
-    return Backends.of({ get: (protocol) => backends[protocol] })
-  })
-)
-
 /** Everything, in a page. Fails with `InvalidConfig` where an option cannot be used. */
 export const layer = ({ storage, ...options }: BrowserOptions): Layer.Layer<PortableServices, InvalidConfig> => {
   const store = PageStore.make(storage)
@@ -155,7 +135,7 @@ export const layer = ({ storage, ...options }: BrowserOptions): Layer.Layer<Port
     Layer.provideMerge(Layer.merge(Failover.layer, Benchmark.layer)),
     Layer.provideMerge(ResponseCache.layer),
     Layer.provideMerge(ModelSelection.layer),
-    Layer.provide(layerBackends),
+    Layer.provide(Wired.layer(Effect.succeed(noEngine))),
     Layer.provide(memory),
     Layer.provideMerge(Conditions.layer),
     Layer.provideMerge(Router.layer),

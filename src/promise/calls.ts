@@ -165,6 +165,19 @@ export interface BenchmarkOptions extends Benchmark.Options {
 }
 
 /**
+ * The options of `loadTest`, which are described at `Benchmark.LoadOptions`.
+ *
+ * @since 0.4.0
+ * @category models
+ */
+export interface LoadTestOptions extends Benchmark.LoadOptions {
+  /** Hears how far it is. */
+  readonly onProgress?: ((progress: Benchmark.LoadProgress) => void) | undefined
+  /** Stops the load test, and the server's work. */
+  readonly signal?: AbortSignal | undefined
+}
+
+/**
  * The options of `embed`, which are described at `EmbedRequest.Options`.
  *
  * @since 0.1.0

@@ -18,7 +18,7 @@ import type { Routing } from "../ChatRequest.js"
 import type { PortableServices } from "../Cortex.js"
 import * as Embeddings from "../Embeddings.js"
 import type { Embedded } from "../EmbedRequest.js"
-import { Closed, InvalidConfig, type RegistryWarning } from "../Errors.js"
+import { Closed, InvalidConfig, InvalidRequest, type RegistryWarning } from "../Errors.js"
 import * as Execute from "../Execute.js"
 import type { Result } from "../Failover.js"
 import * as Direct from "../internal/direct.js"
@@ -41,6 +41,7 @@ import {
   type EmbedOptions,
   type ExecuteOptions,
   given,
+  type LoadTestOptions,
   modelsOptions,
   named,
   onAbort,
@@ -77,6 +78,8 @@ export interface Cortex extends AsyncDisposable {
   readonly embed: (input: string | ReadonlyArray<string>, options: EmbedOptions) => Promise<Embedded>
   /** Measures how fast your servers are, for routing and for you. */
   readonly benchmark: (options?: BenchmarkOptions) => Promise<Benchmark.Report>
+  /** Loads one server: requests at a rate or a concurrency, their latencies, and how many kept time limits. */
+  readonly loadTest: (options: LoadTestOptions) => Promise<Benchmark.LoadReport>
   /** Conversations. */
   readonly Session: SessionFactory
   /** The server that a call would try first. */
@@ -320,6 +323,24 @@ export const cortexOver = <E, R = never, More extends object = object>(
       const { signal, ...rest } = given(options)
       if (signal?.aborted) throw signal.reason
       return run(Benchmark.run(rest), signal)
+    },
+    loadTest: async (options) => {
+      const { onProgress, signal, ...rest } = given(options)
+      if (signal?.aborted) throw signal.reason
+      if (onProgress !== undefined && typeof onProgress !== "function") {
+        throw new InvalidRequest({ field: "onProgress", reason: "must be a function" })
+      }
+      let last: Benchmark.LoadProgress | undefined
+      const told = Stream.runForEach(Benchmark.loadProgress(rest), (progress) =>
+        Effect.sync(() => {
+          last = progress
+          onProgress?.(progress)
+        })
+      )
+      const report = Effect.suspend(() =>
+        last === undefined ? Effect.dieMessage("a load test without an end") : Effect.succeed(last.report())
+      )
+      return run(Effect.zipRight(told, report), signal)
     },
     Session: {
       create: (options) =>

@@ -34,8 +34,19 @@ export const stream = Effect.fnUntraced(function* (
     failures = []
     return Effect.forEach(lines, Output.dimNotice, { discard: true })
   })
+  const endLine = Effect.suspend(() => {
+    const isOpen = last !== "" && !last.endsWith("\n")
+    last = ""
+    return isOpen ? Output.write("\n") : Effect.void
+  })
   const onChunk = Effect.fnUntraced(function* (chunk: Chunk<ChatEvent>) {
     let text = ""
+    const flush = Effect.suspend(() => {
+      if (text === "") return Effect.void
+      last = text
+      text = ""
+      return Output.writeLine(last)
+    })
     for (const event of chunk) {
       switch (event.type) {
         case "token":
@@ -56,13 +67,8 @@ export const stream = Effect.fnUntraced(function* (
           break
         case "restart":
           yield* begun
-          if (text !== "") {
-            yield* Output.writeLine(text)
-            last = text
-            text = ""
-          }
-          if (last !== "" && !last.endsWith("\n")) yield* Output.write("\n")
-          last = ""
+          yield* flush
+          yield* endLine
           yield* thought
           yield* failed
           yield* Output.notice(`the text above is discarded: the answer restarts on ${event.server}`)
@@ -70,13 +76,8 @@ export const stream = Effect.fnUntraced(function* (
         case "end":
           yield* begun
           if (!verbose) break
-          if (text !== "") {
-            yield* Output.writeLine(text)
-            last = text
-            text = ""
-          }
-          if (last !== "" && !last.endsWith("\n")) yield* Output.write("\n")
-          last = "\n"
+          yield* flush
+          yield* endLine
           yield* thought
           yield* Output.dimNotice(summary(event, cached))
       }
@@ -85,16 +86,10 @@ export const stream = Effect.fnUntraced(function* (
     yield* begun
     yield* thought
     yield* failed
-    yield* Output.writeLine(text)
-    last = text
+    yield* flush
   })
   // Ends the line of a broken answer, so that the next output starts on its own line.
-  yield* Effect.ensuring(
-    Stream.runForEachChunk(events, onChunk),
-    Effect.sync(() => {
-      if (last !== "" && !last.endsWith("\n")) process.stdout.write("\n")
-    })
-  )
+  yield* Effect.ensuring(Stream.runForEachChunk(events, onChunk), Effect.ignore(endLine))
 })
 
 export const print = Effect.fnUntraced(function* (result: Result, verbose: boolean) {
