@@ -122,12 +122,32 @@ const ours = async (urls: ReadonlyArray<string>): Promise<readonly [number, Cost
   return [statuses.filter(({ models }) => models.length === 3).length, cost]
 }
 
-const compare = async (urls: ReadonlyArray<string>, living: number) => {
+/** The same through the pipeline of a registry: `aicortex registry fetch`. */
+const fetched = async (urls: ReadonlyArray<string>): Promise<readonly [number, Cost]> => {
+  await using cortex = createCortex({ servers: [], configFile: false, registry: [] })
+  await cortex.families()
+  const sources = [{ name: "addresses", text: urls.join("\n") }]
+  let found = 0
+  let rejected = 0
+  const cost = await measured(async () => {
+    const result = await cortex.registry.fetch({ sources, workers, timeout: 5_000 }).catch((error) => ({
+      fetched: [],
+      // All are refused.
+      rejected: error.rejected as ReadonlyArray<{ readonly reason: string }>
+    }))
+    found = result.fetched.filter(({ models }) => models.length === 3).length
+    rejected = result.rejected.filter(({ reason }) => reason === "refused the connection").length
+  })
+  if (found + rejected !== urls.length) throw new Error(`${found} and ${rejected} of ${urls.length} servers are told`)
+  return [found, cost]
+}
+
+const compare = async (urls: ReadonlyArray<string>, living: number, way = ours) => {
   const runs = { bare: [] as Array<Cost>, ours: [] as Array<Cost> }
   for (let round = 0; round <= rounds; round++) {
     const order = Math.random() < 0.5 ? (["bare", "ours"] as const) : (["ours", "bare"] as const)
     for (const name of order) {
-      const [found, cost] = await (name === "bare" ? bare : ours)(urls)
+      const [found, cost] = await (name === "bare" ? bare : way)(urls)
       if (found !== living) throw new Error(`${name} found ${found} of ${living} servers`)
       // The first round warms up.
       if (round > 0) runs[name].push(cost)
@@ -144,26 +164,23 @@ const compare = async (urls: ReadonlyArray<string>, living: number) => {
   }
 }
 
-const discovery = async (): Promise<void> => {
-  const half = (sizes.at(-1) ?? 0) / 2
-  const child = fork(new URL("../../bench/discovery/fakes.mjs", import.meta.url), [String(half)])
-  const { living, refused } = await new Promise<{ living: Array<number>; refused: Array<number> }>(
-    (resolve, reject) => {
-      child.once("message", resolve as (message: unknown) => void)
-      child.once("exit", () => reject(new Error("the fake servers ended")))
-    }
-  )
-  const urls = (ports: ReadonlyArray<number>) => ports.map((port) => `http://127.0.0.1:${port}`)
-  const points: Array<readonly [number, number]> = []
+/** One way of asking servers, over fleets of all sizes. */
+const askingRows = async (
+  name: string,
+  way: typeof ours,
+  living: ReadonlyArray<string>,
+  refused: ReadonlyArray<string>
+): Promise<void> => {
   print(
-    "servers     bare CPU   ours CPU   ratio   ms/server   wall      peak memory (bare)   more per living / refused"
+    `\n${name}\nservers     bare CPU   ours CPU   ratio   ms/server   wall      peak memory (bare)   more per living / refused`
   )
+  const points: Array<readonly [number, number]> = []
   let last = { living: 0, refused: 0 }
   for (const size of sizes) {
-    const [up, down] = [urls(living.slice(0, size / 2)), urls(refused.slice(0, size / 2))]
+    const [up, down] = [living.slice(0, size / 2), refused.slice(0, size / 2)]
     const mixed = up.flatMap((url, i) => [url, down[i] ?? url])
-    const both = await compare(mixed, up.length)
-    last = { living: (await compare(up, up.length)).more, refused: (await compare(down, 0)).more }
+    const both = await compare(mixed, up.length, way)
+    last = { living: (await compare(up, up.length, way)).more, refused: (await compare(down, 0, way)).more }
     points.push([size, both.ours])
     print(
       `${String(size).padStart(7)} ${both.bare.toFixed(0).padStart(9)} ms ${both.ours.toFixed(0).padStart(7)} ms` +
@@ -174,13 +191,28 @@ const discovery = async (): Promise<void> => {
         `   ${last.living.toFixed(3)} ms / ${last.refused.toFixed(3)} ms`
     )
   }
-  child.disconnect()
   const growth = exponent(points)
   print(`growth exponent ${growth.toFixed(2)} (target ${targets.exponent}): ${verdict(growth, targets.exponent)}`)
   for (const kind of ["living", "refused"] as const) {
     const text = `${last[kind].toFixed(3)} ms more per ${kind} server of ${sizes.at(-1)} (target ${targets[kind]} ms)`
     print(`${text}: ${quick ? "not judged" : verdict(last[kind], targets[kind])}`)
   }
+}
+
+const discovery = async (): Promise<void> => {
+  const half = (sizes.at(-1) ?? 0) / 2
+  const child = fork(new URL("../../bench/discovery/fakes.mjs", import.meta.url), [String(half)])
+  const { living, refused } = await new Promise<{ living: Array<number>; refused: Array<number> }>(
+    (resolve, reject) => {
+      child.once("message", resolve as (message: unknown) => void)
+      child.once("exit", () => reject(new Error("the fake servers ended")))
+    }
+  )
+  const urls = (ports: ReadonlyArray<number>) => ports.map((port) => `http://127.0.0.1:${port}`)
+  const [up, down] = [urls(living), urls(refused)]
+  await askingRows("listServers()", ours, up, down)
+  await askingRows("registry.fetch(), and so check and refresh", fetched, up, down)
+  child.disconnect()
 }
 
 // =============================================================================

@@ -33,7 +33,7 @@ describe("loadTest", () => {
     expect(report.steps[0]?.requests).toMatchObject({ sent: 9, succeeded: 9, failed: 0 })
     expect(told.filter(({ done }) => done)).toHaveLength(1)
     expect(told.at(-1)?.done).toBe(true)
-    expect(told.at(-1)?.report()).toEqual(report)
+    expect(told.at(-1)?.report().steps[0]?.requests).toEqual(report.steps[0]?.requests)
   })
 
   it("refuses what cannot be used, before anything is sent", async () => {
