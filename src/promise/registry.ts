@@ -82,10 +82,12 @@ export const make = (run: RunWith<Pipeline.RegistryPipeline>): RegistryFunctions
       throw new InvalidRequest({ field: "onEvent", reason: "must be a function" })
     }
     let result: { readonly value: A } | undefined
-    const events = Stream.runForEach(step(rest), (event) =>
+    const events = Stream.runForEachChunk(step(rest), (chunk) =>
       Effect.sync(() => {
-        if ("result" in event) result = { value: event.result }
-        onEvent?.(event as Event)
+        for (const event of chunk) {
+          if ("result" in event) result = { value: event.result }
+          onEvent?.(event as Event)
+        }
       })
     )
     await run(events, signal)

@@ -123,11 +123,12 @@ export const gather = (servers: ReadonlyArray<Server>, events: ReadonlyArray<Ask
   }
 }
 
-/** Asks them all; the answers as they come. */
+/** Asks them all; the answers as they come, which `hear` is told of first. */
 export const askAll = (
   client: HttpClient.HttpClient,
   servers: ReadonlyArray<Server>,
-  { timeout, workers }: AskOptions
+  { timeout, workers }: AskOptions,
+  hear: (event: AskEvent) => void
 ): Stream.Stream<AskEvent> =>
   Stream.unwrapScoped(
     Effect.gen(function* () {
@@ -153,12 +154,14 @@ export const askAll = (
             return void answers.unsafeDone(Exit.failCause(exit.cause))
           const outcome = outcomeOf(server, exit)
           done++
-          if (typeof outcome === "string") {
-            rejected++
-            answers.unsafeOffer({ type: "rejected", server: server.url, reason: outcome, done, total, rejected })
-          } else {
-            answers.unsafeOffer({ type: "answered", server: server.url, fetched: outcome, done, total, rejected })
-          }
+          if (typeof outcome === "string") rejected++
+          const about = { server: server.url, done, total, rejected }
+          const event: AskEvent =
+            typeof outcome === "string"
+              ? { type: "rejected", ...about, reason: outcome }
+              : { type: "answered", ...about, fetched: outcome }
+          hear(event)
+          answers.unsafeOffer(event)
           if (done === total) answers.unsafeDone(Exit.void)
         }
       })

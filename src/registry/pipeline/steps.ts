@@ -99,9 +99,7 @@ const asking = <A, E, R>(
   Stream.unwrap(
     Effect.map(HttpClient.HttpClient, (client) => {
       const events: Array<Ask.AskEvent> = []
-      const asked = Stream.tap(Ask.askAll(client, servers, options), (event) =>
-        Effect.sync(() => void events.push(event))
-      )
+      const asked = Ask.askAll(client, servers, options, (event) => void events.push(event))
       return Stream.concat(
         asked,
         Stream.suspend(() => then(Ask.gather(servers, events)))
@@ -109,7 +107,8 @@ const asking = <A, E, R>(
     })
   )
 
-const unanswered = (asked: number, rejected: ReadonlyArray<Rejected>) => new RegistryUnanswered({ asked, rejected })
+const unanswered = (asked: number, rejected: ReadonlyArray<Rejected>) =>
+  new RegistryUnanswered({ asked, rejected }, { disableValidation: true })
 
 const done = <A>(result: A): StepDone<A> => ({ type: "done", result })
 
