@@ -19,7 +19,7 @@ import * as Stream from "effect/Stream"
 import { type Line, LineTracker, maxAge } from "./conditions/connectivity.js"
 import { type Reading, type Resources, ResourceTracker } from "./conditions/resources.js"
 import { thresholdsOf } from "./conditions/thresholds.js"
-import { Fleet, type RemoteTokens } from "./Fleet.js"
+import { Fleet, type RemoteCosts, type RemoteTokens } from "./Fleet.js"
 import { throughputOf } from "./fleet/throughput.js"
 import * as Background from "./internal/background.js"
 import { probe } from "./Probes.js"
@@ -69,6 +69,8 @@ export interface Snapshot {
   readonly lines: ReadonlyArray<Line>
   /** The tokens of remote servers on this day (UTC); absent where no server is remote. */
   readonly remoteTokens?: RemoteTokens | undefined
+  /** What remote servers cost in this day and month (UTC); absent where no price is known, or no server is remote. */
+  readonly remoteCosts?: RemoteCosts | undefined
 }
 
 /**
@@ -149,7 +151,11 @@ export const make = Effect.gen(function* () {
 
   const known = (): Snapshot => {
     const checked = lines.size === 0 ? nothing.lines : remote.flatMap(({ url }) => lines.get(url) ?? [])
-    if (remote.length > 0) return { resources, lines: checked, remoteTokens: fleet.remoteTokens() }
+    if (remote.length > 0) {
+      const costs = fleet.remoteCosts()
+      const remoteTokens = fleet.remoteTokens()
+      return { resources, lines: checked, remoteTokens, ...(costs === undefined ? {} : { remoteCosts: costs }) }
+    }
     return resources === undefined ? nothing : { resources, lines: checked }
   }
   const publish = Effect.sync(() => {

@@ -18,6 +18,7 @@ import {
   ModelNotStored,
   ModelStoreUnavailable
 } from "./errors/localModels.js"
+import { ModelPriceUnknown, RemoteBudgetExhausted, RemoteTokensExhausted } from "./errors/remoteLimits.js"
 import { StoreUnavailable } from "./errors/store.js"
 
 export { Attempt, Excluded, FailureReason, Phase, Unreachable, Unsupported } from "./errors/attempts.js"
@@ -43,6 +44,8 @@ export {
   RegistrySourceReason,
   RegistryUnanswered
 } from "./errors/registry.js"
+
+export { ModelPriceUnknown, RemoteBudgetExhausted, RemoteTokensExhausted } from "./errors/remoteLimits.js"
 
 export { StoreUnavailable } from "./errors/store.js"
 
@@ -205,36 +208,6 @@ export class NoLocalServer extends Schema.TaggedError<NoLocalServer>("aicortex/N
     return (
       `The call is private, and ${what} on a local server. Get it on one, or mark a server that you trust with ` +
       "`local: true`."
-    )
-  }
-}
-
-/**
- * The ceiling of tokens per day on remote servers (`remoteTokensPerDay`) is reached, and no local server has the model.
- * Nothing was sent. The day ends at midnight UTC.
- *
- * @since 0.2.0
- * @category errors
- */
-export class RemoteTokensExhausted extends Schema.TaggedError<RemoteTokensExhausted>("aicortex/RemoteTokensExhausted")(
-  "RemoteTokensExhausted",
-  {
-    /** The name that was asked for. */
-    model: Schema.String,
-    /** How many tokens there may be. */
-    limit: Schema.Number,
-    /** How many there were. */
-    used: Schema.Number,
-    /** When the count begins again, in milliseconds since the epoch. */
-    resetsAt: Schema.Number
-  }
-) {
-  override get message() {
-    const what = this.model === "auto" ? "no model that suits it is" : `'${this.model}' is not`
-    return (
-      `Remote servers had ${this.used} tokens today, and may have ${this.limit} (remoteTokensPerDay), and ${what} on a ` +
-      `local server. The count begins again at ${new Date(this.resetsAt).toISOString()}. Get the model on a local ` +
-      "server, or raise the ceiling."
     )
   }
 }
@@ -535,6 +508,8 @@ export const ChatError = Schema.Union(
   NoSuitableModel,
   NoLocalServer,
   RemoteTokensExhausted,
+  RemoteBudgetExhausted,
+  ModelPriceUnknown,
   AllServersFailed,
   StreamInterrupted,
   DeadlineExceeded,

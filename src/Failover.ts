@@ -57,7 +57,6 @@ import { type EmbedCall, Embedding, observed } from "./failover/embedding.js"
 import type { OpenAnswer } from "./failover/eventBuffer.js"
 import { RejectedRequests } from "./failover/faultAttribution.js"
 import { HedgeBudget } from "./failover/hedging.js"
-import { isExhausted } from "./fleet/remoteTokens.js"
 import { isAnswerError } from "./internal/answerError.js"
 import * as Direct from "./internal/direct.js"
 import { LiveSet } from "./internal/liveSet.js"
@@ -172,19 +171,16 @@ export const make = Effect.gen(function* () {
   const runPromise = Runtime.runPromise(runtime)
   const runSync = Runtime.runSync(runtime)
   const now = () => clock.unsafeCurrentTimeMillis()
-  const hasCeiling = fleet.remoteTokens().limit !== undefined
+  const { day, month } = fleet.remoteCosts() ?? {}
+  const hasBudget = day?.limit !== undefined || month?.limit !== undefined
   const surroundings: Dependencies = {
     backends,
     abilities,
     now,
     random: () => runSync(random.next),
     maxAnswerBytes: Option.getOrElse(settings, () => Settings.empty).maxAnswerBytes,
-    exhausted: hasCeiling
-      ? () => {
-          const tokens = fleet.remoteTokens()
-          return isExhausted(tokens) ? tokens : undefined
-        }
-      : () => undefined,
+    exhausted: fleet.remoteLimit,
+    lacksPrice: hasBudget ? fleet.lacksPrice : undefined,
     spend: fleet.spendRemoteTokens,
     hedges: new HedgeBudget(),
     agreements: new RejectedRequests(now),

@@ -20,9 +20,11 @@ import * as Maintenance from "./fleet/maintenance.js"
 import type { PairColumns } from "./fleet/pairColumns.js"
 import * as Pairs from "./fleet/pairs.js"
 import * as Saving from "./fleet/persisted.js"
+import type { PricedTokens } from "./fleet/prices.js"
 import { ModelQueue } from "./fleet/queue.js"
 import * as Waiting from "./fleet/queueWaiters.js"
-import { RemoteTokenCounter, type RemoteTokens, SharedRemoteTokens } from "./fleet/remoteTokens.js"
+import * as RemoteLimits from "./fleet/remoteLimit.js"
+import { type RemoteCosts, RemoteTokenCounter, type RemoteTokens, SharedRemoteTokens } from "./fleet/remoteTokens.js"
 import * as Replicas from "./fleet/replicas.js"
 import { ServerChanges } from "./fleet/serverChanges.js"
 import { type Snapshot, snapshotOf } from "./fleet/snapshot.js"
@@ -141,7 +143,24 @@ export type {
    */
   QueueTicket
 } from "./fleet/queueWaiters.js"
+export type {
+  /**
+   * @since 0.4.0
+   * @category models
+   */
+  RemoteLimit
+} from "./fleet/remoteLimit.js"
 export {
+  /**
+   * @since 0.2.0
+   * @category models
+   */
+  type RemoteCost,
+  /**
+   * @since 0.4.0
+   * @category models
+   */
+  type RemoteCosts,
   /**
    * @since 0.2.0
    * @category models
@@ -258,10 +277,16 @@ export interface Service {
   readonly transferred: (url: string, transfer: Transfer) => void
   /** How the last larger bodies from this server arrived, and when: at most eight, the oldest first. */
   readonly transfers: (url: string) => ReadonlyArray<Transfer & { readonly at: number }>
-  /** Counts tokens of a prompt and an answer of a remote server. */
-  readonly spendRemoteTokens: (tokens: number) => void
+  /** Counts tokens of a prompt and an answer of a remote server, and what those of a model cost. */
+  readonly spendRemoteTokens: (tokens: number, priced?: PricedTokens & { readonly model: string }) => void
   /** The tokens of remote servers on this day, and their ceiling. */
   readonly remoteTokens: () => RemoteTokens
+  /** What remote servers cost, and their budget; `undefined`: no price is known. */
+  readonly remoteCosts: () => RemoteCosts | undefined
+  /** The ceiling of remote servers that is reached; `undefined`: none is. */
+  readonly remoteLimit: () => RemoteLimits.RemoteLimit | undefined
+  /** Whether remote servers must not be asked for a model because they have a budget and it has no price. */
+  readonly lacksPrice: (model: string) => boolean
   /** Changes as they happen; a subscriber that is too slow loses the oldest. */
   readonly changes: Stream.Stream<Feed.Change>
   /** The learned state, to be kept beyond this process. */
@@ -496,6 +521,8 @@ export const make = Effect.gen(function* () {
     server.serveQueues()
   }
 
+  const remote = RemoteLimits.make(settings, counter, now)
+
   return Fleet.of({
     ...Maintenance.make(serverState, now, changed),
     snapshot: (url, model) => snapshotOf(servers.get(url), model, now()),
@@ -515,18 +542,14 @@ export const make = Effect.gen(function* () {
     },
     transferred: (url, transfer) => serverState(url).transferred(transfer, now()),
     transfers: (url) => servers.get(url)?.transfers ?? [],
-    spendRemoteTokens: (tokens) => {
-      counter.add(tokens, now())
+    spendRemoteTokens: (tokens, priced) => {
+      remote.spend(tokens, priced)
       if (tokens > 0) Telemetry.remoteTokensUsed(tokens)
     },
-    remoteTokens: () => {
-      const time = now()
-      return {
-        used: counter.used(time),
-        limit: settings.remoteTokensPerDay,
-        resetsAt: counter.resetsAt(time)
-      }
-    },
+    remoteTokens: remote.remoteTokens,
+    remoteCosts: remote.remoteCosts,
+    remoteLimit: remote.remoteLimit,
+    lacksPrice: remote.lacksPrice,
     changes: feed.changes,
     saved: Effect.sync(() => Saving.save(servers.values(), now(), counter.saved(now()))),
     restore: (saved) =>

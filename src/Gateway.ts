@@ -52,6 +52,7 @@ import * as ReplicaGroup from "./gateway/replicas/ReplicaGroup.js"
 import * as Router from "./gateway/router.js"
 import * as StoredResponses from "./gateway/storedResponses.js"
 import * as Quotas from "./gateway/usage/quotas.js"
+import * as Retention from "./gateway/usage/retention.js"
 import * as UsageRecorder from "./gateway/usage/UsageRecorder.js"
 import * as Servers from "./Servers.js"
 import * as Sessions from "./Sessions.js"
@@ -245,6 +246,8 @@ export const serve = Effect.fnUntraced(function* (
     Layer.succeed(SharedRemoteTokens, remoteTokens),
     Layer.succeed(CurrentReplicaLink, replicas)
   )
+  let usageRetention: number | undefined
+  if (database !== undefined) yield* Retention.run(database, () => usageRetention, options.log ?? (() => {}))
   // Without the file there would be no keys: its disappearance must not open the gateway.
   let needed = named
   const read = Effect.gen(function* () {
@@ -262,6 +265,7 @@ export const serve = Effect.fnUntraced(function* (
       path,
       hasStoredKeys: storedKeys?.isUsed ?? false
     })
+    usageRetention = settings.usageRetention === false ? undefined : settings.usageRetention
     const services = Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store })
     const counting = Layer.provide(services, counted)
     return {

@@ -17,11 +17,12 @@ import {
   NoLocalServer,
   NoServers,
   NoSuitableModel,
-  RemoteTokensExhausted,
+  type RemoteBudgetExhausted,
+  type RemoteTokensExhausted,
   type Unsupported
 } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
-import { exhaustedReason, isExhausted } from "./fleet/remoteTokens.js"
+import { limitError, limitReason } from "./fleet/remoteLimit.js"
 import * as Direct from "./internal/direct.js"
 import * as UnsupportedOptions from "./internal/unsupported.js"
 import { canonical, type ModelInfo } from "./Model.js"
@@ -154,6 +155,7 @@ export type SelectionError =
   | NoSuitableModel
   | NoLocalServer
   | RemoteTokensExhausted
+  | RemoteBudgetExhausted
 
 /**
  * The tag of the service.
@@ -220,20 +222,21 @@ export const make = Effect.gen(function* () {
     const pairs = indexOf(offers)
     const wanted = requirementsOf({ request, prompts }, true)
     const snapshot = conditionsNow()
-    const remoteTokens = fleet.remoteTokens()
-    const isSpent = isExhausted(remoteTokens)
+    const reached = fleet.remoteLimit()
     return new Ranking(asked, pairs, wanted, wanted.prompt + (request.maxTokens ?? usualAnswer), {
       columns: fleet.pairs(pairs.hosts),
       now: clock.unsafeCurrentTimeMillis(),
       memory: memory(),
       preferred: canonical(preferred),
-      placement: localOnly || !sides.hasRemote ? undefined : placementOf(prefer, { ...snapshot, remoteTokens }, sides),
+      placement: localOnly || !sides.hasRemote ? undefined : placementOf(prefer, snapshot, sides, reached),
       forbidden: (server) =>
-        !(localOnly || isSpent) || isLocal(server)
+        isLocal(server)
           ? undefined
           : localOnly
             ? "the call is private, and the server is remote"
-            : exhaustedReason(remoteTokens),
+            : reached === undefined
+              ? undefined
+              : limitReason(reached),
       // Whatever is missing of a request that is told in part does not matter to a backend.
       unsupported: (protocol) => backends?.get(protocol).unsupported(request as ChatRequest) ?? anything,
       conditions: snapshot
@@ -271,11 +274,8 @@ export const make = Effect.gen(function* () {
       return yield* new NoLocalServer({ model: automatic, servers: statuses.map(({ url }) => url) })
     }
     const { excluded, forbids, unsupported } = late
-    const remoteTokens = fleet.remoteTokens()
-    if (forbids && isExhausted(remoteTokens)) {
-      const { limit = 0, resetsAt, used } = remoteTokens
-      return yield* new RemoteTokensExhausted({ model: automatic, limit, used, resetsAt })
-    }
+    const reached = fleet.remoteLimit()
+    if (forbids && reached !== undefined) return yield* limitError(reached, automatic)
     if (unsupported !== undefined && UnsupportedOptions.isSome(unsupported)) {
       return yield* new InvalidRequest(UnsupportedOptions.invalid(unsupported))
     }
@@ -430,7 +430,8 @@ export const listModelServers = (
       NoServers: noServer,
       NoSuitableModel: noServer,
       NoLocalServer: noServer,
-      RemoteTokensExhausted: noServer
+      RemoteTokensExhausted: noServer,
+      RemoteBudgetExhausted: noServer
     })
   )
 

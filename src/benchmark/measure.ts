@@ -5,6 +5,7 @@ import type { Backend, ServerFailure } from "../Backend.js"
 import * as ChatRequest from "../ChatRequest.js"
 import type * as Fleet from "../Fleet.js"
 import type { Columns } from "../fleet/columns.js"
+import { limitReason } from "../fleet/remoteLimit.js"
 import { type Host, isLocal } from "../Server.js"
 import type { Budget } from "./budget.js"
 import { type PhaseSamples, resultOf } from "./figures.js"
@@ -72,6 +73,8 @@ export const measure = Effect.fnUntraced(function* (given: Measuring, now: () =>
     if (remote && used + requests * tokens > limit) {
       return { reason: "remote-tokens", message: `remote servers may have ${limit} tokens on a day, and had ${used}` }
     }
+    const reached = remote ? fleet.remoteLimit() : undefined
+    if (reached !== undefined) return { reason: "remote-tokens", message: limitReason(reached) }
     return others()
   }
 
@@ -96,7 +99,11 @@ export const measure = Effect.fnUntraced(function* (given: Measuring, now: () =>
       const spend = (tokens: number): void => {
         own--
         settle(tokens)
-        if (remote) fleet.spendRemoteTokens(Math.ceil(tokens))
+        if (remote) {
+          const prompt = Math.min(promptTokens, tokens)
+          const completion = tokens - prompt
+          fleet.spendRemoteTokens(Math.ceil(tokens), { model: host.model, prompt, cached: 0, completion })
+        }
       }
       return send({ backend, host, take, request, promptTokens, limits, now: precise, spend, counts })
     })

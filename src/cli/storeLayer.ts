@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Cortex from "../Cortex.js"
 import * as Config from "../config/resolve.js"
+import type * as Settings from "../Settings.js"
 import type * as Store from "../Store.js"
 import { UsageError } from "./errors.js"
 
@@ -14,17 +15,18 @@ export interface StoreFlags {
 export const withStore = <A, E, R>(
   { fleet }: StoreFlags,
   command: ReadonlyArray<string>,
-  use: (store: Store.Service) => Effect.Effect<A, E, R>
+  use: (store: Store.Service, settings: Settings.Settings) => Effect.Effect<A, E, R>
 ) =>
   Effect.scoped(
     Effect.gen(function* () {
-      const store = yield* Cortex.makeStore(yield* Config.settings(fleet))
+      const settings = yield* Config.settings(fleet)
+      const store = yield* Cortex.makeStore(settings)
       if (store === undefined) {
         const message =
           "there is no store: give --store ADDRESS, or set AICORTEX_STORE, or `store` in the configuration file"
         return yield* new UsageError({ message, command })
       }
       yield* store.open
-      return yield* use(store)
+      return yield* use(store, settings)
     })
   )

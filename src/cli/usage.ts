@@ -20,6 +20,31 @@ const options = {
   json: Flags.json
 }
 
+const pruneOptions = {
+  ...store,
+  olderThan: Flags.text("older-than", {
+    value: "TIME",
+    about: "What is older goes: a time from now such as 90d, or a date such as 2026-01-31."
+  }),
+  dryRun: Flags.flag("dry-run", { about: "Only tell what would go." }),
+  json: Flags.json
+}
+
+const pruneAbout: About = {
+  about: [
+    "Remove old usage from the store.",
+    "Gateways do it by themselves: see the setting usageRetention. Hours are removed as a whole."
+  ],
+  examples: ["aicortex usage prune --older-than 90d --dry-run"]
+}
+
+const prune = Command.make("prune", pruneOptions, (flags) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./usage/run.js")),
+    ({ prune }) => prune(flags)
+  )
+).pipe(Command.withDescription(pruneAbout.about[0] ?? ""))
+
 const about: About = {
   about: [
     "Show what requests have used: requests, errors, tokens and time to first token, by API key, end user, model, server and hour.",
@@ -32,11 +57,11 @@ const about: About = {
   ]
 }
 
-export const usageShape = shape(about, options)
+export const usageShape = shape(about, options, { prune: shape(pruneAbout, pruneOptions) })
 
 export const usage = Command.make("usage", options, (flags) =>
   Effect.flatMap(
     Effect.promise(() => import("./usage/run.js")),
     ({ run }) => run(flags)
   )
-).pipe(Command.withDescription(about.about[0] ?? ""))
+).pipe(Command.withDescription(about.about[0] ?? ""), Command.withSubcommands([prune]))

@@ -7,7 +7,7 @@
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { CallDefaults, elsewhere } from "../CallDefaults.js"
-import { keptFor, milliseconds, range, secondOrMore, wholeFrom } from "../internal/units.js"
+import { keptFor, milliseconds, positive, range, secondOrMore, wholeFrom } from "../internal/units.js"
 import { demoModel } from "../Model.js"
 import * as Server from "../Server.js"
 import { Redactable } from "../server/options.js"
@@ -15,6 +15,7 @@ import { parse as parseStore } from "../store/address.js"
 import { defaultMaxBytes } from "../structuredOutput/limits.js"
 import { AliasNames } from "./aliases.js"
 import { ConditionsOptions } from "./conditions.js"
+import { PriceOptions } from "./prices.js"
 import { FileRegistry, RegistryUrlOptions } from "./registry.js"
 import { FileServer, text } from "./server.js"
 import { setting } from "./setting.js"
@@ -338,6 +339,35 @@ export const fleet = {
     defaultText: "as many as wanted",
     env: ["AICORTEX_REMOTE_TOKENS_PER_DAY"],
     flag: { name: "remote-tokens-per-day", value: "TOKENS" }
+  }),
+  /**
+   * What models cost: { currency, models }, with the price of a million tokens of each model (names in which * is any
+   * text): prompt, completion and, of tokens that a server had in its cache, cached. Usage then tells costs, by the
+   * prices that hold when it is asked for. The variable is a JSON object, as in the file. Default: unknown.
+   */
+  prices: setting(PriceOptions, {
+    doc: "What models cost: { currency, models }, with the price of a million tokens of each model (names in which * is any text): prompt, completion and, of tokens that a server had in its cache, cached. Usage then tells costs, by the prices that hold when it is asked for. The variable is a JSON object, as in the file.",
+    defaultText: "unknown",
+    env: ["AICORTEX_PRICES"],
+    text: jsonObject
+  }),
+  /**
+   * How much remote servers may cost on a day (UTC), in the currency of prices. From there on only local servers are
+   * asked, until midnight; what they cannot answer is RemoteBudgetExhausted. Remote servers are not asked for a model
+   * without a price. Default: as much as wanted.
+   */
+  remoteCostPerDay: setting(positive, {
+    doc: "How much remote servers may cost on a day (UTC), in the currency of prices. From there on only local servers are asked, until midnight; what they cannot answer is RemoteBudgetExhausted. Remote servers are not asked for a model without a price.",
+    defaultText: "as much as wanted",
+    env: ["AICORTEX_REMOTE_COST_PER_DAY"],
+    flag: { name: "remote-cost-per-day", value: "AMOUNT" }
+  }),
+  /** The same for a month (UTC). Default: as much as wanted. */
+  remoteCostPerMonth: setting(positive, {
+    doc: "The same for a month (UTC).",
+    defaultText: "as much as wanted",
+    env: ["AICORTEX_REMOTE_COST_PER_MONTH"],
+    flag: { name: "remote-cost-per-month", value: "AMOUNT" }
   }),
   /**
    * How many calls may wait for a place where all servers of a model are full; one more ends with Overloaded. Default:

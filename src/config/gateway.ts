@@ -1,8 +1,9 @@
 /** What the gateway may be told: by its options, the environment, and `gateway` in the configuration file. */
+import * as Either from "effect/Either"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { Routing } from "../ChatRequest.js"
-import { milliseconds, pause, wholeFrom } from "../internal/units.js"
+import { milliseconds, pause, secondOrMore, wholeFrom } from "../internal/units.js"
 import { AliasNames } from "./aliases.js"
 import { Secret, text } from "./server.js"
 import { type OptionsOf, setting } from "./setting.js"
@@ -185,6 +186,19 @@ export const gateway = {
     doc: "How many responses of /v1/responses are kept in memory (maxEntries), how many bytes of them (maxBytes), and for how long after their last use (ttl); false keeps none.",
     defaultText: "10,000, 64 MiB and a day"
   }),
+  /** How long usage is kept in the store; false: for ever. Default: 400 days. */
+  usageRetention: setting(
+    Schema.Union(secondOrMore, Schema.Literal(false)).annotations({
+      message: () => "must be a time of at least one second, or false"
+    }),
+    {
+      doc: "How long usage is kept in the store; false: for ever.",
+      default: 400 * 86_400_000,
+      defaultText: "400 days",
+      env: ["AICORTEX_USAGE_RETENTION"],
+      text: (text) => Either.right(/^(off|never|no|false)$/i.test(text) ? false : Number(text))
+    }
+  ),
   /** Whether answers and errors tell the addresses of servers. Default: false. */
   exposeServers: setting(Schema.Boolean, {
     doc: "Whether answers and errors tell the addresses of servers.",

@@ -205,6 +205,11 @@ export const resolve = Effect.fnUntraced(function* (
     const { field, source } = placeOfSetting("location")
     return yield* new InvalidConfig({ source, field, reason: coordinates.left })
   }
+  for (const name of ["remoteCostPerDay", "remoteCostPerMonth"] as const) {
+    if (values[name] === undefined || values.prices !== undefined) continue
+    const { field, source } = placeOfSetting(name)
+    return yield* new InvalidConfig({ source, field, reason: "needs prices: without them no cost is known" })
+  }
   const fromFile = places.aliases === undefined || places.aliases.origin === "the file"
   const names = fromFile ? { ...content.gateway?.aliases, ...values.aliases } : values.aliases
   const aliases = Aliases.decode(names ?? {})

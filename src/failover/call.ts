@@ -5,7 +5,8 @@ import type { ChatEvent, FinishReason, Timings, Usage } from "../ChatEvent.js"
 import type { ChatRequest, Limits, Routing } from "../ChatRequest.js"
 import type { Decision } from "../Decision.js"
 import type { Attempt, ChatError, TurnNotStored, Unreachable } from "../Errors.js"
-import type { RemoteTokens } from "../fleet/remoteTokens.js"
+import type { PricedTokens } from "../fleet/prices.js"
+import type { RemoteLimit } from "../fleet/remoteLimit.js"
 import type { ToolCall } from "../Message.js"
 import type { ModelCandidate } from "../modelSelection/candidate.js"
 import type { Route } from "../Router.js"
@@ -130,10 +131,12 @@ export interface Dependencies {
   readonly random: () => number
   /** How long an answer may be. */
   readonly maxAnswerBytes: number
-  /** The tokens of remote servers, where they have a ceiling and it is reached; nothing else may be sent to one. */
-  readonly exhausted: () => RemoteTokens | undefined
+  /** The ceiling of remote servers that is reached: nothing else may be sent to one. */
+  readonly exhausted: () => RemoteLimit | undefined
+  /** Whether remote servers must not be asked for a model because it has no price; `undefined`: it never matters. */
+  readonly lacksPrice: ((model: string) => boolean) | undefined
   /** Counts tokens of a remote server. */
-  readonly spend: (tokens: number) => void
+  readonly spend: (tokens: number, priced: PricedTokens & { readonly model: string }) => void
   /** The budget for second requests. */
   readonly hedges: HedgeBudget
   /** Requests that servers have agreed to reject. */

@@ -255,7 +255,10 @@ export class Embedding extends Lifetime implements SelectionClient {
       transfer
     })
     attempt.observer.succeeded(undefined, undefined)
-    if (!isLocal(host.server)) this.dependencies.spend(tokensOfTexts(this.call.request, promptTokens))
+    if (!isLocal(host.server)) {
+      const tokens = tokensOfTexts(this.call.request, promptTokens)
+      this.dependencies.spend(tokens, { model: host.model, prompt: tokens, cached: 0, completion: 0 })
+    }
     const usage = promptTokens === undefined ? {} : { promptTokens }
     observer.used(usage)
     observer.answered({ model: host.model, finishReason: undefined, usage, firstTokenTime: undefined })

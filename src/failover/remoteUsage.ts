@@ -26,9 +26,14 @@ export const countRemote = (
   finish?: Finish
 ): void => {
   if (isLocal(host.server) || (finish === undefined && phase !== "stream")) return
-  const { completionTokens = pieces + thinkingPieces, promptTokens } = finish?.usage ?? {}
+  const { cachedTokens = 0, completionTokens = pieces + thinkingPieces, promptTokens } = finish?.usage ?? {}
   const prompt = finish?.sharedPrompt === true ? 0 : (promptTokens ?? requirementsOf({ request }).prompt)
-  spend(prompt + completionTokens)
+  spend(prompt + completionTokens, {
+    model: host.model,
+    prompt,
+    cached: cachedTokens,
+    completion: completionTokens
+  })
 }
 
 /** The tokens of texts that vectors were made of: as the server counted them, else estimated. */

@@ -2,7 +2,7 @@
 import type { ServerFailure } from "../Backend.js"
 import type { Attempt } from "../Errors.js"
 import { classifyFailure } from "../fleet/failureClass.js"
-import { exhaustedReason } from "../fleet/remoteTokens.js"
+import { limitReason, unpriced } from "../fleet/remoteLimit.js"
 import { maxTimer } from "../internal/silenceTimer.js"
 import * as UnsupportedOptions from "../internal/unsupported.js"
 import { type Route, waitForSlot } from "../Router.js"
@@ -48,7 +48,10 @@ export class ServerSelection {
   constructor(
     private readonly client: SelectionClient,
     private current: Route,
-    private readonly dependencies: Pick<Dependencies, "exhausted" | "hedges" | "now" | "random" | "waking">,
+    private readonly dependencies: Pick<
+      Dependencies,
+      "exhausted" | "hedges" | "lacksPrice" | "now" | "random" | "waking"
+    >,
     private readonly relocate: Relocate
   ) {
     this.sleeping = new SleepingServers(this, client, dependencies)
@@ -162,16 +165,19 @@ export class ServerSelection {
     }
   }
 
-  /** Excludes remote servers where the ceiling of their tokens is reached. */
+  /** Excludes remote servers where a ceiling of theirs is reached, or the price of the model is not known. */
   private excludeRemote(): boolean {
-    const tokens = this.dependencies.exhausted()
-    if (tokens === undefined) return false
+    const { exhausted, lacksPrice } = this.dependencies
+    const limit = exhausted()
+    if (limit === undefined && lacksPrice === undefined) return false
+    const { hosts } = this.current.columns
     let found = false
-    for (const [at, host] of this.current.columns.hosts.entries()) {
+    for (const [at, host] of hosts.entries()) {
       if (isLocal(host.server) || this.current.isExcluded(at)) continue
+      if (limit === undefined && lacksPrice?.(host.model) !== true) continue
       found = true
       this.current.exclude(at)
-      this.client.unable(host, { reason: "remote-limit", message: exhaustedReason(tokens) })
+      this.client.unable(host, { reason: "remote-limit", message: limit === undefined ? unpriced : limitReason(limit) })
     }
     return found
   }

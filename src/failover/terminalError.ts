@@ -1,5 +1,6 @@
 /** The error of a call with no server left and nothing emitted. */
-import { AllServersFailed, type Attempt, EngineFailed, InvalidRequest, RemoteTokensExhausted } from "../Errors.js"
+import { AllServersFailed, type Attempt, EngineFailed, InvalidRequest, ModelPriceUnknown } from "../Errors.js"
+import { limitError } from "../fleet/remoteLimit.js"
 import * as Unsupported from "../internal/unsupported.js"
 import type { Host } from "../Server.js"
 import type { Dependencies } from "./call.js"
@@ -16,15 +17,17 @@ export const terminalError = (
   model: string,
   attempts: ReadonlyArray<Attempt>,
   hosts: ReadonlyArray<Host>,
-  dependencies: Pick<Dependencies, "exhausted" | "missing" | "unreachable">,
+  dependencies: Pick<Dependencies, "exhausted" | "lacksPrice" | "missing" | "unreachable">,
   fail: (error: unknown) => void
 ): void => {
-  const tokens = dependencies.exhausted()
   const isRefused = attempts.some((a) => a.reason === "remote-limit")
-  if (tokens?.limit !== undefined && isRefused && attempts.every(wasNotAsked)) {
-    const { limit, resetsAt, used } = tokens
-    fail(new RemoteTokensExhausted({ model, limit, used, resetsAt }))
-    return
+  if (isRefused && attempts.every(wasNotAsked)) {
+    const reached = dependencies.exhausted()
+    const isUnpriced = hosts.some((host) => dependencies.lacksPrice?.(host.model) === true)
+    if (reached !== undefined || isUnpriced) {
+      fail(reached === undefined ? new ModelPriceUnknown({ model }) : limitError(reached, model))
+      return
+    }
   }
   const broken = hosts[0]?.server.engineFailure
   if (broken !== undefined && hosts.every(({ server }) => server.engineFailure !== undefined)) {

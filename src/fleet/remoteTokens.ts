@@ -1,17 +1,34 @@
-/** How many tokens remote servers took and gave on a day, for the ceiling of them. */
+/** What remote servers had on a day and in a month, tokens and money, for the ceilings of them. */
 import * as Context from "effect/Context"
 import * as Schema from "effect/Schema"
+import { counts, mergeCounts, ownName, type SavedCount, SharedCount } from "./sharedCount.js"
 
 /** A day, in milliseconds. Days begin at midnight UTC. */
 const dayLength = 86_400_000
 
+const dayOf = (now: number): number => Math.floor(now / dayLength)
+
+/** Months since the epoch. */
+const monthOf = (now: number): number => {
+  const date = new Date(now)
+  return (date.getUTCFullYear() - 1970) * 12 + date.getUTCMonth()
+}
+
+const endOfDay = (now: number): number => (dayOf(now) + 1) * dayLength
+const endOfMonth = (now: number): number => Date.UTC(1970, monthOf(now) + 1, 1)
+
+const Amounts = counts(Schema.NonNegative)
+
 /**
- * The tokens of remote servers on a day: what is kept of them, and what processes tell each other. `day` counts from the
- * epoch (UTC); `tokens` are those of each process, by a random name.
+ * What remote servers had on a day: what is kept of it, and what processes tell each other. `day` counts from the epoch
+ * (UTC), `month` too; `tokens`, `costs` and `monthCosts` are those of each process, by a random name.
  */
 export const SavedRemoteTokens = Schema.Struct({
   day: Schema.NonNegativeInt,
-  tokens: Schema.Record({ key: Schema.NonEmptyString, value: Schema.NonNegativeInt })
+  tokens: counts(Schema.NonNegativeInt),
+  costs: Schema.optional(Amounts),
+  month: Schema.optional(Schema.NonNegativeInt),
+  monthCosts: Schema.optional(Amounts)
 })
 export type SavedRemoteTokens = typeof SavedRemoteTokens.Type
 
@@ -30,92 +47,121 @@ export interface RemoteTokens {
   readonly resetsAt: number
 }
 
-/** Whether remote servers may not be asked any more on this day. */
-export const isExhausted = ({ limit, used }: RemoteTokens): boolean => limit !== undefined && used >= limit
+/**
+ * What remote servers cost in a day or a month (UTC).
+ *
+ * @since 0.4.0
+ * @category models
+ */
+export interface RemoteCost {
+  /** What they cost so far. */
+  readonly spent: number
+  /** What they may cost; `undefined`: as much as wanted. */
+  readonly limit: number | undefined
+  /** When the count begins again, in milliseconds since the epoch. */
+  readonly resetsAt: number
+}
 
-/** Why a remote server is not asked, in words that name none. */
-export const exhaustedReason = ({ limit = 0, resetsAt }: RemoteTokens): string =>
-  `the ceiling of ${limit} tokens per day on remote servers is reached, until ${new Date(resetsAt).toISOString()}`
+/**
+ * What remote servers cost on this day and in this month, in the currency of `prices`.
+ *
+ * @since 0.4.0
+ * @category models
+ */
+export interface RemoteCosts {
+  /** Such as `EUR`. */
+  readonly currency: string
+  /** On this day (UTC). */
+  readonly day: RemoteCost
+  /** In this month (UTC). */
+  readonly month: RemoteCost
+}
 
-const ownName = (): string =>
-  Array.from(globalThis.crypto.getRandomValues(new Uint8Array(9)), (byte) => byte.toString(16).padStart(2, "0")).join(
-    ""
-  )
+const savedOf = (period: number | undefined, all: SavedCount["counts"] | undefined): SavedCount | undefined =>
+  period === undefined || all === undefined ? undefined : { period, counts: all }
 
 /** A state of two processes: of each process what is known to be most. */
 export const mergeRemoteTokens = (
   a: SavedRemoteTokens | undefined,
   b: SavedRemoteTokens | undefined
 ): SavedRemoteTokens | undefined => {
-  if (a === undefined || b === undefined || a.day !== b.day) return (a?.day ?? -1) >= (b?.day ?? -1) ? a : b
-  const tokens = new Map(Object.entries(a.tokens))
-  for (const [name, count] of Object.entries(b.tokens)) tokens.set(name, Math.max(tokens.get(name) ?? 0, count))
-  return { day: a.day, tokens: Object.fromEntries(tokens) }
+  const tokens = mergeCounts(savedOf(a?.day, a?.tokens), savedOf(b?.day, b?.tokens))
+  const costs = mergeCounts(savedOf(a?.day, a?.costs), savedOf(b?.day, b?.costs))
+  const months = mergeCounts(savedOf(a?.month, a?.monthCosts), savedOf(b?.month, b?.monthCosts))
+  return tokens === undefined ? undefined : together(tokens.period, tokens, costs, months)
 }
 
+const together = (
+  day: number,
+  tokens: SavedCount | undefined,
+  costs: SavedCount | undefined,
+  months: SavedCount | undefined
+): SavedRemoteTokens => ({
+  day,
+  tokens: tokens?.counts ?? {},
+  ...(costs?.period === day ? { costs: costs.counts } : {}),
+  ...(months === undefined ? {} : { month: months.period, monthCosts: months.counts })
+})
+
 /**
- * Counts tokens of remote servers by day. Each process counts its own, so that counts of several can be merged in any
- * order and more than once.
+ * Counts what remote servers had by day and month. Each process counts its own, so that counts of several can be merged in
+ * any order and more than once.
  *
  * @since 0.2.0
  * @category models
  */
 export class RemoteTokenCounter {
-  private day = -1
-  private own = 0
-  private others: ReadonlyMap<string, number> = new Map()
-  private total = 0
   private readonly name = ownName()
+  private readonly tokens = new SharedCount(this.name)
+  private readonly costs = new SharedCount(this.name)
+  private readonly monthCosts = new SharedCount(this.name)
 
   /** Counts these, at a time in milliseconds since the epoch. What is no count is none. */
   add(tokens: number, now: number): void {
-    this.turn(now)
     const count = Math.round(tokens)
-    if (!Number.isSafeInteger(count) || count <= 0) return
-    this.own += count
-    this.total += count
+    if (Number.isSafeInteger(count) && count > 0) this.tokens.add(count, dayOf(now))
   }
 
-  /** How many there were on the day of that time, by all processes that are known of. */
+  /** Counts what tokens have cost. */
+  addCost(cost: number, now: number): void {
+    if (!Number.isFinite(cost) || cost <= 0) return
+    this.costs.add(cost, dayOf(now))
+    this.monthCosts.add(cost, monthOf(now))
+  }
+
+  /** How many tokens there were on the day of that time, by all processes that are known of. */
   used(now: number): number {
-    this.turn(now)
-    return this.total
+    return this.tokens.used(dayOf(now))
   }
 
   /** When the day ends, in milliseconds since the epoch. */
   resetsAt(now: number): number {
-    this.turn(now)
-    return (this.day + 1) * dayLength
+    return endOfDay(now)
+  }
+
+  /** What was spent on the day and in the month of that time. */
+  spent(now: number): { readonly [period in "day" | "month"]: { readonly spent: number; readonly resetsAt: number } } {
+    return {
+      day: { spent: this.costs.used(dayOf(now)), resetsAt: endOfDay(now) },
+      month: { spent: this.monthCosts.used(monthOf(now)), resetsAt: endOfMonth(now) }
+    }
   }
 
   /** What other processes may be told; `undefined`: nothing was counted. */
   saved(now: number): SavedRemoteTokens | undefined {
-    this.turn(now)
-    if (this.total === 0) return undefined
-    const own = this.own === 0 ? {} : { [this.name]: this.own }
-    return { day: this.day, tokens: { ...Object.fromEntries(this.others), ...own } }
+    const day = dayOf(now)
+    const tokens = this.tokens.saved(day)
+    const months = this.monthCosts.saved(monthOf(now))
+    return tokens === undefined && months === undefined
+      ? undefined
+      : together(day, tokens, this.costs.saved(day), months)
   }
 
-  /** Takes over what other processes have counted on the same day. */
+  /** Takes over what other processes have counted in the same day and month. */
   merge(saved: SavedRemoteTokens | undefined, now: number): void {
-    this.turn(now)
-    if (saved === undefined || saved.day !== this.day) return
-    const others = new Map(this.others)
-    for (const [name, count] of Object.entries(saved.tokens)) {
-      if (name !== this.name) others.set(name, Math.max(others.get(name) ?? 0, count))
-    }
-    this.others = others
-    this.total = this.own
-    for (const count of others.values()) this.total += count
-  }
-
-  private turn(now: number): void {
-    const day = Math.floor(now / dayLength)
-    if (day === this.day) return
-    this.day = day
-    this.own = 0
-    this.others = new Map()
-    this.total = 0
+    this.tokens.merge(savedOf(saved?.day, saved?.tokens), dayOf(now))
+    this.costs.merge(savedOf(saved?.day, saved?.costs), dayOf(now))
+    this.monthCosts.merge(savedOf(saved?.month, saved?.monthCosts), monthOf(now))
   }
 }
 

@@ -7,6 +7,7 @@ import type { Services } from "../Cortex.js"
 import type { ResponseBounds } from "../config/gateway.js"
 import type { Settings } from "../config/gatewaySettings.js"
 import type { RemoteTokenCounter } from "../Fleet.js"
+import { type Prices, pricesOf } from "../fleet/prices.js"
 import type { Control } from "../LocalModels.js"
 import * as Aliases from "../modelSelection/aliases.js"
 import type * as Sessions from "../Sessions.js"
@@ -58,6 +59,8 @@ export interface GatewayContext {
   readonly usage: UsageRecorder | undefined
   /** The gateways that use the store; `undefined` where there is none. */
   readonly replicas: ReplicaGroup | undefined
+  /** What models cost; `undefined` where no price is known. */
+  readonly prices: Prices | undefined
   readonly labels: ErrorResponse.Labels
   readonly trace: Telemetry.Trace | undefined
   readonly accessLog: AccessLog
@@ -175,6 +178,7 @@ export const make = (settings: Settings, state: GatewayState): Effect.Effect<Gat
       limits: limits(CallDefaults.forChat(callDefaults, fleetDefaults), library.settings.hedge),
       aliases: Aliases.over(settings.aliases, library.settings.aliases),
       routing: settings.routing ?? fleetDefaults.routing ?? defaults.routing,
+      prices: pricesOf(library.settings.prices),
       labels,
       trace
     }

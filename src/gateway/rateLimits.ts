@@ -17,12 +17,18 @@ export interface Quota {
 
 /** The limits of a key, without the key itself. */
 export interface Allowance extends Pick<Access, "name" | "requestsPerMinute" | "tokensPerMinute" | "concurrency"> {
+  /** Of keys in the store: another key may have the same name later. */
+  readonly id?: string | undefined
   /** Of keys in the store. */
   readonly quota?: Quota | undefined
 }
 
-export const allowance = ({ concurrency, name, requestsPerMinute, tokensPerMinute }: Allowance): Allowance => ({
+/** What counts belong to: the id of a key, or the name of one that has none. */
+export const identityOf = ({ id, name }: Pick<Allowance, "id" | "name">): string => id ?? name
+
+export const allowance = ({ concurrency, id, name, requestsPerMinute, tokensPerMinute }: Allowance): Allowance => ({
   name,
+  ...(id === undefined ? {} : { id }),
   requestsPerMinute,
   tokensPerMinute,
   concurrency
@@ -148,7 +154,7 @@ export class RateLimits {
   constructor(private readonly now: () => number) {}
 
   private of(access: Allowance): KeyUsage {
-    let usage = this.usageByKey.get(access.name)
+    let usage = this.usageByKey.get(identityOf(access))
     const { requestsPerMinute: requests, tokensPerMinute: tokens } = access
     if (usage === undefined) {
       const now = this.now()
@@ -158,7 +164,7 @@ export class RateLimits {
         active: 0,
         averageAnswer: initialAnswerTokens
       }
-      this.usageByKey.set(access.name, usage)
+      this.usageByKey.set(identityOf(access), usage)
     } else {
       usage.requests.resize(requests)
       usage.tokens.resize(tokens)
@@ -204,13 +210,13 @@ export class RateLimits {
   }
 
   // Limits are updated by requests that enter: one that leaves may have entered under older settings.
-  release(name: string, slots: number): void {
-    const usage = this.usageByKey.get(name)
+  release(identity: string, slots: number): void {
+    const usage = this.usageByKey.get(identity)
     if (usage !== undefined) usage.active -= slots
   }
 
-  settle(name: string, reserved: number, answers: number, { completion, prompt }: TokenUsage): void {
-    const usage = this.usageByKey.get(name)
+  settle(identity: string, reserved: number, answers: number, { completion, prompt }: TokenUsage): void {
+    const usage = this.usageByKey.get(identity)
     if (usage === undefined) return
     usage.tokens.take(prompt + completion - reserved)
     if (completion > 0) usage.averageAnswer += alpha * (completion / answers - usage.averageAnswer)
@@ -250,9 +256,9 @@ class LocalRateTicket implements RateTicket {
     return undefined
   }
   release(used: TokenUsage | undefined): void {
-    const { name } = this.access
-    this.limits.release(name, this.slots)
-    if (used !== undefined) this.limits.settle(name, this.reserved, this.slots, used)
+    const identity = identityOf(this.access)
+    this.limits.release(identity, this.slots)
+    if (used !== undefined) this.limits.settle(identity, this.reserved, this.slots, used)
   }
 }
 

@@ -200,6 +200,7 @@ export const make = (handle: GatewayHandle) => {
   ): Promise<void> | undefined => {
     if (found !== undefined && "status" in found) throw new ErrorResponse.RequestRejected(found)
     context.caller = found?.name
+    context.identity = found === undefined ? undefined : RateLimits.identityOf(found)
     context.models = found?.models
     context.priority = priorityOf(context, found)
     context.private = isPrivate(context, found)

@@ -114,7 +114,8 @@ addRoute("POST", "/v1/responses", "Creates a response, complete or streamed (Ope
   ...answersEvents
 })
 addRoute("POST", "/v1/responses/compact", "Compacts a conversation (OpenAI)", Responses.compact, {
-  body: ResponsesRequest.compactBody
+  body: ResponsesRequest.compactBody,
+  isAnswer: true
 })
 addRoute("GET", "/v1/responses/", "A stored response (OpenAI)", (gateway, context, _, id) =>
   Responses.read(gateway, context, id)

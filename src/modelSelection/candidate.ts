@@ -95,6 +95,8 @@ const others: ReadonlySet<string> = new Set([
   "NoServers",
   "NoLocalServer",
   "RemoteTokensExhausted",
+  "RemoteBudgetExhausted",
+  "ModelPriceUnknown",
   "ModelNotFound",
   "NoSuitableModel",
   "Overloaded"

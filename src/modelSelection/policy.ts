@@ -1,6 +1,6 @@
 /** Where `auto` asks first, by what the user prefers and what the conditions are. */
 import type { Snapshot } from "../Conditions.js"
-import { exhaustedReason, isExhausted } from "../fleet/remoteTokens.js"
+import { limitReason, type RemoteLimit } from "../fleet/remoteLimit.js"
 import { isLocal, type Server } from "../Server.js"
 
 /**
@@ -28,7 +28,7 @@ export interface Sides {
 }
 
 /**
- * - remote servers have had as many tokens as they may have today: the local servers only
+ * - remote servers have had as much as they may have, of tokens or money: the local servers only
  * - this machine is `CRITICAL`, and a line is good: the servers with a good line
  * - no line is good: the local servers; also where this machine is `CRITICAL`, which the reason says
  * - else as `prefer` says, and without servers whose line is not good
@@ -38,12 +38,13 @@ export interface Sides {
  */
 export const placementOf = (
   prefer: Prefer,
-  { lines, remoteTokens, resources }: Snapshot,
-  sides: Sides
+  { lines, resources }: Snapshot,
+  sides: Sides,
+  reached?: RemoteLimit
 ): Placement | undefined => {
   if (!sides.hasRemote) return undefined
-  if (remoteTokens !== undefined && isExhausted(remoteTokens)) {
-    return { prefers: isLocal, reason: `${exhaustedReason(remoteTokens)}: only local servers are asked` }
+  if (reached !== undefined) {
+    return { prefers: isLocal, reason: `${limitReason(reached)}: only local servers are asked` }
   }
   const bad = new Map(lines.filter(({ state }) => state !== "OPTIMAL").map((line) => [line.server, line]))
   const isGood = (server: Server): boolean => !isLocal(server) && !bad.has(server.url)

@@ -154,3 +154,27 @@ it("usage outlives SIGTERM, and is printed as a table, JSON and CSV", { timeout:
     expect([code, err]).toEqual([2, expect.stringMatching(words)])
   }
 })
+
+it("`usage prune` tells what would go, removes it, and asks for a time", { timeout: 240_000 }, async () => {
+  const home = keep(makeHome())
+  const server = keep(await startFakeOllama({ models: ["a:1b"], reply: "Well." }))
+  const env = { AICORTEX_STORE: join(home.path, "store.db"), AICORTEX_SERVERS: server.url }
+  const gateway = await serve(home, [], env)
+  const body = JSON.stringify({ model: "a:1b", messages: [{ role: "user", content: "Hi" }] })
+  const headers = { "content-type": "application/json" }
+  expect((await fetch(`${gateway.url}/v1/chat/completions`, { method: "POST", body, headers })).status).toBe(200)
+  gateway.child.kill("SIGTERM")
+  await gateway.end
+  const prune = (...args: ReadonlyArray<string>) => home.run(["usage", "prune", "--json", ...args], env)
+  const all = ["--older-than", "2999-01-01"]
+  expect(JSON.parse((await prune(...all, "--dry-run")).out)).toEqual({ rows: 1, requests: 1, dryRun: true })
+  expect(JSON.parse((await prune(...all)).out)).toEqual({ rows: 1, requests: 1, dryRun: false })
+  expect(JSON.parse((await prune(...all)).out)).toMatchObject({ requests: 0 })
+  for (const [args, words] of [
+    [[], "--older-than is needed"],
+    [["--older-than", "soon"], "--older-than must be a time"]
+  ] as const) {
+    const { code, err } = await prune(...args)
+    expect([code, err]).toEqual([2, expect.stringContaining(words)])
+  }
+})

@@ -36,7 +36,11 @@ const folders = (): ReadonlyArray<string> => {
   ]
 }
 
-const programs = folders().find((folder) => ["initdb", "postgres"].every((name) => existsSync(join(folder, name))))
+/** `AICORTEX_TEST_PGLITE=1` tests as on a machine without PostgreSQL. */
+const programs =
+  process.env["AICORTEX_TEST_PGLITE"] === "1"
+    ? undefined
+    : folders().find((folder) => ["initdb", "postgres"].every((name) => existsSync(join(folder, name))))
 
 /** PostgreSQL refuses to run as root. */
 const unprivileged = (): { readonly uid?: number; readonly gid?: number } => {

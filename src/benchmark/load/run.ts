@@ -52,11 +52,15 @@ class LoadTest {
         const lacking = this.budget.lacks(1, tokens)
         if (lacking !== undefined) return lacking
         const { limit = Number.POSITIVE_INFINITY, used } = fleet.remoteTokens()
-        if (remote && used + tokens > limit) return "remote-tokens"
+        if (remote && (used + tokens > limit || fleet.remoteLimit() !== undefined)) return "remote-tokens"
         const settle = this.budget.reserve(tokens)
         return (used) => {
           settle(used)
-          if (remote && used > 0) fleet.spendRemoteTokens(Math.ceil(used))
+          // How many of them were written is not told here: those cost most.
+          const { model } = options
+          if (remote && used > 0) {
+            fleet.spendRemoteTokens(Math.ceil(used), { model, prompt: 0, cached: 0, completion: used })
+          }
         }
       }
     }

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Conditions from "../../Conditions.js"
+import { amountOf } from "../../fleet/remoteLimit.js"
 import { isLocal } from "../../Server.js"
 import { CurrentSettings } from "../../Settings.js"
 import * as Fleet from "../fleetLayer.js"
@@ -41,8 +42,28 @@ const tokensOf = (tokens: Conditions.Snapshot["remoteTokens"]): string => {
   return `Tokens of remote servers today: ${used} (${ceiling}; counted until ${new Date(resetsAt).toISOString()})\n`
 }
 
-const textOf = ({ lines, remoteTokens, resources }: Conditions.Snapshot, remote: number): string => {
-  const tokens = tokensOf(remoteTokens)
+const periods = [
+  ["day", "today"],
+  ["month", "this month"]
+] as const
+
+const costsOf = (costs: Conditions.Snapshot["remoteCosts"]): string =>
+  costs === undefined
+    ? ""
+    : periods
+        .map(([period, words]) => {
+          const { limit, resetsAt, spent } = costs[period]
+          const ceiling =
+            limit === undefined
+              ? "no budget"
+              : `budget ${amountOf(limit, costs.currency)}${spent >= limit ? ", REACHED" : ""}`
+          const until = new Date(resetsAt).toISOString()
+          return `Cost of remote servers ${words}: ${amountOf(spent, costs.currency)} (${ceiling}; counted until ${until})\n`
+        })
+        .join("")
+
+const textOf = ({ lines, remoteCosts, remoteTokens, resources }: Conditions.Snapshot, remote: number): string => {
+  const tokens = tokensOf(remoteTokens) + costsOf(remoteCosts)
   const wait = remote > lines.length ? "The lines to remote servers: not checked yet\n" : ""
   const none = remote === 0 ? "No server is remote.\n" : wait
   return lines.length === 0
@@ -51,7 +72,7 @@ const textOf = ({ lines, remoteTokens, resources }: Conditions.Snapshot, remote:
 }
 
 /** `null` is what is not known. Times in ISO 8601. */
-const jsonOf = ({ lines, remoteTokens, resources }: Conditions.Snapshot) => ({
+const jsonOf = ({ lines, remoteCosts, remoteTokens, resources }: Conditions.Snapshot) => ({
   resources:
     resources === undefined
       ? null
@@ -80,13 +101,28 @@ const jsonOf = ({ lines, remoteTokens, resources }: Conditions.Snapshot) => ({
           used: remoteTokens.used,
           limit: remoteTokens.limit ?? null,
           resetsAt: new Date(remoteTokens.resetsAt).toISOString()
+        },
+  remoteCosts:
+    remoteCosts === undefined
+      ? null
+      : {
+          currency: remoteCosts.currency,
+          ...Object.fromEntries(
+            periods.map(([period]) => {
+              const { limit, resetsAt, spent } = remoteCosts[period]
+              return [period, { spent, limit: limit ?? null, resetsAt: new Date(resetsAt).toISOString() }]
+            })
+          )
         }
 })
 
 /** Everything but the figures: where nobody can see a line change, only a change of these is worth one. */
-const statesOf = ({ lines, remoteTokens, resources }: Conditions.Snapshot): string =>
+const statesOf = ({ lines, remoteCosts, remoteTokens, resources }: Conditions.Snapshot): string =>
   [
     resources?.state,
+    ...periods.map(
+      ([period]) => (remoteCosts?.[period].spent ?? 0) >= (remoteCosts?.[period].limit ?? Number.POSITIVE_INFINITY)
+    ),
     remoteTokens?.limit !== undefined && remoteTokens.used >= remoteTokens.limit,
     ...lines.map(({ server, state }) => `${server} ${state}`)
   ].join(" ")

@@ -74,16 +74,21 @@ export const makeHandlers = (sessions: Sessions.Store) => {
 
     enter: (hold: WorkerRpc.HoldResource, allowance: RateLimits.Allowance) => {
       const problem = limits.acquire(allowance)
-      if (problem === undefined) hold(() => limits.release(allowance.name, 1))
+      if (problem === undefined) hold(() => limits.release(RateLimits.identityOf(allowance), 1))
       return problem
     },
     reserve: (hold: WorkerRpc.HoldResource, allowance: RateLimits.Allowance, demand: RateLimits.RateDemand) => {
       const taken = limits.reserve(allowance, demand)
-      if (typeof taken === "number") hold(() => limits.release(allowance.name, demand.answers - 1))
+      if (typeof taken === "number") hold(() => limits.release(RateLimits.identityOf(allowance), demand.answers - 1))
       return taken
     },
-    settle: (_: WorkerRpc.HoldResource, name: string, reserved: number, answers: number, used: RateLimits.TokenUsage) =>
-      limits.settle(name, reserved, answers, used),
+    settle: (
+      _: WorkerRpc.HoldResource,
+      identity: string,
+      reserved: number,
+      answers: number,
+      used: RateLimits.TokenUsage
+    ) => limits.settle(identity, reserved, answers, used),
 
     countRemote: (_: WorkerRpc.HoldResource, counted: SavedRemoteTokens | undefined) => {
       remoteTokens = mergeRemoteTokens(remoteTokens, counted)
@@ -195,7 +200,7 @@ class RemoteRateTicket implements RateLimits.RateTicket {
     this.reserved = 0
     if (reserved === 0 && used.prompt + used.completion === 0) return
     this.first
-      .call("settle", name, reserved, answers, used)
+      .call("settle", RateLimits.identityOf(this.allowance), reserved, answers, used)
       .catch((error: unknown) =>
         this.say(
           `${used.prompt + used.completion} tokens of the key '${name}' were not counted, ${reserved} stay reserved: ${reasonOf(error)}`

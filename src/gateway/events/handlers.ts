@@ -24,6 +24,17 @@ const queuedOf = (all: ReadonlyArray<ServerView>): number => {
   return sum
 }
 
+const remoteCosts = ({ fleet }: GatewayContext["library"]) => {
+  const costs = fleet.remoteCosts()
+  if (costs === undefined) return null
+  const of = ({ limit, resetsAt, spent }: (typeof costs)["day"]) => ({
+    spent,
+    limit: limit ?? null,
+    resets_at: resetsAt
+  })
+  return { currency: costs.currency, day: of(costs.day), month: of(costs.month) }
+}
+
 /** `GET /fleet`. */
 export const fleet = async (gateway: GatewayContext, context: RequestContext): Promise<void> => {
   const { events, library } = gateway
@@ -41,6 +52,7 @@ export const fleet = async (gateway: GatewayContext, context: RequestContext): P
     in_flight: all.reduce((sum, server) => sum + server.in_flight, 0),
     queued: queuedOf(all),
     remote_tokens: { used, limit: limit ?? null, resets_at: resetsAt },
+    remote_costs: remoteCosts(library),
     servers: all
   })
 }

@@ -41,6 +41,8 @@ const codes: { readonly [code: string]: string } = {
   no_server_answers: "No server answers.",
   no_local_server: "The request is private, and no local server has the model.",
   remote_tokens_exhausted: "The daily limit of tokens on remote servers is reached.",
+  remote_budget_exhausted: "The budget of remote servers is spent.",
+  model_price_unknown: "The model has no price, and remote servers have a budget.",
   all_servers_failed: "Every server that was asked failed.",
   servers_busy: "All servers are busy.",
   servers_timed_out: "No server answered in time.",

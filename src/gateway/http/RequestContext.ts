@@ -76,6 +76,8 @@ export class RequestContext {
   route = "other"
   /** The name of the API key. */
   caller: string | undefined
+  /** What belongs to the API key is stored under this: its id, or the name of one of the settings. */
+  identity: string | undefined
   /** The end user whom the client asks for, if it says so. */
   endUser: string | undefined
   /** A model is asked: it counts in the usage. */

@@ -200,6 +200,16 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       const wait = Math.max(1_000, resetsAt - Date.now())
       return make(429, message, "remote_tokens_exhausted", null, wait)
     }
+    case "RemoteBudgetExhausted": {
+      const { currency, limit, model, period, resetsAt } = error
+      const message = `The budget of ${limit} ${currency} per ${period} for remote servers is spent, and no local server has the model '${model}'. The count begins again at ${new Date(resetsAt).toISOString()}.`
+      const wait = Math.max(1_000, resetsAt - Date.now())
+      return make(429, message, "remote_budget_exhausted", null, wait)
+    }
+    case "ModelPriceUnknown": {
+      const message = `Remote servers have a budget, the model '${error.model}' has no price, and no local server has it.`
+      return make(403, message, "model_price_unknown", "model")
+    }
     case "AllServersFailed": {
       const { attempts, excluded, model, unreachable } = error
       const n = attempts.length

@@ -25,6 +25,7 @@ interface Known extends ApiKeys.StoredKey {
 
 const callerOf = ({
   concurrency = Number.POSITIVE_INFINITY,
+  id,
   models,
   name,
   priority = "interactive",
@@ -36,6 +37,7 @@ const callerOf = ({
   tokensPerMonth: month,
   tokensPerWeek: week
 }: ApiKeys.ApiKey): Caller => ({
+  id,
   name,
   requestsPerMinute,
   tokensPerMinute,

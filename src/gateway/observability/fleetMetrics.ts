@@ -127,7 +127,28 @@ const standing = (
     "How many tokens remote servers may have on a day."
   )
   if (limit !== undefined) Prometheus.add(ceiling, "", limit)
-  return [up, models, breaker, today, ceiling]
+  const costs = library.fleet.remoteCosts()
+  const spent = Prometheus.family(
+    "aicortex_remote_cost",
+    "gauge",
+    "What remote servers cost in this day or month (UTC)."
+  )
+  const budget = Prometheus.family(
+    "aicortex_remote_cost_limit",
+    "gauge",
+    "What remote servers may cost in a day or a month."
+  )
+  if (costs === undefined) return [up, models, breaker, today, ceiling]
+  for (const period of ["day", "month"] as const) {
+    const own = Prometheus.labels([
+      ["period", period],
+      ["currency", costs.currency]
+    ])
+    const { limit, spent: cost } = costs[period]
+    Prometheus.add(spent, own, cost)
+    if (limit !== undefined) Prometheus.add(budget, own, limit)
+  }
+  return [up, models, breaker, today, ceiling, spent, budget]
 }
 
 /** The `/metrics` text of this process. */

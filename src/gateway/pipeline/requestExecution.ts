@@ -28,10 +28,10 @@ import { mustMatchFormat } from "./jsonReply.js"
 import { limitsFor } from "./retries.js"
 
 /** The conversation for routing is named by the client or derived from the messages; it is scoped to the API key. */
-const conversationOf = ({ caller = "", conversation }: RequestContext, { messages }: ChatRequest) =>
+const conversationOf = ({ conversation, identity = "" }: RequestContext, { messages }: ChatRequest) =>
   conversation === undefined
-    ? ConversationKey.ofMessages(messages, caller)
-    : ConversationKey.named(conversation, caller)
+    ? ConversationKey.ofMessages(messages, identity)
+    : ConversationKey.named(conversation, identity)
 
 /** A header has printable ASCII only, and clients and proxies limit its length. */
 const longestReason = 300
@@ -137,7 +137,7 @@ export class RequestExecution {
       routing,
       routeHints: sharedServer === undefined ? this.routeHints : { ...this.routeHints, sharedServer },
       cacheTtl: keeps ? ResponseCache.ttlOf(gatewayRequest.cache, gateway.library.settings) : undefined,
-      cacheOwner: context.caller,
+      cacheOwner: context.identity,
       session: gatewayRequest.session,
       executors: undefined,
       maxToolRounds: 1,

@@ -99,11 +99,11 @@ export class LeasedLimits implements RateLimits.RateLimiter {
   }
 
   private of(access: RateLimits.Allowance): KeyLease {
-    let lease = this.leases.get(access.name)
+    let lease = this.leases.get(RateLimits.identityOf(access))
     const limits = limitsOf(access)
     if (lease === undefined) {
       lease = new KeyLease(limits)
-      this.leases.set(access.name, lease)
+      this.leases.set(RateLimits.identityOf(access), lease)
     } else lease.limits = limits
     return lease
   }
@@ -115,7 +115,7 @@ export class LeasedLimits implements RateLimits.RateLimiter {
     const lacking = lease.lacks(needed)
     if (lacking === undefined) {
       lease.take(taken)
-      this.exchangeIfDue(access.name, lease)
+      this.exchangeIfDue(RateLimits.identityOf(access), lease)
       return undefined
     }
     if (!this.available && lease.usedAt - this.lastAttempt < retryInterval) return RateLimits.limitsUnavailable()
@@ -133,7 +133,7 @@ export class LeasedLimits implements RateLimits.RateLimiter {
     let slotsAsked = 0
     for (let exchanges = 0; exchanges < maxExchanges; exchanges++) {
       lease.wants(needed)
-      const isDone = await this.exchange(access.name, lease)
+      const isDone = await this.exchange(RateLimits.identityOf(access), lease)
       const lacking = lease.lacks(needed)
       if (lacking === undefined) {
         lease.take(taken)
@@ -244,7 +244,10 @@ class LeasedTicket implements RateLimits.RateTicket {
     return this.limits.reserve(this.access, demand, (reserved) => {
       // The client left while the store was asked.
       if (this.over) {
-        this.limits.release(this.access.name, demand.answers - 1, reserved, { prompt: 0, completion: 0 })
+        this.limits.release(RateLimits.identityOf(this.access), demand.answers - 1, reserved, {
+          prompt: 0,
+          completion: 0
+        })
         return
       }
       this.slots += demand.answers - 1
@@ -254,7 +257,7 @@ class LeasedTicket implements RateLimits.RateTicket {
 
   release(used: RateLimits.TokenUsage | undefined): void {
     this.over = true
-    this.limits.release(this.access.name, this.slots, this.reserved, used)
+    this.limits.release(RateLimits.identityOf(this.access), this.slots, this.reserved, used)
   }
 }
 

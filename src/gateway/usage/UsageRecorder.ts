@@ -31,7 +31,7 @@ const chunk = 100
 /** How long the number of a writer that is gone is kept, in milliseconds. */
 const writerLife = 7 * 24 * hour
 
-/** A row of the store: what was used in one hour by one key, end user, model and server. */
+/** A row of the store: what was used in one hour by one key (its id, or its name in the settings), end user, model and server. */
 interface Counter {
   readonly hour: number
   readonly key_name: string
@@ -108,11 +108,11 @@ export class UsageRecorder {
   ) {}
 
   /** Counts a request to a model that has ended. */
-  record({ caller = "", endUser = "", record }: RequestContext, status: number): void {
+  record({ endUser = "", identity = "", record }: RequestContext, status: number): void {
     const isError = record.error !== undefined || (status >= 400 && status !== 499)
     // A name that is none of a model is the client's own.
     const model = status >= 400 && status < 500 && record.url === "" ? "" : (record.model ?? "")
-    const counter = this.counterOf(Math.floor(Date.now() / hour) * hour, caller, endUser, model, record.url)
+    const counter = this.counterOf(Math.floor(Date.now() / hour) * hour, identity, endUser, model, record.url)
     counter.requests++
     if (isError) counter.errors++
     counter.prompt_tokens += record.promptTokens

@@ -15,7 +15,7 @@ import * as Either from "effect/Either"
 import type * as Store from "../../Store.js"
 import { type ErrorResponse, make as makeError } from "../http/errorResponse.js"
 import type { Allowance, RateDemand, RateLimiter, RateTicket, TokenUsage } from "../rateLimits.js"
-import { isRejection, limitsUnavailable } from "../rateLimits.js"
+import { identityOf, isRejection, limitsUnavailable } from "../rateLimits.js"
 import * as LimitTable from "../replicas/limitTable.js"
 import { type Claims, claim, claimLife } from "../replicas/quotaClaims.js"
 import { inTime } from "../storeTimeout.js"
@@ -95,8 +95,8 @@ export class Quotas {
     private readonly usage: UsageRecorder
   ) {}
 
-  private of(name: string): KeyTokens {
-    let known = this.keys.get(name)
+  private of(identity: string): KeyTokens {
+    let known = this.keys.get(identity)
     if (known === undefined) {
       known = {
         days: new Map(),
@@ -110,7 +110,7 @@ export class Quotas {
         next: undefined,
         timer: undefined
       }
-      this.keys.set(name, known)
+      this.keys.set(identity, known)
     }
     return known
   }
@@ -130,7 +130,7 @@ export class Quotas {
   }
 
   private async readNow(access: Allowance, known: KeyTokens): Promise<boolean> {
-    const { name } = access
+    const identity = identityOf(access)
     const now = Date.now()
     const { wanted } = known
     known.wanted = 0
@@ -139,12 +139,12 @@ export class Quotas {
     const from = Math.floor(now / dayLength) - 31
     const claiming = LimitTable.replaceIn(
       this.store,
-      `quota:${name}`,
+      `quota:${identity}`,
       (sql) =>
         Effect.suspend(() => {
           // What is stored while the store is read counts twice rather than not at all.
-          const own = this.usage.unstored(name) + known.reserved
-          return Effect.map(select(sql, name, from), (days) => ({ own, days }))
+          const own = this.usage.unstored(identity) + known.reserved
+          return Effect.map(select(sql, identity, from), (days) => ({ own, days }))
         }),
       (claims: Claims, { days, own }, time) => {
         const left = Math.min(...periods.map((period) => period.limit - usedIn(days, period)))
@@ -157,7 +157,7 @@ export class Quotas {
     if (Either.isLeft(done)) return false
     known.days = done.right.days
     known.claimed = done.right.claimed
-    known.recent = this.usage.unstored(name)
+    known.recent = this.usage.unstored(identity)
     known.readAt = performance.now()
     return true
   }
@@ -198,7 +198,7 @@ export class Quotas {
 
   /** Admits a request, or returns the rejection; asynchronous where the store has to be asked. */
   acquire(access: Allowance): ErrorResponse | undefined | Promise<ErrorResponse | undefined> {
-    const known = this.of(access.name)
+    const known = this.of(identityOf(access))
     if (this.left(known) >= 1) {
       if (performance.now() - known.readAt > maxAge) void this.read(access, known)
       return undefined
@@ -217,7 +217,7 @@ export class Quotas {
     { answers, maxTokens, prompt }: RateDemand,
     taken: (tokens: number) => void
   ): ErrorResponse | undefined | Promise<ErrorResponse | undefined> {
-    const known = this.of(access.name)
+    const known = this.of(identityOf(access))
     const tokens = Math.ceil(prompt + answers * (maxTokens ?? 2 * known.averageAnswer))
     const take = () => {
       known.reserved += tokens
@@ -237,11 +237,11 @@ export class Quotas {
 
   /** Gives back what was reserved for a request that has ended. */
   unreserve(access: Allowance, reserved: number): void {
-    this.of(access.name).reserved -= reserved
+    this.of(identityOf(access)).reserved -= reserved
   }
 
   release(access: Allowance, reserved: number, answers: number, used: TokenUsage | undefined): void {
-    const known = this.of(access.name)
+    const known = this.of(identityOf(access))
     known.reserved -= reserved
     if (used === undefined) return
     known.recent += used.prompt + used.completion

@@ -4,8 +4,8 @@ import { SessionNotFound } from "../../../Errors.js"
 import type { RequestContext } from "../../http/RequestContext.js"
 
 /** The prefix of a key's conversation ids; it does not reveal the key. */
-export const prefixOf = ({ caller }: RequestContext): string =>
-  caller === undefined ? "" : `${createHash("sha256").update(caller).digest("hex").slice(0, 16)}-`
+export const prefixOf = ({ identity }: RequestContext): string =>
+  identity === undefined ? "" : `${createHash("sha256").update(identity).digest("hex").slice(0, 16)}-`
 
 /** The id, if it may belong to the caller. */
 export const mine = (context: RequestContext, id: string): string => {

@@ -39,9 +39,12 @@ export const read = async (gateway: GatewayContext, context: RequestContext): Pr
   }
   if (context.caller === undefined && !context.admin)
     throw new RequestRejected(Permissions.notAllowed(undefined, false))
-  const key = context.admin ? undefined : context.caller
+  const key = context.admin ? undefined : context.identity
   // What this process has counted is a part of the answer.
-  const reading = Effect.zipRight(usage.flush, Usage.rows(store, { by, since, key }, gateway.labels.label))
+  const reading = Effect.zipRight(
+    usage.flush,
+    Usage.rows(store, { by, since, key }, gateway.labels.label, gateway.prices)
+  )
   const done = await Effect.runPromise(Effect.either(reading))
   if (Either.isLeft(done)) {
     const message = "The store of usage cannot be reached. Try again in a moment."
@@ -51,5 +54,6 @@ export const read = async (gateway: GatewayContext, context: RequestContext): Pr
   if (rows.length > Usage.maxRows)
     reject("by", `has more than ${Usage.maxRows} rows: ask for less time, or group by less`)
   if (format === "csv") context.send(200, "text/csv; charset=utf-8", Usage.csv(by, rows))
-  else context.json({ since: new Date(since).toISOString(), by, usage: rows })
+  else
+    context.json({ since: new Date(since).toISOString(), by, currency: gateway.prices?.currency ?? null, usage: rows })
 }

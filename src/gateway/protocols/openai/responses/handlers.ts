@@ -16,7 +16,7 @@ import * as Events from "./events.js"
 import * as Items from "./items.js"
 import * as Request from "./request.js"
 
-const owner = ({ caller }: RequestContext): string => caller ?? ""
+const owner = ({ identity }: RequestContext): string => identity ?? ""
 
 /** OpenAI's wording, because clients look for it. */
 const unknown = (

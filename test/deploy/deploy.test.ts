@@ -1,0 +1,189 @@
+/** The files in `deploy/`: what can be checked of them without an engine that runs them. */
+import { execFileSync } from "node:child_process"
+import { existsSync, readFileSync } from "node:fs"
+import { delimiter, join } from "node:path"
+import { assert, describe, it } from "vitest"
+import { parse, parseAllDocuments } from "yaml"
+import { fleet } from "../../src/config/fleet.js"
+import { gateway } from "../../src/config/gateway.js"
+import type { AnySetting } from "../../src/config/setting.js"
+import { filesBelow, root } from "../support/docs/pages.js"
+
+// biome-ignore lint/suspicious/noExplicitAny: files of other programs are read freely.
+type Any = any
+
+const read = (path: string): string => readFileSync(join(root, path), "utf8")
+const files = filesBelow("deploy")
+const settings: ReadonlyArray<AnySetting> = [...Object.values(fleet), ...Object.values(gateway)]
+const variables = new Set(settings.flatMap(({ env = [] }) => env))
+const flags = new Set(["config", ...settings.flatMap(({ flag }) => (flag === undefined ? [] : [flag.name]))])
+const program = (name: string) =>
+  (process.env["PATH"] ?? "").split(delimiter).find((folder) => existsSync(join(folder, name)))
+
+const compose: Any = parse(read("deploy/compose.yaml"), { merge: true })
+const dockerfile = read("deploy/Dockerfile")
+const unit = read("deploy/systemd/aicortex.service")
+const chart = "deploy/helm/aicortex"
+const templates = files.filter((file) => file.startsWith(`${chart}/templates/`))
+
+describe("what files in deploy/ say to aicortex", () => {
+  it("names only variables that it reads", () => {
+    const named = files.flatMap((file) => read(file).match(/\bAICORTEX_[A-Z_]+\b/g) ?? [])
+    assert.isAbove(named.length, 10)
+    assert.deepEqual(
+      [...new Set(named)].filter((name) => !variables.has(name)),
+      []
+    )
+    for (const name of ["HOST", "PORT"]) {
+      assert.isTrue(variables.has(name))
+      for (const text of [dockerfile, read("deploy/compose.yaml"), read(`${chart}/templates/deployment.yaml`)]) {
+        assert.match(text, new RegExp(`\\b${name}\\b`))
+      }
+    }
+  })
+
+  it("gives only flags that serve takes", () => {
+    const commands = [unit, dockerfile, read(`${chart}/templates/deployment.yaml`)].flatMap(
+      (text) => text.match(/.*\bserve\b.*--.*/g) ?? []
+    )
+    assert.lengthOf(commands, 3)
+    for (const command of commands) {
+      for (const [, flag = ""] of command.matchAll(/--([a-z-]+)/g)) assert.isTrue(flags.has(flag), flag)
+    }
+  })
+
+  it("has one port in every place, and names of services that there are", () => {
+    const { services } = compose
+    for (const name of ["gateway-1", "gateway-2"]) {
+      assert.strictEqual(services[name].environment.PORT, "8000")
+      assert.match(services[name].ports[0], /^127\.0\.0\.1:\d+:8000$/)
+    }
+    assert.match(dockerfile, /PORT=8000[\s\S]*EXPOSE 8000/)
+    const prometheus: Any = parse(read("deploy/prometheus/prometheus.yml"))
+    assert.deepEqual(prometheus.scrape_configs[0].static_configs[0].targets, ["gateway-1:8000", "gateway-2:8000"])
+    assert.strictEqual(services["open-webui"].environment.OPENAI_API_BASE_URL, "http://gateway:8000/v1")
+    const grafana: Any = parse(read("deploy/grafana/datasources/prometheus.yaml"))
+    assert.strictEqual(grafana.datasources[0].url, "http://prometheus:9090")
+    const hosts = files.flatMap((file) => [...read(file).matchAll(/(?:https?:\/\/|@)([a-z][a-z0-9-]*):\d+/g)])
+    const aliases = ["gateway", "gpu-1"]
+    for (const [, host = ""] of hosts) assert.isTrue(host in services || aliases.includes(host), host)
+    const board = JSON.parse(read("docs/assets/grafana.json")) as Any
+    assert.strictEqual(board.templating.list[0].query, "prometheus")
+  })
+
+  it("waits longer than requests may take, and stops with SIGTERM", () => {
+    const drain = Number(gateway.drain.default) / 1000
+    assert.isAbove(Number.parseInt(compose.services["gateway-1"].stop_grace_period, 10), drain)
+    assert.isAbove(Number(/TimeoutStopSec=(\d+)/.exec(unit)?.[1]), drain)
+    assert.include(
+      read(`${chart}/templates/deployment.yaml`),
+      "terminationGracePeriodSeconds: {{ add .Values.drain 15 }}"
+    )
+    assert.include(dockerfile, "STOPSIGNAL SIGTERM")
+    assert.include(unit, "KillSignal=SIGTERM")
+  })
+})
+
+describe("images", () => {
+  it("are pinned to a version", () => {
+    const images = [
+      ...Object.values<Any>(compose.services).map(({ image }) => image as string),
+      ...[...dockerfile.matchAll(/^FROM (\S+)/gm)].map(([, image = ""]) => image)
+    ].filter((image) => image !== "aicortex:local")
+    assert.isAtLeast(images.length, 7)
+    for (const image of images) assert.match(image, /:v?\d+\.\d+/, image)
+  })
+
+  it("run as nobody in particular, with a check of health", () => {
+    const last = dockerfile.slice(dockerfile.lastIndexOf("FROM"))
+    assert.match(last, /^USER node$/m)
+    assert.match(last, /^HEALTHCHECK .*\/health/m)
+    assert.notMatch(dockerfile, /(KEY|PASSWORD|TOKEN)=/)
+  })
+})
+
+describe("the compose file", () => {
+  it("has no secret of its own: each comes from the environment, and is asked for", () => {
+    const text = read("deploy/compose.yaml")
+    for (const [, name = "", rest = ""] of text.matchAll(/\$\{(\w+)([^}]*)\}/g)) {
+      if (/KEY|PASSWORD/.test(name)) assert.match(rest, /^:\?/, name)
+      assert.match(read("deploy/example.env"), new RegExp(`^#?${name}=`, "m"))
+    }
+  })
+
+  it("names volumes, secrets and services that it declares, and files that there are", () => {
+    const { secrets, services, volumes } = compose
+    for (const [name, service] of Object.entries<Any>(services)) {
+      for (const volume of service.volumes ?? []) {
+        const [source = ""] = volume.split(":")
+        if (source.startsWith(".")) assert.isTrue(existsSync(join(root, "deploy", source)), volume)
+        else assert.property(volumes, source, name)
+      }
+      for (const secret of service.secrets ?? []) assert.property(secrets, secret)
+      for (const other of Object.keys(service.depends_on ?? {})) assert.property(services, other)
+    }
+    assert.strictEqual(services["gateway-1"].build.dockerfile, "deploy/Dockerfile")
+  })
+})
+
+describe("the Helm chart", () => {
+  const values: Any = parse(read(`${chart}/values.yaml`))
+  const used = templates.flatMap((file) => [...read(file).matchAll(/\.Values\.([\w.]+)/g)].map(([, path = ""]) => path))
+
+  it("uses values that there are, and all of them", () => {
+    for (const path of used) {
+      let at: Any = values
+      for (const name of path.split(".")) {
+        assert.property(at, name, path)
+        at = at[name]
+      }
+    }
+    for (const name of Object.keys(values))
+      assert.isTrue(
+        used.some((path) => path.split(".")[0] === name),
+        name
+      )
+  })
+
+  it("has templates whose blocks end, that are YAML without their directives", () => {
+    for (const file of templates) {
+      const text = read(file)
+      const directives = [...text.matchAll(/\{\{-?\s*(\w+)/g)].map(([, word = ""]) => word)
+      const opened = directives.filter((word) => ["if", "with", "range", "define"].includes(word)).length
+      assert.strictEqual(directives.filter((word) => word === "end").length, opened, file)
+      if (!file.endsWith(".yaml")) continue
+      const plain = text.replace(/^\s*\{\{-?[^}]*\}\}\n/gm, "").replace(/"?\{\{[^}]*\}\}"?/g, "x")
+      const [document] = parseAllDocuments(plain)
+      assert.deepEqual(document?.errors, [], file)
+      const { apiVersion, kind }: Any = document?.toJS()
+      assert.isString(apiVersion, file)
+      assert.isString(kind, file)
+    }
+  })
+
+  it("is rendered by helm, where that is", ({ skip }) => {
+    if (program("helm") === undefined) skip()
+    const out = execFileSync("helm", ["template", "test", join(root, chart), "--set", "serviceMonitor.enabled=true"], {
+      encoding: "utf8"
+    })
+    const kinds = parseAllDocuments(out).map((document) => document.toJS()?.kind)
+    assert.includeMembers(kinds, ["ConfigMap", "Deployment", "Service", "PodDisruptionBudget", "ServiceMonitor"])
+  })
+})
+
+describe("the systemd unit", () => {
+  it("is accepted by systemd, where that is", ({ skip }) => {
+    if (program("systemd-analyze") === undefined) skip()
+    const file = join(root, "deploy/systemd/aicortex.service")
+    const out = execFileSync("systemd-analyze", ["verify", "--man=no", file], { encoding: "utf8", stdio: "pipe" })
+    assert.strictEqual(out, "")
+  })
+
+  it("takes away what a gateway does not need", () => {
+    for (const line of ["DynamicUser=yes", "NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet="]) {
+      assert.include(unit.split("\n"), line)
+    }
+    // V8 writes machine code.
+    assert.notMatch(unit, /^MemoryDenyWriteExecute/m)
+  })
+})
