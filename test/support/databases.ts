@@ -7,6 +7,7 @@ import { execFileSync, spawn } from "node:child_process"
 import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
+import type { PGlite } from "@electric-sql/pglite"
 import { Store } from "aicortex"
 import * as Effect from "effect/Effect"
 import { unusedPort } from "./ports.js"
@@ -132,6 +133,30 @@ const startPostgres = async (bin: string): Promise<Database> => {
   }
 }
 
+/** What ends what a client asks for at once: Sync, Query, Terminate, a password; the first message has no type. */
+const isLast = (type: number | undefined) => type === 0 || "SQXp".includes(String.fromCharCode(type ?? 0))
+
+/**
+ * The socket server takes the next message of any connection where no transaction runs, also between Parse and Bind of
+ * another one, which then has no statement. With this it stays with a connection until the messages end.
+ */
+const inSequence = (db: PGlite): PGlite => {
+  let isOpen = false
+  const own: { readonly [name: string | symbol]: unknown } = {
+    isInTransaction: () => isOpen || db.isInTransaction(),
+    execProtocolRawStream: (...args: Parameters<PGlite["execProtocolRawStream"]>) => {
+      isOpen = !isLast(args[0][0])
+      return db.execProtocolRawStream(...args)
+    }
+  }
+  return new Proxy(db, {
+    get: (target, name) => {
+      const value: unknown = own[name] ?? Reflect.get(target, name, target)
+      return typeof value === "function" ? value.bind(target) : value
+    }
+  })
+}
+
 const startPGlite = async (): Promise<Database> => {
   const [{ PGlite }, { PGLiteSocketServer }] = await Promise.all([
     import("@electric-sql/pglite"),
@@ -142,7 +167,7 @@ const startPGlite = async (): Promise<Database> => {
     address: async () => {
       const db = await PGlite.create()
       const port = await unusedPort()
-      const server = new PGLiteSocketServer({ db, port, host: "127.0.0.1", maxConnections: 100 })
+      const server = new PGLiteSocketServer({ db: inSequence(db), port, host: "127.0.0.1", maxConnections: 100 })
       await server.start()
       stops.push(async () => {
         await server.stop()
