@@ -155,7 +155,7 @@ describe("the Helm chart", () => {
       const plain = text.replace(/^\s*\{\{-?[^}]*\}\}\n/gm, "").replace(/"?\{\{[^}]*\}\}"?/g, "x")
       const [document] = parseAllDocuments(plain)
       assert.deepEqual(document?.errors, [], file)
-      const { apiVersion, kind }: Any = document?.toJS()
+      const { apiVersion, kind }: Any = document?.toJS() ?? {}
       assert.isString(apiVersion, file)
       assert.isString(kind, file)
     }
