@@ -49,6 +49,7 @@ import * as AccessLog from "./gateway/observability/accessLog.js"
 import type { IncomingTrace } from "./gateway/observability/tracing.js"
 import * as LeasedLimits from "./gateway/replicas/LeasedLimits.js"
 import * as ReplicaGroup from "./gateway/replicas/ReplicaGroup.js"
+import * as RequestRecorder from "./gateway/requestLog/RequestRecorder.js"
 import * as Router from "./gateway/router.js"
 import * as StoredResponses from "./gateway/storedResponses.js"
 import * as Quotas from "./gateway/usage/quotas.js"
@@ -227,10 +228,13 @@ export const serve = Effect.fnUntraced(function* (
   const storedKeys = database === undefined ? undefined : yield* KeyCache.make(database, options.log ?? (() => {}))
   // Its last counts are stored after the last request has ended.
   const usage = database === undefined ? undefined : yield* UsageRecorder.make(database, options.log ?? (() => {}))
+  const requestRecorder =
+    database === undefined ? undefined : yield* RequestRecorder.make(database, options.log ?? (() => {}))
   const shared: { -readonly [K in keyof GatewayContext.SharedState]?: GatewayContext.SharedState[K] } = {
     ...(database === undefined ? {} : { store: database, responses: StoredResponses.make(database) }),
     ...(storedKeys === undefined ? {} : { storedKeys }),
     ...(usage === undefined ? {} : { usage }),
+    ...(requestRecorder === undefined ? {} : { requestRecorder }),
     ...options.shared
   }
   if (database !== undefined && usage !== undefined) {

@@ -49,6 +49,7 @@ import { models, modelsShape } from "./models.js"
 import * as Output from "./output.js"
 import { runProgram } from "./program.js"
 import { registryCommand, registryShape } from "./registry.js"
+import { requests, requestsShape } from "./requests.js"
 import { serve, serveShape } from "./serve.js"
 import { servers, serversShape } from "./servers.js"
 import { sessions, sessionsShape } from "./sessions.js"
@@ -107,6 +108,7 @@ export const root = shape(
     top: topShape,
     keys: keysShape,
     usage: usageShape,
+    requests: requestsShape,
     engine: engineShape,
     bench: benchShape,
     best: bestShape,
@@ -148,6 +150,7 @@ const execute = Command.make("aicortex").pipe(
     top,
     keys,
     usage,
+    requests,
     engine,
     bench,
     best,

@@ -221,6 +221,35 @@ export const gateway = {
     default: "off",
     flag: { name: "log", value: "off|text|json" }
   }),
+  /**
+   * Whether requests to models are logged in the store, with or without their bodies; never with a key. Default: off.
+   */
+  requestLog: setting(Schema.Literal("off", "metadata", "bodies"), {
+    doc: "Whether requests to models are logged in the store, with or without their bodies; never with a key.",
+    default: "off",
+    env: ["AICORTEX_REQUEST_LOG"],
+    flag: { name: "request-log", value: "off|metadata|bodies" }
+  }),
+  /** How long requests stay in that log. Default: 30 days. In milliseconds. */
+  requestLogAge: setting(secondOrMore, {
+    doc: "How long requests stay in that log.",
+    default: 30 * 86_400_000,
+    defaultText: "30 days"
+  }),
+  /** How long that log may become: the oldest requests go. Default: 1073741824. */
+  requestLogBytes: setting(wholeFrom(1, "bytes"), {
+    doc: "How long that log may become: the oldest requests go.",
+    default: 1024 ** 3
+  }),
+  /**
+   * Fields of bodies that are not logged, such as messages.*.content: names from the outside in, * for any. Default:
+   * none.
+   */
+  requestLogRedact: setting(Schema.Array(Schema.NonEmptyString), {
+    doc: "Fields of bodies that are not logged, such as messages.*.content: names from the outside in, * for any.",
+    default: [],
+    defaultText: "none"
+  }),
   /** After how long a silence a stream shows that it lives; 0 for never. Default: 10 s. In milliseconds. */
   heartbeat: setting(pause, {
     doc: "After how long a silence a stream shows that it lives; 0 for never.",

@@ -28,6 +28,7 @@ import type * as ResponseStore from "./ResponseStore.js"
 import { makeMemory } from "./ResponseStore.js"
 import * as RateLimits from "./rateLimits.js"
 import type { ReplicaGroup } from "./replicas/ReplicaGroup.js"
+import type { RequestRecorder } from "./requestLog/RequestRecorder.js"
 import type { UsageRecorder } from "./usage/UsageRecorder.js"
 
 /**
@@ -57,6 +58,8 @@ export interface GatewayContext {
   readonly pageSessions: StoredSessions | undefined
   /** What requests use, counted into the store; `undefined` where there is none. */
   readonly usage: UsageRecorder | undefined
+  /** Writes the log of requests into the store; `undefined` where there is none. */
+  readonly requestRecorder: RequestRecorder | undefined
   /** The gateways that use the store; `undefined` where there is none. */
   readonly replicas: ReplicaGroup | undefined
   /** What models cost; `undefined` where no price is known. */
@@ -92,6 +95,8 @@ export interface GatewayState {
   readonly pageSessions: StoredSessions | undefined
   /** What requests use, counted into the store; `undefined` where there is none. */
   readonly usage: UsageRecorder | undefined
+  /** Writes the log of requests into the store; `undefined` where there is none. */
+  readonly requestRecorder: RequestRecorder | undefined
   /** The gateways that use the store; `undefined` where there is none. */
   readonly replicas: ReplicaGroup | undefined
   readonly log: (text: string) => void
@@ -118,6 +123,8 @@ export interface SharedState {
   readonly storedKeys?: KeyCache
   /** Counts into the store what requests use. */
   readonly usage?: UsageRecorder
+  /** Writes the log of requests into the store. */
+  readonly requestRecorder?: RequestRecorder
   /** The gateways that use the store. */
   readonly replicas?: ReplicaGroup
 }
@@ -143,6 +150,7 @@ export const makeState = (
     storedKeys,
     pageSessions: store === undefined || storedKeys === undefined ? undefined : new StoredSessions(store, storedKeys),
     usage: shared?.usage,
+    requestRecorder: shared?.requestRecorder,
     replicas: shared?.replicas,
     log,
     accessLog,

@@ -10,6 +10,7 @@ import * as OpenApi from "./openapi/document.js"
 import * as ModelSelection from "./pipeline/modelSelection.js"
 import * as Models from "./pipeline/models.js"
 import * as Keys from "./protocols/aicortex/keys.js"
+import * as RequestLog from "./protocols/aicortex/requestLog.js"
 import * as Usage from "./protocols/aicortex/usage.js"
 import { addRoute, type Handler, routes } from "./routeTable.js"
 
@@ -97,6 +98,15 @@ addRoute(
 )
 addRoute("GET", "/requests", "The requests to models under way, and the latest that ended", Watching.requests, {
   holdsNoPlace: true
+})
+addRoute("GET", "/requests/log", "Requests to models that have ended, from the store", RequestLog.read, {
+  parameters: [
+    OpenApi.query("id", "One of them, with its bodies where they are logged."),
+    OpenApi.query("limit", "How many at most, from 1 to 1,000. Default: 100."),
+    OpenApi.query("since", "From this time on, such as 2026-01-31T12:00:00Z. Default: all."),
+    OpenApi.query("before", "Before this time: for the next page.")
+  ],
+  admin: true
 })
 addRoute(
   "DELETE",

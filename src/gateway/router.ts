@@ -9,6 +9,7 @@ import { type GatewayContext, needsKey } from "./GatewayContext.js"
 import * as ErrorResponse from "./http/errorResponse.js"
 import * as FieldPolicy from "./http/fieldPolicy.js"
 import { RequestContext } from "./http/RequestContext.js"
+import { Transcript } from "./http/transcript.js"
 import type { Caller } from "./keys/keyPolicy.js"
 import * as FleetMetrics from "./observability/fleetMetrics.js"
 import * as Prometheus from "./observability/prometheus.js"
@@ -263,6 +264,9 @@ export const make = (handle: GatewayHandle) => {
       if (context.asksModel && gateway.usage !== undefined) {
         context.endUser = EndUser.endUserOf(context.request.headers, body)
       }
+      if (context.asksModel && gateway.settings.requestLog === "bodies" && gateway.requestRecorder !== undefined) {
+        context.transcript = new Transcript(body)
+      }
       await endpoint.handler(gateway, context, body, rest)
     } catch (error) {
       if (context.disconnected) return
@@ -295,7 +299,10 @@ export const make = (handle: GatewayHandle) => {
       gateway.accessLog.record(gateway.settings.log, context, status, duration)
       gateway.requests.leave(context, status, duration)
       // Who is not let in uses nothing.
-      if (context.asksModel && status !== 401) gateway.usage?.record(context, status)
+      if (context.asksModel && status !== 401) {
+        gateway.usage?.record(context, status)
+        gateway.requestRecorder?.record(gateway.settings, context, status, duration)
+      }
       if (span !== undefined) Tracing.end(context, span, status)
       handle.leave(gateway)
     })

@@ -191,6 +191,23 @@ export const migrations: ReadonlyArray<Migration> = [
         state TEXT NOT NULL
       )`
     ]
+  },
+  {
+    id: 30,
+    name: "request log",
+    least: 1,
+    statements: [
+      // `entry` is JSON; `bytes` is the length of all texts of a row.
+      `CREATE TABLE IF NOT EXISTS aicortex_request_log (
+        id TEXT PRIMARY KEY,
+        at BIGINT NOT NULL,
+        bytes BIGINT NOT NULL,
+        entry TEXT NOT NULL,
+        request TEXT,
+        response TEXT
+      )`,
+      "CREATE INDEX IF NOT EXISTS aicortex_request_log_at ON aicortex_request_log (at, id)"
+    ]
   }
 ]
 

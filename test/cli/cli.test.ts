@@ -198,7 +198,7 @@ describe("aicortex", () => {
     assert.include(await usage("-v"), "unknown flag '-v'; did you mean '-V'?")
     assert.include(
       await usage("zzzzzz"),
-      "there are chat, run, start, stop, status, logs, engines, service, embed, ls, list, ps, show, pull, rm, models, use, servers, discover, registry, doctor, sessions, serve, top, keys, usage, engine, bench, best, auto, conditions, llm-params, config, setup, completions"
+      "there are chat, run, start, stop, status, logs, engines, service, embed, ls, list, ps, show, pull, rm, models, use, servers, discover, registry, doctor, sessions, serve, top, keys, usage, requests, engine, bench, best, auto, conditions, llm-params, config, setup, completions"
     )
     assert.include(await usage("chat", "hi", "--routing", "quickest"), "random, fastest, nearest, balanced")
     assert.include(await usage("chat", "hi", "-t", "warm"), "--temperature must be a number, not 'warm'")

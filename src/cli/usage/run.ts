@@ -29,7 +29,7 @@ const byOf = (text: string): Effect.Effect<ReadonlyArray<Usage.Dimension>, Usage
       )
 }
 
-const timeOf = (
+export const timeOf = (
   flag: string,
   text: string,
   now: number,

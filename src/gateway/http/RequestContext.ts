@@ -14,6 +14,7 @@ import * as Id from "./id.js"
 import { Holding, MemoryBudget } from "./memoryBudget.js"
 import { checkedText, parse, parseOllama, textOf } from "./parseBody.js"
 import { RequestBody } from "./requestBody.js"
+import type { Transcript } from "./transcript.js"
 
 /** The API whose error format is used. */
 export type ApiProtocol = "openai" | "ollama" | "anthropic"
@@ -98,6 +99,8 @@ export class RequestContext {
   privateByHeader = false
   /** The session that was begun for it. */
   createdSession: string | undefined
+  /** Its bodies, where the request log keeps them. */
+  transcript: Transcript | undefined
   /** What it holds of its key's rate limits, if the key has any. */
   rateTicket: RateTicket | undefined
   /** The request was sent to an upstream server. */
@@ -231,6 +234,7 @@ export class RequestContext {
 
   /** `false` if the client reads too slowly: write nothing more before `drained`. */
   write(text: string): boolean {
+    this.transcript?.add(text)
     if (this.disconnected || this.response.write(text)) return true
     const { writableLength } = this.response
     this.charge(writableLength)
@@ -264,6 +268,7 @@ export class RequestContext {
   }
 
   end(text = ""): void {
+    this.transcript?.add(text)
     if (this.disconnected) return
     if (text === "") this.response.end()
     else this.response.end(text)
@@ -273,6 +278,7 @@ export class RequestContext {
     if (this.disconnected || this.response.headersSent) return
     // Trailers are only possible after a chunked body.
     if (this.headers["trailer"] !== undefined) delete this.headers["trailer"]
+    this.transcript?.add(text)
     const length = Buffer.byteLength(text)
     this.writeHead(status, { "content-type": contentType, "content-length": length, ...extra })
     this.response.end(this.request.method === "HEAD" ? undefined : text)
