@@ -11,13 +11,13 @@ import { timeOf } from "../usage/run.js"
 type JsonFlag = { readonly json: boolean }
 
 interface ListFlags extends StoreFlags, JsonFlag {
-  readonly limit: number
+  readonly limit: number | undefined
   readonly since: string | undefined
 }
 
 const time = (at: number): string => new Date(at).toISOString().replace(/\.\d+Z$/, "Z")
 
-export const list = Effect.fnUntraced(function* ({ json, limit, since, ...flags }: ListFlags) {
+export const list = Effect.fnUntraced(function* ({ json, limit = 50, since, ...flags }: ListFlags) {
   const command = ["requests", "list"]
   const now = yield* Clock.currentTimeMillis
   const from = since === undefined ? undefined : yield* timeOf("since", since, now, command)

@@ -1,6 +1,7 @@
 /** `GET /requests/log`: requests to models that have ended, from the store. For administrators. */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import type { StoreUnavailable } from "../../../Errors.js"
 import type { GatewayContext } from "../../GatewayContext.js"
 import { make, RequestRejected, reject } from "../../http/errorResponse.js"
 import * as Query from "../../http/query.js"
@@ -32,7 +33,7 @@ export const read = async (gateway: GatewayContext, context: RequestContext): Pr
     const message = "This gateway has no store, so it keeps no log of requests. Start it with --store."
     throw new RequestRejected(make(501, message, "no_store"))
   }
-  const found =
+  const found: Effect.Effect<object | undefined, StoreUnavailable> =
     id === null
       ? Effect.map(Table.list(store, { limit, before, since }), (requests) => ({ requests }))
       : Table.show(store, id)
