@@ -76,7 +76,15 @@ export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js
 export { Session } from "./promise/cortex.js"
 export type { LlmParams, ModelInfo, RegistrySource, SearchOptions, ServerStatus } from "./Registry.js"
 export type { ServerInfo, ServerOptions } from "./Server.js"
-export type { Summary as SessionSummary } from "./Sessions.js"
+export type {
+  Details as SessionDetails,
+  Exported as ExportedSession,
+  Hit as SessionHit,
+  ImportReport as SessionImportReport,
+  ListOptions as SessionListOptions,
+  StoredTurn as SessionTurn,
+  Summary as SessionSummary
+} from "./Sessions.js"
 
 /**
  * The settings of a fleet in a page: those of `aicortex/promise` that need no files. `registry` are addresses of registry

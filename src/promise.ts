@@ -159,7 +159,15 @@ export type {
   Source as RegistrySourceInput
 } from "./RegistryPipeline.js"
 export type { ServerInfo, ServerOptions } from "./Server.js"
-export type { Summary as SessionSummary } from "./Sessions.js"
+export type {
+  Details as SessionDetails,
+  Exported as ExportedSession,
+  Hit as SessionHit,
+  ImportReport as SessionImportReport,
+  ListOptions as SessionListOptions,
+  StoredTurn as SessionTurn,
+  Summary as SessionSummary
+} from "./Sessions.js"
 
 // =============================================================================
 // Models
@@ -216,8 +224,33 @@ export class Session extends PlainSession {
   }
 
   /** The conversations of the default instance, the one that was used last first: 50, unless `limit` says otherwise. */
-  static list(options?: { readonly limit?: number | undefined }): Promise<ReadonlyArray<Sessions.Summary>> {
+  static list(options?: Sessions.ListOptions): Promise<ReadonlyArray<Sessions.Summary>> {
     return defaultCortex().Session.list(options)
+  }
+
+  /** The same with where the list goes on: `next` is the `cursor` of the next page. */
+  static page(options?: Sessions.ListOptions): Promise<Sessions.Page<Sessions.Summary>> {
+    return defaultCortex().Session.page(options)
+  }
+
+  /** The turns in which all words of a text were said, the newest first; case does not matter. */
+  static search(text: string, options?: Sessions.SearchOptions): Promise<Sessions.Page<Sessions.Hit>> {
+    return defaultCortex().Session.search(text, options)
+  }
+
+  /** All conversations as JSON, or those that a filter means, each when it is asked for. */
+  static exportAll(options?: Sessions.Filter): AsyncIterable<Sessions.Exported> {
+    return defaultCortex().Session.exportAll(options)
+  }
+
+  /** Takes conversations of JSON, or of a text of JSON or JSON lines, and tells what it took and what it refused. */
+  static importAll(input: unknown, options?: Sessions.ImportOptions): Promise<Sessions.ImportReport> {
+    return defaultCortex().Session.importAll(input, options)
+  }
+
+  /** Removes conversations that were not used for a time, and tells which; `dryRun` only tells. */
+  static prune(options: Sessions.PruneOptions): Promise<ReadonlyArray<Sessions.Summary>> {
+    return defaultCortex().Session.prune(options)
   }
 
   /** A conversation of the default instance; rejects with `SessionNotFound` at once where there is none. */

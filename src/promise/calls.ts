@@ -15,6 +15,7 @@ import * as Direct from "../internal/direct.js"
 import { decoder, optional, withoutNulls } from "../internal/optionSchemas.js"
 import type { Message } from "../Message.js"
 import type { PullEvent } from "../ModelStore.js"
+import type { Metadata } from "../Sessions.js"
 import { CurrentSettings } from "../Settings.js"
 import type { AnySchema, DeepPartial, InputOf, OutputOf } from "../StructuredOutput.js"
 import * as StructuredOutput from "../StructuredOutput.js"
@@ -262,11 +263,10 @@ export const serverInfoOptions = few({ serverUrl: optional(Schema.String) })
 /** @internal */
 export const sessionOptions = few({
   messages: optional(Schema.Any as Schema.Schema<ReadonlyArray<Message>>),
-  private: optional(Schema.Boolean)
+  private: optional(Schema.Boolean),
+  title: optional(Schema.Any as Schema.Schema<string>),
+  metadata: optional(Schema.Any as Schema.Schema<Metadata>)
 })
-
-/** @internal */
-export const sessionsOptions = few({ limit: optional(Schema.Number) })
 
 /** @internal */
 export const pullModelOptions = few({

@@ -8,6 +8,7 @@ import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
+import * as Option from "effect/Option"
 import type * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -50,8 +51,7 @@ import {
   type Run,
   type RunWith,
   serverInfoOptions,
-  sessionOptions,
-  sessionsOptions
+  sessionOptions
 } from "./calls.js"
 
 // =============================================================================
@@ -133,6 +133,10 @@ export interface SessionOptions {
   readonly messages?: ReadonlyArray<Message> | undefined
   /** Whether all its calls stay on local servers, from now on and wherever it is resumed; default `false`. */
   readonly private?: boolean | undefined
+  /** What it is called, at most 200 characters; default: its first question in short. */
+  readonly title?: string | undefined
+  /** A small JSON object, for programs: at most 16,384 characters. */
+  readonly metadata?: Sessions.Metadata | undefined
 }
 
 /**
@@ -145,7 +149,20 @@ export interface SessionFactory {
   /** A new conversation, or the copy of one: `create({ messages })`. */
   readonly create: (options?: SessionOptions) => Promise<Session>
   /** What conversations there are, the one that was used last first: 50, unless `limit` says otherwise. */
-  readonly list: (options?: { readonly limit?: number | undefined }) => Promise<ReadonlyArray<Sessions.Summary>>
+  readonly list: (options?: Sessions.ListOptions) => Promise<ReadonlyArray<Sessions.Summary>>
+  /** The same with where the list goes on: `next` is the `cursor` of the next page. */
+  readonly page: (options?: Sessions.ListOptions) => Promise<Sessions.Page<Sessions.Summary>>
+  /** The turns in which all words of a text were said, the newest first; case does not matter. */
+  readonly search: (text: string, options?: Sessions.SearchOptions) => Promise<Sessions.Page<Sessions.Hit>>
+  /** All conversations as JSON, or those that a filter means, each when it is asked for. */
+  readonly exportAll: (options?: Sessions.Filter) => AsyncIterable<Sessions.Exported>
+  /**
+   * Takes conversations of JSON, or of a text of JSON or JSON lines: own exports, and those of AI Cortex and Oblix. Each is
+   * stored as a whole or not at all, and the report tells which; rejects with `InvalidRequest` where there is none.
+   */
+  readonly importAll: (input: unknown, options?: Sessions.ImportOptions) => Promise<Sessions.ImportReport>
+  /** Removes conversations that were not used for a time, and tells which. */
+  readonly prune: (options: Sessions.PruneOptions) => Promise<ReadonlyArray<Sessions.Summary>>
   /** A conversation that exists; rejects with `SessionNotFound` at once where there is none. */
   readonly resume: (id: string) => Promise<Session>
 }
@@ -177,6 +194,41 @@ export class Session {
     return this.run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.history(this.id)))
   }
 
+  /** The turns with their times, and what their answers have used. */
+  turns(): Promise<ReadonlyArray<Sessions.StoredTurn>> {
+    return this.run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.turns(this.id)))
+  }
+
+  /** Title, metadata, times and figures. */
+  details(): Promise<Sessions.Details> {
+    return this.run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.details(this.id)))
+  }
+
+  /** Changes the title or the metadata; a title of `null` is made of the first question again. */
+  update(changes: Sessions.Changes): Promise<void> {
+    return this.run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.update(this.id, changes)))
+  }
+
+  /** Another conversation with the same turns, or the first of them, which goes its own way. */
+  copy(options?: Sessions.CopyOptions): Promise<Session> {
+    return this.run(
+      Effect.map(
+        Effect.flatMap(Sessions.Sessions, (sessions) => sessions.copy(this.id, options)),
+        ({ id }) => new (this.constructor as typeof Session)(id, this.run)
+      )
+    )
+  }
+
+  /** The conversation as JSON, which `importAll` takes again. */
+  toExport(): Promise<Sessions.Exported> {
+    return this.run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.exportSession(this.id)))
+  }
+
+  /** The conversation as Markdown, for people. */
+  async toMarkdown(): Promise<string> {
+    return Sessions.markdown(await this.toExport())
+  }
+
   /** Forgets the turns; the id stays. */
   reset(): Promise<void> {
     return this.run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.reset(this.id)))
@@ -194,6 +246,11 @@ export class Session {
   } {
     return { id: this.id }
   }
+}
+
+/** What gives a Promise; the rest is iterated at once. */
+interface Located extends Omit<Cortex, "streamServers" | "Session"> {
+  readonly Session: Omit<SessionFactory, "exportAll">
 }
 
 /** Warnings must not get between what a program itself prints. */
@@ -287,20 +344,25 @@ export const cortexOver = <E, R = never, More extends object = object>(
     return outcome === undefined ? run(Effect.flatMap(Chat.Chat, use), signal) : outcomeOf(outcome, signal)
   }
   const chat = chatWith(run, ask) as ChatFunction
-  const streamServers = async function* () {
+  const iterate = async function* <A, E>(stream: Stream.Stream<A, E, PortableServices>) {
     const scope = Effect.runSync(Scope.make())
     try {
-      const pull = await registry(({ serverStream }) => Scope.extend(Stream.toPull(serverStream), scope))
+      const pull = await run(Scope.extend(Stream.toPull(stream), scope))
       while (true) {
-        const statuses = await run(Effect.orElseSucceed(pull, () => undefined))
-        if (statuses === undefined) return
-        yield* statuses
+        const items = await run(
+          Effect.catchAll(Effect.asSome(pull), (end) =>
+            Option.isNone(end) ? Effect.succeedNone : Effect.fail(end.value)
+          )
+        )
+        if (Option.isNone(items)) return
+        yield* items.value
       }
     } finally {
       await Effect.runPromise(Scope.close(scope, Exit.void))
     }
   }
-  const functions = withCallSites<Omit<Cortex, "streamServers"> & More>({
+  const streamServers = () => iterate(Stream.unwrap(Effect.map(Registry.Registry, ({ serverStream }) => serverStream)))
+  const functions = withCallSites<Located & More>({
     ...(more?.(run) as More),
     chat,
     complete: async (prompt, options) => {
@@ -345,12 +407,12 @@ export const cortexOver = <E, R = never, More extends object = object>(
     Session: {
       create: (options) =>
         session((sessions) => Effect.flatMap(sessionOptions(options ?? {}), (checked) => sessions.create(checked))),
-      list: (options) =>
-        run(
-          Effect.flatMap(Sessions.Sessions, (sessions) =>
-            Effect.flatMap(sessionsOptions(options ?? {}), (checked) => sessions.list(checked))
-          )
-        ),
+      list: (options) => run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.list(options))),
+      page: (options) => run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.page(options))),
+      search: (text, options) => run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.search(text, options))),
+      importAll: (input, options) =>
+        run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.importAll(input, options))),
+      prune: (options) => run(Effect.flatMap(Sessions.Sessions, (sessions) => sessions.prune(options))),
       resume: (id) => named("session", id, () => session((sessions) => sessions.resume(id)))
     },
     bestServer: (model, options = {}) =>
@@ -391,6 +453,7 @@ export const cortexOver = <E, R = never, More extends object = object>(
     close,
     [Symbol.asyncDispose]: close
   })
-  // Not a promise, so that it can be iterated at once.
-  return { ...functions, streamServers }
+  // No promises, so that they can be iterated at once.
+  const exportAll: SessionFactory["exportAll"] = (options) => iterate(Sessions.exportAll(options))
+  return { ...functions, streamServers, Session: { ...functions.Session, exportAll } }
 }
