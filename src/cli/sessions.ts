@@ -140,7 +140,7 @@ const titleOptions = {
 }
 const titleAbout: About = {
   about: ["Print the title of a conversation, or set it."],
-  takes: "ID [TITLE]",
+  takes: "ID [TITLE]…",
   examples: [
     "aicortex sessions title ID",
     'aicortex sessions title ID "Mountains"',
@@ -149,8 +149,8 @@ const titleAbout: About = {
 }
 const title = Command.make(
   "title",
-  { ...titleOptions, id, title: Args.optional(Args.text({ name: "TITLE" })) },
-  ({ derived, id, title }) => Effect.flatMap(run, (all) => all.title(id, Option.getOrUndefined(title), derived))
+  { ...titleOptions, id, title: Args.repeated(Args.text({ name: "TITLE" })) },
+  ({ derived, id, title }) => Effect.flatMap(run, (all) => all.title(id, title.length === 0 ? undefined : title.join(" "), derived))
 ).pipe(Command.withDescription(titleAbout.about[0] ?? ""))
 
 const copyOptions = {
