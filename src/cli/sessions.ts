@@ -150,7 +150,8 @@ const titleAbout: About = {
 const title = Command.make(
   "title",
   { ...titleOptions, id, title: Args.repeated(Args.text({ name: "TITLE" })) },
-  ({ derived, id, title }) => Effect.flatMap(run, (all) => all.title(id, title.length === 0 ? undefined : title.join(" "), derived))
+  ({ derived, id, title }) =>
+    Effect.flatMap(run, (all) => all.title(id, title.length === 0 ? undefined : title.join(" "), derived))
 ).pipe(Command.withDescription(titleAbout.about[0] ?? ""))
 
 const copyOptions = {
