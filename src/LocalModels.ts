@@ -286,7 +286,16 @@ export interface Hardware {
  * @since 0.3.0
  * @category models
  */
-export type Operation = "start" | "stop" | "pull" | "cancelPull" | "import" | "remove" | "configure" | "settings"
+export type Operation =
+  | "start"
+  | "stop"
+  | "pull"
+  | "cancelPull"
+  | "import"
+  | "remove"
+  | "configure"
+  | "settings"
+  | "quantisations"
 
 /**
  * What that can fail with.

@@ -7,6 +7,7 @@ import { FleetScreen } from "./screens/fleet"
 import { Keys } from "./screens/keys"
 import { Live } from "./screens/live"
 import { Login } from "./screens/login"
+import { ModelsScreen } from "./screens/models"
 import { Playground } from "./screens/playground"
 import { Settings } from "./screens/settings"
 import { UsageScreen } from "./screens/usage"
@@ -24,6 +25,7 @@ const screens: ReadonlyArray<{
   { path: "fleet", name: "Fleet", icon: "fleet", Screen: FleetScreen },
   { path: "live", name: "Live", icon: "live", Screen: Live },
   { path: "playground", name: "Playground", icon: "chat", Screen: Playground },
+  { path: "models", name: "Models", icon: "chip", Screen: ModelsScreen },
   { path: "usage", name: "Usage", icon: "bars", Screen: UsageScreen },
   { path: "keys", name: "Keys", icon: "key", Screen: Keys, admin: true },
   { path: "connect", name: "Connect", icon: "plug", Screen: Connect },

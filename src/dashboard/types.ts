@@ -117,6 +117,8 @@ export interface Download {
   readonly status: string
   readonly completed: number | null
   readonly total: number | null
+  /** Of this machine: what it can be stopped by. */
+  readonly task?: string
   readonly at: number
 }
 

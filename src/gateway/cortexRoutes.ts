@@ -1,4 +1,6 @@
 /** The routes about the models of this machine, as Cortex has them. */
+import * as OpenApi from "./openapi/document.js"
+import * as LocalModels from "./protocols/aicortex/localModels.js"
 import * as Local from "./protocols/cortex/models.js"
 import { addRoute } from "./routeTable.js"
 
@@ -57,6 +59,14 @@ export const addCortexRoutes = (): void => {
     "Stops and deletes a model of this machine (OpenAI, Cortex)",
     (gateway, context, _, id) => Local.remove(gateway, context, id),
     admin
+  )
+  addRoute("GET", "/local/models", "The models of this machine, with what runs them", LocalModels.list)
+  addRoute(
+    "GET",
+    "/local/quantisations",
+    "Which forms a repository has of its model, and which fit into the memory of this machine",
+    LocalModels.quantisations,
+    { ...admin, parameters: [OpenApi.query("model", "The repository, as `aicortex pull` takes it.")] }
   )
   addRoute(
     "GET",

@@ -86,6 +86,14 @@ export const make = (
       settings: Effect.fnUntraced(function* (body) {
         const name = yield* known(yield* text(body, "model"))
         return { model: name, settings: settings.of(name) }
+      }),
+      quantisations: Effect.fnUntraced(function* (body) {
+        const model = yield* text(body, "model")
+        const all = yield* store.quantisations(model)
+        return {
+          model,
+          quantisations: all.map(({ chosen, fits, name, size }) => ({ name, size, fits: fits ?? null, chosen }))
+        }
       })
     }
     return { run, tasks: tasks.list }

@@ -31,6 +31,37 @@ const ask = (gateway: TestGateway, body: object = {}, init: RequestInit = {}) =>
   gateway.post("/v1/chat/completions", { model, messages, ...body }, init)
 const kinds = ["ollama", "openai"] as const
 
+describe("a model that is unloaded", () => {
+  it.each([["through the gateway"], ["by somebody else"]])("is no longer shown as loaded (%s)", async (how) => {
+    const ollama = keep(await startFakeOllama({ models: ["m:1b", "n:1b"], loaded: ["m:1b"], reply: "Well." }))
+    const gateway = keep(await startGateway([ollama.url]))
+    const loaded = async () => {
+      const { servers } = (await (await gateway.get("/fleet")).json()) as {
+        servers: ReadonlyArray<{ models: ReadonlyArray<{ model: string; loaded: boolean }> }>
+      }
+      return servers[0]?.models.filter(({ loaded }) => loaded).map(({ model }) => model)
+    }
+    await eventually(async () => (await loaded())?.length === 1, "it is known to be loaded")
+    if (how === "by somebody else") {
+      await fetch(`${ollama.url}/api/generate`, {
+        method: "POST",
+        body: JSON.stringify({ model: "m:1b", keep_alive: 0 })
+      })
+      // What a server tells is used again for two seconds.
+      await eventually(async () => (await loaded())?.length === 0, "it is not loaded")
+      return
+    }
+    for (const [keep_alive, expected] of [
+      [0, []],
+      ["5m", ["m:1b"]],
+      [0, []]
+    ] as const) {
+      expect((await gateway.post("/api/generate", { model: "m:1b", keep_alive, stream: false })).status).toBe(200)
+      expect(await loaded()).toEqual(expected)
+    }
+  })
+})
+
 describe("the state of the fleet", () => {
   it("tells each server's models, memory, places and speed", async () => {
     const one = await fake("ollama", { models: [model, "other:2b"] })

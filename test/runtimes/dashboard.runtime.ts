@@ -5,9 +5,11 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { gzipSync } from "node:zlib"
-import type { Gateway } from "aicortex"
+import { Errors, type Gateway } from "aicortex"
+import * as Effect from "effect/Effect"
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import type * as LocalModels from "../../src/LocalModels.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
 import { eventually, startGateway, type TestGateway } from "../support/gateway.js"
 import { useKeep } from "../support/keep.js"
@@ -109,7 +111,7 @@ const violations = async (page: Page): Promise<ReadonlyArray<string>> => {
   })
 }
 
-const screens = ["fleet", "live", "playground", "usage", "keys", "connect", "settings", "api"] as const
+const screens = ["fleet", "live", "playground", "models", "usage", "keys", "connect", "settings", "api"] as const
 
 describe("the page", () => {
   it("is small, and asks no other host for anything", async () => {
@@ -267,6 +269,145 @@ describe("a gateway with keys", () => {
     await page.goto(`${gateway.url}/#/fleet`)
     await page.getByRole("button", { name: "Drain" }).click()
     await page.getByText("draining").waitFor()
+    expect(problems).toEqual([])
+  })
+})
+
+describe("models", () => {
+  /** A machine with one model, and a hub that has others. */
+  const machine = () => {
+    const asked: Array<readonly [string, object]> = []
+    let isLoaded = false
+    let told: (task: LocalModels.PullTask) => void = () => {}
+    let task: LocalModels.PullTask | undefined
+    const tell = (changes: Partial<LocalModels.PullTask>) => {
+      task = {
+        id: "task-1",
+        model: "owner/big:Q4_K_M",
+        state: "running",
+        phase: "downloading",
+        completed: 0,
+        total: 4e9,
+        stored: null,
+        error: null,
+        ...task,
+        ...changes
+      }
+      told(task)
+      return task
+    }
+    const engine = (): LocalModels.Engine => ({
+      model: "tiny",
+      state: "ready",
+      engine: "aicortex",
+      url: "http://127.0.0.1:1",
+      protocol: "openai",
+      pid: 1,
+      processStart: null,
+      memory: 2e8,
+      readyAt: 0,
+      tokensPerSecond: 40,
+      inFlight: 0,
+      slots: 4,
+      restarts: 0,
+      problem: null,
+      log: []
+    })
+    const control: LocalModels.Control = {
+      models: () => [
+        {
+          name: "tiny",
+          names: [],
+          path: "/models/tiny.gguf",
+          size: 1.5e8,
+          contextSize: 4_096,
+          family: "llama",
+          embeddings: false,
+          engines: isLoaded ? [engine()] : []
+        }
+      ],
+      tasks: () => (task === undefined ? [] : [task]),
+      observe: (observer) => {
+        told = observer
+        return () => {}
+      },
+      run: (operation, body) =>
+        Effect.suspend((): Effect.Effect<unknown, LocalModels.OperationError> => {
+          asked.push([operation, body])
+          if (operation === "quantisations") {
+            const of = (name: string, size: number, fits: boolean, chosen: boolean) => ({ name, size, fits, chosen })
+            const quantisations = [
+              of("Q4_K_M", 4e9, true, true),
+              of("Q8_0", 8e9, true, false),
+              of("F16", 16e9, false, false)
+            ]
+            return Effect.succeed({ model: "owner/big", quantisations })
+          }
+          if (operation === "start") isLoaded = true
+          if (operation === "stop") isLoaded = false
+          if (operation === "remove")
+            return Effect.fail(new Errors.InvalidRequest({ field: "model", reason: "is in use" }))
+          if (operation === "pull") return Effect.succeed({ task: tell({}), isNew: true })
+          if (operation === "cancelPull") return Effect.succeed(tell({ state: "cancelled" }))
+          return Effect.succeed({ model: "tiny", stopped: true })
+        }),
+      hardware: Effect.succeed({
+        cpu: { arch: "x64", cores: 8, model: "Example CPU" },
+        os: { name: "linux", version: "6" },
+        ram: { total: 32e9, available: 11e9 },
+        storage: { total: 1e12, available: 3e11 },
+        gpus: [{ id: "0", name: "Example GPU", vendor: null, driver_version: null, total_vram: 24e9, free_vram: 20e9 }]
+      }),
+      engines: Effect.succeed([])
+    }
+    return { control, asked, tell }
+  }
+
+  it("of this machine and of the fleet are loaded, unloaded, pulled and removed", async () => {
+    const { asked, control, tell } = machine()
+    const one = await ollama()
+    const gateway = keep(await startGateway([one.url, (await openai()).url], {}, { local: control }))
+    const { page, problems } = await open(gateway, "#/models")
+    page.on("dialog", (dialog) => void dialog.accept())
+    const here = page.getByRole("region", { name: "This machine" })
+    await here.getByText("11 GB").waitFor()
+    await here.getByText("20 GB").waitFor()
+    await here.getByRole("button", { name: "Load tiny on this machine", exact: true }).click()
+    await here.getByText("tiny is loaded").waitFor()
+    await here.getByRole("button", { name: "Unload tiny on this machine", exact: true }).click()
+    await here.getByRole("button", { name: "Load tiny on this machine", exact: true }).waitFor()
+    await here.getByRole("button", { name: "Remove tiny" }).click()
+    await here.getByText("is in use").waitFor()
+
+    await page.getByText("Live", { exact: true }).first().waitFor()
+    await here.getByLabel("Model to pull to this machine").fill("owner/big")
+    await here.getByRole("button", { name: "What fits?" }).click()
+    await here.getByRole("row", { name: /^F16 16 GB too large/ }).waitFor()
+    await picture(page, "models-light")
+    expect(await violations(page)).toEqual([])
+    await here.getByRole("button", { name: "Pull Q4_K_M" }).click()
+    await here.getByText("The download of owner/big:Q4_K_M has begun").waitFor()
+    expect(asked.find(([operation]) => operation === "pull")?.[1]).toMatchObject({ model: "owner/big:Q4_K_M" })
+    tell({ completed: 1e9, phase: "downloading the rest" })
+    await here.getByText("1.0 GB of 4.0 GB").waitFor()
+    await here.getByRole("button", { name: "Stop the download" }).click()
+    await here.getByText("failed", { exact: true }).waitFor()
+    expect(asked.at(-1)).toEqual(["cancelPull", { task: "task-1" }])
+
+    const servers = page.getByRole("region", { name: "The fleet", exact: true })
+    await servers.getByRole("button", { name: `Unload ${model} on server-1`, exact: true }).click()
+    await servers.getByRole("button", { name: `Load ${model} on server-1`, exact: true }).click()
+    await servers.getByText(`${model} is loaded on server-1`).waitFor()
+    await servers.getByLabel("Model to pull to a server").fill("other:1b")
+    await servers.getByLabel("Server to pull it to").selectOption("server-1")
+    await servers.getByRole("button", { name: "Pull" }).click()
+    await servers.getByRole("rowheader", { name: "other:1b" }).waitFor()
+    await servers.getByLabel("Filter models by name").fill("other")
+    await servers.getByRole("rowheader", { name: model }).waitFor({ state: "detached" })
+    await servers.getByRole("button", { name: "Remove other:1b from server-1" }).click()
+    await servers.getByRole("rowheader", { name: "other:1b" }).waitFor({ state: "detached" })
+    // What cannot be changed is not offered.
+    expect(await page.getByRole("button", { name: / server-2$/ }).count()).toBe(0)
     expect(problems).toEqual([])
   })
 })

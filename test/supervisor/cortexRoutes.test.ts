@@ -31,7 +31,8 @@ const routes: ReadonlyArray<readonly [method: string, path: string, body?: objec
   ["DELETE", "/v1/models/pull/task-none"],
   ["POST", "/v1/models/import", { modelPath: "/nowhere/none.gguf" }],
   ["PATCH", "/v1/models/nobody", { ctx_len: 128 }],
-  ["DELETE", "/v1/models/nobody"]
+  ["DELETE", "/v1/models/nobody"],
+  ["GET", "/local/quantisations?model=owner/none"]
 ]
 
 describe.each(["serve", "the supervisor's endpoint"] as const)("%s", (where) => {
@@ -97,6 +98,17 @@ describe.each(["serve", "the supervisor's endpoint"] as const)("%s", (where) => 
     for (const path of ["/v1/hardware", "/v1/engines"]) {
       assert.strictEqual((await send("GET", path, undefined, {})).status, 401)
     }
+  })
+
+  it("tells its models, and which forms of one there are", { timeout }, async () => {
+    const none = await send("GET", "/local/models", undefined, { authorization: `Bearer ${user}` })
+    assert.strictEqual(none.status, 200)
+    assert.isArray(none.body.models)
+    const found = await send("GET", "/local/quantisations?model=owner/tiny")
+    assert.deepStrictEqual(found.body.quantisations, [{ name: "Q4_K_M", size: bytes.length, fits: true, chosen: true }])
+    assert.strictEqual((await send("GET", "/local/quantisations")).status, 400)
+    assert.strictEqual((await send("GET", "/local/quantisations?model=owner/none")).body.error.code, "download_failed")
+    assert.strictEqual((await send("GET", "/local/models", undefined, {})).status, 401)
   })
 
   it("manages nothing for whoever may not, or from another origin", { timeout }, async () => {

@@ -1,12 +1,13 @@
 import { useState } from "preact/hooks"
-import { lines, post } from "../api"
+import { post } from "../api"
 import * as Format from "../format"
+import { type Act, useActions } from "../parts/acting"
 import { Chart } from "../parts/chart"
+import { Downloads } from "../parts/downloads"
+import * as Models from "../parts/modelActions"
 import { Badge, Empty, Meter, Sparkline, State, Tile, Title } from "../parts/small"
 import { downloads, fleet, loads, now, problem, readFleet, useStore } from "../store"
 import type { Breaker, Model, Server } from "../types"
-
-type Act = (what: string, run: () => Promise<unknown>) => void
 
 const why = ({ reason, rests_until, since, state, why }: Breaker, at: number): string => {
   const what = state === "open" ? "Open" : "Half-open"
@@ -40,14 +41,9 @@ const ModelRow = ({
   readonly at: number
   readonly act: Act
 }) => {
-  const target = { headers: { "x-aicortex-target": server.server } }
-  const load = (keep: number | string) =>
-    post("/api/generate", { model: model.model, keep_alive: keep, stream: false }, target)
   const remove = () => {
     if (!confirm(`Remove ${model.model} from ${server.server}? Its files are deleted there.`)) return
-    act(`${model.model} is removed`, () =>
-      post("/api/delete", { model: model.model, server: server.server }, { method: "DELETE" })
-    )
+    act(`${model.model} is removed`, () => Models.remove(server.server, model.model))
   }
   return (
     <tr>
@@ -87,7 +83,7 @@ const ModelRow = ({
             <button
               type="button"
               class="small"
-              onClick={() => act(`${model.model} is unloaded`, () => load(0))}
+              onClick={() => act(`${model.model} is unloaded`, () => Models.unload(server.server, model.model))}
               aria-label={`Unload ${model.model}`}
             >
               Unload
@@ -96,7 +92,7 @@ const ModelRow = ({
             <button
               type="button"
               class="small"
-              onClick={() => act(`${model.model} is loaded`, () => load("5m"))}
+              onClick={() => act(`${model.model} is loaded`, () => Models.load(server.server, model.model))}
               aria-label={`Load ${model.model}`}
             >
               Load
@@ -120,13 +116,7 @@ const Pull = ({ act, server }: { readonly server: string; readonly act: Act }) =
     const name = model.trim()
     if (name === "") return
     setModel("")
-    act(`${name} is there`, async () => {
-      let failure: string | undefined
-      await lines(await post("/api/pull", { model: name, server }), (line) => {
-        if (line.includes('"error"')) failure = JSON.parse(line).error
-      })
-      if (failure !== undefined) throw new Error(failure)
-    })
+    act(`${name} is there`, () => Models.pull(server, name))
   }
   return (
     <form class="row" onSubmit={pull}>
@@ -266,32 +256,12 @@ const Card = ({
   )
 }
 
-const Downloads = () => {
+const DownloadsCard = () => {
   const all = useStore(downloads)
-  if (all.length === 0) return null
-  return (
+  return all.length === 0 ? null : (
     <section class="card" aria-label="Downloads">
       <h2>Downloads</h2>
-      <ul class="downloads">
-        {all.slice(0, 5).map(({ action, completed, model, server, state, status, total }) => (
-          <li key={`${action}${model}${server}`}>
-            <span>
-              <b>{Format.harmless(model)}</b>{" "}
-              <span class="dim">
-                {action} on {server}
-              </span>
-            </span>
-            <Badge tone={state === "failed" ? "bad" : state === "done" ? "good" : "info"}>{state}</Badge>
-            {completed !== null && total !== null && total > 0 ? (
-              <Meter value={completed} most={total} label={`Progress of ${model}`} />
-            ) : null}
-            <span class="dim small">
-              {Format.harmless(status)}
-              {completed === null ? "" : ` ${Format.bytes(completed)} of ${Format.bytes(total)}`}
-            </span>
-          </li>
-        ))}
-      </ul>
+      <Downloads all={all} />
     </section>
   )
 }
@@ -300,19 +270,7 @@ export const FleetScreen = () => {
   const known = useStore(fleet)
   const trouble = useStore(problem)
   const [filter, setFilter] = useState("")
-  const [said, setSaid] = useState("")
-  const [failed, setFailed] = useState("")
-  const act: Act = (done, run) => {
-    setFailed("")
-    setSaid("")
-    run().then(
-      () => {
-        setSaid(done)
-        void readFleet()
-      },
-      (error: Error) => setFailed(error.message)
-    )
-  }
+  const { act, told } = useActions(() => void readFleet())
   const servers = (known?.servers ?? []).filter(
     ({ models, server }) =>
       filter === "" || server.includes(filter) || models.some(({ model }) => model.includes(filter))
@@ -337,12 +295,7 @@ export const FleetScreen = () => {
           {trouble.message}
         </p>
       )}
-      <p role="status" class={said === "" ? "hidden" : "banner good-text"}>
-        {said}
-      </p>
-      <p role="alert" class={failed === "" ? "hidden" : "error banner"}>
-        {Format.harmless(failed)}
-      </p>
+      {told}
       {known === undefined ? (
         <Empty>Reading the state of the fleet…</Empty>
       ) : (
@@ -366,7 +319,7 @@ export const FleetScreen = () => {
             )}
           </dl>
           <Chart />
-          <Downloads />
+          <DownloadsCard />
           <div class="servers">
             {servers.slice(0, 100).map((server) => (
               <Card key={server.server} server={server} admin={known.admin} manages={known.manages} act={act} />

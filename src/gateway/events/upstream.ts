@@ -78,6 +78,12 @@ class Lookup {
     return this.running
   }
 
+  /** Something was changed: who looks next asks. */
+  expire(): void {
+    this.asked = Number.NEGATIVE_INFINITY
+    this.sizes.clear()
+  }
+
   private async ask(statuses: ReadonlyArray<ServerStatus>): Promise<void> {
     const { transport } = this.library
     const all = await this.library.run(this.library.servers).result
@@ -107,12 +113,15 @@ class Lookup {
           sizes = { at: now, sizes: sizesOf(tags?.models ?? []) }
           this.sizes.set(url, sizes)
         }
+        const memory = loadedOf(loaded.models)
         this.known.set(url, {
           version: version.version,
           listsLoaded: true,
-          loaded: loadedOf(loaded.models),
+          loaded: memory,
           sizes: sizes.sizes
         })
+        // Routing knows it too, and forgets what others have unloaded.
+        this.library.fleet.resident(url, new Map([...memory].map(([model, { until }]) => [model, until])))
       })
     )
   }
@@ -128,6 +137,9 @@ const lookupOf = (library: Library): Lookup => {
   }
   return lookup
 }
+
+/** The models on servers were changed: what they told before no longer holds. */
+export const expire = (library: Library): void => lookupOf(library).expire()
 
 /** What servers told last, without asking. */
 export const known = (library: Library): ReadonlyMap<string, Upstream> => lookupOf(library).known

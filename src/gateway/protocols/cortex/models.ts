@@ -114,7 +114,8 @@ const unset = (body: BodyFields.Fields): { readonly [name: string]: null } => {
   return Object.fromEntries(fields.map(([, option]) => [option, null]))
 }
 
-const controlOf = ({ local }: GatewayContext): Control => {
+/** Manages the models of this machine; rejects the request where this gateway does not. */
+export const controlOf = ({ local }: GatewayContext): Control => {
   if (local !== undefined) return local
   const message = "This gateway does not manage the models of its machine: `aicortex serve` does, without --no-local."
   throw new RequestRejected(make(404, message, "no_local_models"))
@@ -124,7 +125,8 @@ type Declared = Parameters<IgnoredFields["check"]>[1]
 
 type Answer = { readonly [name: string]: unknown }
 
-const run = (
+/** Has something done with them. */
+export const run = (
   gateway: GatewayContext,
   context: RequestContext,
   operation: Parameters<Control["run"]>[0],

@@ -4,6 +4,7 @@ import * as Management from "../../../management/models.js"
 import { mostRoom, withModel } from "../../../management/targets.js"
 import * as UpstreamControl from "../../../management/upstreamControl.js"
 import { changed, Progress } from "../../events/downloads.js"
+import * as Upstream from "../../events/upstream.js"
 import type { GatewayContext } from "../../GatewayContext.js"
 import type * as BodyFields from "../../http/body.js"
 import * as Body from "../../http/bodyDeclaration.js"
@@ -64,7 +65,10 @@ const without = (body: BodyFields.Fields): object => {
 }
 
 /** The models have changed: the lists are read again before the next request uses them. */
-const refresh = (gateway: GatewayContext): Promise<void> => gateway.library.run(gateway.library.registry.refresh).result
+const refresh = ({ library }: GatewayContext): Promise<void> => {
+  Upstream.expire(library)
+  return library.run(library.registry.refresh).result
+}
 
 /** With several servers, each failure names its server. */
 const describeFailures = (several: boolean, { label }: KnownServer, errorResponse: ErrorResponse): ErrorResponse =>
@@ -323,6 +327,7 @@ export const load = async (
           timeout: Management.stallTimeout,
           stop: (stop) => context.onDisconnect(stop)
         })
+        Upstream.expire(gateway.library)
         changed(gateway.events, {
           action: unload ? "unload" : "load",
           model: host.model,
