@@ -38,6 +38,7 @@ import * as ConfigFile from "./config/file.js"
 import type * as Declared from "./config/gateway.js"
 import * as Settings from "./config/gatewaySettings.js"
 import * as Config from "./config/resolve.js"
+import * as Explained from "./config/shown.js"
 import { environment } from "./cortex/environment.js"
 import type { InvalidConfig, StoreUnavailable } from "./Errors.js"
 import { RemoteTokenCounter, SharedRemoteTokens } from "./Fleet.js"
@@ -263,17 +264,27 @@ export const serve = Effect.fnUntraced(function* (
   const plan = Effect.gen(function* () {
     const file = alone ? {} : yield* read
     const variable = alone ? () => undefined : environment
-    const settings = yield* Settings.resolve(gateway, {
+    const from = {
       variable,
       file: file.gateway ?? {},
       path,
       hasStoredKeys: storedKeys?.isUsed ?? false
-    })
+    }
+    const { places, settings } = yield* Settings.resolvePlaces(gateway, from)
     usageRetention = settings.usageRetention === false ? undefined : settings.usageRetention
-    const services = Cortex.layer(needed ? { ...cortex, configFile: path } : cortex, { store })
+    const options = needed ? { ...cortex, configFile: path } : cortex
+    const resolved = yield* Config.resolve(options)
+    const keys = { names: settings.keys.map(({ name }) => name), origin: places.keys?.origin ?? "default" }
+    const explained = {
+      file: resolved.file,
+      fleet: Explained.fleetShown(resolved),
+      gateway: Explained.gatewayShown(settings, places, keys)
+    }
+    const services = Cortex.layer(options, { store })
     const counting = Layer.provide(services, counted)
     return {
       settings,
+      explained,
       services: servers === undefined ? counting : Layer.provideMerge(counting, Layer.succeed(Servers.Servers, servers))
     }
   }).pipe(Effect.provide(files))

@@ -2,6 +2,7 @@ import { useEffect, useState } from "preact/hooks"
 import { onSignedOut, readSession, signOut } from "./api"
 import { Icon, type IconName } from "./parts/icon"
 import { Api } from "./screens/api"
+import { Benchmarks } from "./screens/benchmarks"
 import { Connect } from "./screens/connect"
 import { FleetScreen } from "./screens/fleet"
 import { Keys } from "./screens/keys"
@@ -28,6 +29,7 @@ const screens: ReadonlyArray<{
   { path: "models", name: "Models", icon: "chip", Screen: ModelsScreen },
   { path: "usage", name: "Usage", icon: "bars", Screen: UsageScreen },
   { path: "keys", name: "Keys", icon: "key", Screen: Keys, admin: true },
+  { path: "benchmarks", name: "Benchmarks", icon: "gauge", Screen: Benchmarks },
   { path: "connect", name: "Connect", icon: "plug", Screen: Connect },
   { path: "settings", name: "Settings", icon: "settings", Screen: Settings },
   { path: "api", name: "API", icon: "code", Screen: Api }

@@ -1,5 +1,5 @@
 /** One answer of a model, as the playground asks for it. */
-import { call, lines } from "./api"
+import { ApiError, call, lines } from "./api"
 
 export interface Settings {
   readonly system: string
@@ -33,6 +33,17 @@ export interface Answer {
   readonly promptTokens: number | undefined
   readonly tokens: number | undefined
   readonly finish: string
+  /** The session that it was stored in; empty: none. */
+  readonly session: string
+  /** The session that was asked in is not there any more. */
+  readonly lost: boolean
+}
+
+/** A question and its answers: one of each model that was asked. */
+export interface Turn {
+  readonly text: string
+  readonly images: ReadonlyArray<string>
+  readonly answers: ReadonlyArray<Answer>
 }
 
 export const begun: Answer = {
@@ -49,7 +60,9 @@ export const begun: Answer = {
   took: 0,
   promptTokens: undefined,
   tokens: undefined,
-  finish: ""
+  finish: "",
+  session: "",
+  lost: false
 }
 
 /** A longer answer is not kept, in characters. */
@@ -95,13 +108,16 @@ export const bodyOf = (model: string, settings: Settings, said: ReadonlyArray<Sa
   return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined))
 }
 
-/** Streams an answer; `tell` is called as it grows, at most once per frame. */
+/**
+ * Streams an answer; `tell` is called as it grows, at most once per frame. `headers` say which conversation it belongs to.
+ * Gives how it ended.
+ */
 export const ask = async (
   body: object,
-  conversation: string,
+  headers: Record<string, string>,
   signal: AbortSignal,
   tell: (answer: Answer) => void
-): Promise<void> => {
+): Promise<Answer> => {
   let answer = begun
   let planned = false
   const began = performance.now()
@@ -119,11 +135,16 @@ export const ask = async (
     const response = await call("/v1/chat/completions", {
       method: "POST",
       body: JSON.stringify(body),
-      headers: { "x-session-id": conversation },
+      headers,
       signal
     })
     const header = (name: string) => response.headers.get(`x-aicortex-${name}`) ?? ""
-    change({ server: header("server"), reason: header("reason"), attempts: Number(header("attempts")) })
+    change({
+      server: header("server"),
+      reason: header("reason"),
+      attempts: Number(header("attempts")),
+      session: header("session")
+    })
     await lines(response, (line) => {
       if (!line.startsWith("data: ") || line === "data: [DONE]") return
       const event = JSON.parse(line.slice(6))
@@ -153,6 +174,10 @@ export const ask = async (
     change({ state: "done" })
   } catch (error) {
     if (signal.aborted) change({ state: "stopped" })
-    else change({ state: "failed", error: error instanceof Error ? error.message : String(error) })
+    else {
+      const lost = error instanceof ApiError && error.status === 404 && "x-aicortex-session" in headers
+      change({ state: "failed", lost, error: error instanceof Error ? error.message : String(error) })
+    }
   }
+  return answer
 }

@@ -25,6 +25,10 @@ export const bytes = (value: number | null | undefined): string => {
 export const speed = (value: number | null | undefined): string =>
   value === null || value === undefined ? "–" : `${digits(value)} tok/s`
 
+/** A number without more digits than it is worth. */
+export const amount = (value: number | null | undefined): string =>
+  value === null || value === undefined ? "–" : digits(value)
+
 export const count = (value: number | null | undefined): string =>
   value === null || value === undefined ? "–" : value.toLocaleString("en")
 

@@ -6,6 +6,7 @@ import { defaults, type Limits, limits, type Routing } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type { ResponseBounds } from "../config/gateway.js"
 import type { Settings } from "../config/gatewaySettings.js"
+import type { Shown } from "../config/shown.js"
 import type { RemoteTokenCounter } from "../Fleet.js"
 import { type Prices, pricesOf } from "../fleet/prices.js"
 import type { Control } from "../LocalModels.js"
@@ -31,6 +32,13 @@ import type { ReplicaGroup } from "./replicas/ReplicaGroup.js"
 import type { RequestRecorder } from "./requestLog/RequestRecorder.js"
 import type { UsageRecorder } from "./usage/UsageRecorder.js"
 
+/** The settings that hold and where each comes from; `file` is the configuration file. */
+export interface Explained {
+  readonly file: string | undefined
+  readonly fleet: ReadonlyArray<Shown>
+  readonly gateway: ReadonlyArray<Shown>
+}
+
 /**
  * Everything a request is answered with. `limits` are the default limits of every call, `routing` the strategy of a
  * call that names none; hedging follows the fleet's own settings. `trace` is where request spans go, if a tracer was
@@ -39,6 +47,8 @@ import type { UsageRecorder } from "./usage/UsageRecorder.js"
 export interface GatewayContext {
   readonly library: Library
   readonly settings: Settings
+  /** `undefined` where the program gives them that the gateway is a part of. */
+  readonly explained: Explained | undefined
   readonly limits: Limits
   readonly routing: Routing
   /** The gateway's own names for models, and the fleet's. */
@@ -168,7 +178,11 @@ const ownTrace = Effect.withFiberRuntime<Telemetry.Trace | undefined>((fiber) =>
 /** When responses are not stored, those stored earlier are dropped. */
 const noResponses: ResponseBounds = { maxEntries: 0, maxBytes: 0, ttl: 0 }
 
-export const make = (settings: Settings, state: GatewayState): Effect.Effect<GatewayContext, never, Services> =>
+export const make = (
+  settings: Settings,
+  state: GatewayState,
+  explained?: Explained
+): Effect.Effect<GatewayContext, never, Services> =>
   Effect.map(Effect.zip(Effect.runtime<Services>(), ownTrace), ([runtime, trace]) => {
     const library = new Library(runtime)
     state.responses.bound(settings.responses ?? noResponses)
@@ -183,6 +197,7 @@ export const make = (settings: Settings, state: GatewayState): Effect.Effect<Gat
       ...state,
       library,
       settings,
+      explained,
       limits: limits(CallDefaults.forChat(callDefaults, fleetDefaults), library.settings.hedge),
       aliases: Aliases.over(settings.aliases, library.settings.aliases),
       routing: settings.routing ?? fleetDefaults.routing ?? defaults.routing,

@@ -21,6 +21,8 @@ import * as Server from "./server.js"
 export interface GatewayPlan {
   readonly settings: Settings
   readonly services: Layer.Layer<Services, InvalidConfig>
+  /** Where the settings come from. */
+  readonly explained?: GatewayContext.GatewayContext["explained"]
 }
 
 export interface LifecycleOptions {
@@ -95,14 +97,14 @@ export const make = Effect.fnUntraced(function* (
   }
 
   const build = Effect.fnUntraced(function* (keys: Settings["keys"]) {
-    const { services, settings: planned } = yield* options.plan
+    const { explained, services, settings: planned } = yield* options.plan
     const settings = withRequiredKeys(planned, keys)
     const scope = yield* Scope.make()
     // Background fibers of the services must end with them, so they are built in an interruptible region.
     const context: Context.Context<Services> = yield* Effect.interruptible(Layer.buildWithScope(services, scope)).pipe(
       Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
     )
-    const gateway = yield* Effect.provide(GatewayContext.make(settings, state), context)
+    const gateway = yield* Effect.provide(GatewayContext.make(settings, state, explained), context)
     const generation: Generation = { gateway, scope, inFlight: 0, retired: false }
     generations.set(gateway, generation)
     return generation

@@ -9,8 +9,10 @@ import type { RequestContext } from "./http/RequestContext.js"
 import * as OpenApi from "./openapi/document.js"
 import * as ModelSelection from "./pipeline/modelSelection.js"
 import * as Models from "./pipeline/models.js"
+import * as Benchmarks from "./protocols/aicortex/benchmarks.js"
 import * as Keys from "./protocols/aicortex/keys.js"
 import * as RequestLog from "./protocols/aicortex/requestLog.js"
+import * as Settings from "./protocols/aicortex/settings.js"
 import * as Usage from "./protocols/aicortex/usage.js"
 import { addRoute, type Handler, routes } from "./routeTable.js"
 
@@ -168,6 +170,14 @@ addRoute("GET", "/usage", "What requests have used, by key, end user, model, ser
     OpenApi.query("format", "json or csv. Default: as Accept says, else json.")
   ]
 })
+addRoute("GET", "/benchmarks", "How fast the servers were when `aicortex bench` measured them", Benchmarks.list, {
+  parameters: [
+    OpenApi.query("model", "Only of this model."),
+    OpenApi.query("server", "Only of this server, as GET /servers names it."),
+    OpenApi.query("limit", "Maximum number, from 1 to 2,000. Default: 200, the latest.")
+  ]
+})
+addRoute("GET", "/settings", "The settings that hold and where each comes from, without secrets", Settings.read, admins)
 addRoute("GET", "/openapi.json", "This description", (_, context) => context.json(document()), { isPublic: true })
 addRoute(
   "GET",

@@ -1,11 +1,11 @@
 /** The page of the gateway in a real Chromium, over fakes and over the built-in model. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { gzipSync } from "node:zlib"
-import { Errors, type Gateway } from "aicortex"
+import { Benchmark, Errors, type Gateway } from "aicortex"
 import * as Effect from "effect/Effect"
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
@@ -111,7 +111,18 @@ const violations = async (page: Page): Promise<ReadonlyArray<string>> => {
   })
 }
 
-const screens = ["fleet", "live", "playground", "models", "usage", "keys", "connect", "settings", "api"] as const
+const screens = [
+  "fleet",
+  "live",
+  "playground",
+  "models",
+  "usage",
+  "keys",
+  "benchmarks",
+  "connect",
+  "settings",
+  "api"
+] as const
 
 describe("the page", () => {
   it("is small, and asks no other host for anything", async () => {
@@ -412,11 +423,63 @@ describe("models", () => {
   })
 })
 
+const temporary = (): string => {
+  const folder = mkdtempSync(join(tmpdir(), "aicortex-page-"))
+  keep({ [Symbol.asyncDispose]: async () => rmSync(folder, { recursive: true, force: true }) })
+  return folder
+}
+
+describe("benchmarks and settings", () => {
+  it("are compared, over time too, and told with where they come from", async () => {
+    const folder = temporary()
+    const [one, two] = [await ollama(), await ollama()]
+    const result = (server: FakeServer, at: number, tokensPerSecond: number): Benchmark.Result => ({
+      server: server.url,
+      model,
+      at: Date.UTC(2026, 0, at, 12),
+      firstTokenTime: 5_000 / tokensPerSecond,
+      tokensPerSecond,
+      promptTokensPerSecond: 9 * tokensPerSecond,
+      measured: { tokensPerSecond },
+      claimed: {},
+      disagrees: false,
+      phases: [],
+      complete: at !== 2,
+      notes: at === 4 ? ["The long prompt was left out: its <b>context</b> is small."] : []
+    })
+    const results = [result(one, 1, 40), result(one, 2, 44), result(one, 4, 55), result(two, 3, 80), result(two, 4, 60)]
+    writeFileSync(join(folder, "benchmarks.json"), Benchmark.encodeResults(results))
+    const servers = [one, two].map(({ url }, priority) => ({ url, priority }))
+    const cortex = { servers, stateFile: join(folder, "state.json"), discoveryTtl: 45_000 }
+    const gateway = keep(await startGateway([], {}, { cortex }))
+    const { page, problems } = await open(gateway, "#/benchmarks")
+    await page.getByRole("row", { name: /server-1 55 \+25 %/ }).waitFor()
+    await page.getByRole("row", { name: /server-2 60 −25 %/ }).waitFor()
+    await page.getByRole("button", { name: `History of ${model} on server-1` }).click()
+    const history = page.getByRole("region", { name: `History of ${model} on server-1` })
+    await history.getByText("its <b>context</b> is small").waitFor()
+    await history.getByRole("row", { name: /^2026-01-02 12:00 not complete/ }).waitFor()
+    expect(await history.getByRole("row").count()).toBe(4)
+    await picture(page, "benchmarks-light")
+    expect(await violations(page)).toEqual([])
+
+    await page.getByRole("link", { name: "Settings" }).click()
+    await page.getByRole("row", { name: /discoveryTtl.* 45 s flag/ }).waitFor()
+    await page.getByLabel("Only what is given").check()
+    await page.getByRole("row", { name: /^firstTokenTimeout/ }).waitFor({ state: "detached" })
+    await picture(page, "settings-given-light")
+    expect(await violations(page)).toEqual([])
+    await page.getByLabel("Filter settings").fill("no such thing")
+    await page.getByText("No setting fits.").waitFor()
+    expect(await page.content()).not.toContain(one.url)
+    expect(problems).toEqual([])
+  })
+})
+
 describe("usage and keys", () => {
   /** Gateways that keep usage and keys. */
   const stored = async () => {
-    const folder = mkdtempSync(join(tmpdir(), "aicortex-page-"))
-    keep({ [Symbol.asyncDispose]: async () => rmSync(folder, { recursive: true, force: true }) })
+    const folder = temporary()
     const servers = [(await ollama({ reply: "Well." })).url, (await openai({ reply: "Well." })).url]
     return keep(await startGateway(servers, {}, { cortex: { store: join(folder, "store.db") } }))
   }
@@ -617,6 +680,84 @@ describe("the playground", () => {
     await page.keyboard.press("Enter")
     await page.getByText("The list of tools is not JSON").first().waitFor()
     expect(one.chatRequests).toHaveLength(4)
+  })
+
+  it("keeps conversations: they are opened, continued, asked again, renamed and deleted", async () => {
+    const one = await ollama({ reply: "First answer.", perToken: 1 })
+    const gateway = await serve([one])
+    const { page, problems } = await open(gateway, "#/playground")
+    const addresses: Array<string> = []
+    page.on("request", (request) => addresses.push(request.url()))
+    page.on("dialog", (dialog) => void dialog.accept())
+    const say = async (text: string, answer: string) => {
+      await page.getByLabel("Message", { exact: true }).fill(text)
+      await page.keyboard.press("Enter")
+      await page.locator(".turn", { hasText: text }).locator(".answer", { hasText: answer }).waitFor()
+      await page.getByRole("button", { name: "Send" }).waitFor()
+    }
+    const sessions = async () =>
+      ((await (await gateway.get("/v1/sessions")).json()) as { data: Array<{ id: string; message_count: number }> })
+        .data
+    const sent = () => JSON.stringify(one.chatRequests.at(-1)?.body.messages)
+    await page.getByLabel("System prompt").fill("Be brief.")
+    await say("Who was Ada?", "First answer.")
+    await one.setBehaviour({ reply: "Second answer.", perToken: 1 })
+    await say("And Grace?", "Second answer.")
+    expect(sent()).toMatch(/Be brief.*Who was Ada\?.*First answer.*And Grace\?/)
+    expect(sent().match(/Be brief/g)).toHaveLength(1)
+    expect(await sessions()).toHaveLength(1)
+
+    // Asked again, the answer takes the place of the one before.
+    await one.setBehaviour({ reply: "Another answer.", perToken: 1 })
+    await page.getByRole("button", { name: "Regenerate" }).click()
+    await page.locator(".turn", { hasText: "And Grace?" }).locator(".answer", { hasText: "Another answer." }).waitFor()
+    await page.getByRole("button", { name: "Send" }).waitFor()
+    expect(sent()).not.toContain("Second answer.")
+    expect(sent()).toContain("First answer.")
+    const [kept, ...others] = await sessions()
+    expect(others).toEqual([])
+    const read = async (id: string) => JSON.stringify(await (await gateway.get(`/v1/sessions/${id}`)).json())
+    expect(await read(kept?.id ?? "")).not.toContain("Second answer.")
+
+    // What is broken off is not stored, and yet the next question knows of it.
+    await one.setBehaviour({ reply: "slow ".repeat(500), perToken: 40 })
+    await page.getByLabel("Message", { exact: true }).fill("Tell me more.")
+    await page.keyboard.press("Enter")
+    await page.locator(".answer", { hasText: "slow" }).waitFor()
+    await page.getByRole("button", { name: "Stop" }).click()
+    await page.getByRole("button", { name: "Send" }).waitFor()
+    await one.setBehaviour({ reply: "Third answer.", perToken: 1 })
+    await say("Shorter.", "Third answer.")
+    expect(sent()).toMatch(/Another answer.*Tell me more.*slow.*Shorter/)
+
+    // Another one, and back.
+    await page.getByRole("button", { name: "New conversation" }).click()
+    await page.getByLabel("System prompt").fill("")
+    await say("Something else", "Third answer.")
+    expect(sent()).not.toContain("Ada")
+    await page.getByRole("button", { name: "Conversations" }).click()
+    const list = page.getByRole("complementary", { name: "Conversations" })
+    await list.getByRole("button", { name: "Who was Ada?", exact: true }).click()
+    await page.locator(".turn", { hasText: "Shorter." }).waitFor()
+    expect(await page.locator(".turn").count()).toBe(4)
+    await one.setBehaviour({ reply: "Fourth answer.", perToken: 1 })
+    await say("Continue.", "Fourth answer.")
+    expect(sent()).toMatch(/Be brief.*Ada.*Shorter.*Third answer.*Continue/)
+    expect(await sessions()).toHaveLength(2)
+    await list.getByRole("button", { name: "Rename Who was Ada?" }).click()
+    await page.keyboard.type("Two pioneers")
+    await page.keyboard.press("Enter")
+    await list.getByRole("button", { name: "Two pioneers", exact: true }).waitFor()
+    await picture(page, "conversations-light")
+    expect(await violations(page)).toEqual([])
+    await list.getByLabel("Filter conversations").fill("pioneers")
+    await list.getByRole("button", { name: "Something else", exact: true }).waitFor({ state: "detached" })
+    await list.getByRole("button", { name: "Delete Two pioneers" }).click()
+    await list.getByText("None fits.").waitFor()
+    expect(await page.locator(".turn").count()).toBe(0)
+    expect(await sessions()).toHaveLength(1)
+    expect(addresses.filter((url) => /Ada|pioneers|brief|answer/i.test(decodeURIComponent(url)))).toEqual([])
+    expect(problems).toEqual([])
   })
 
   it("shows thinking apart, and sends images", async () => {

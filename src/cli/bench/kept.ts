@@ -1,21 +1,14 @@
-/** The last results of each model on each server, in a file beside what was learned of the servers. */
+/** The results of benchmarks, in a file beside what was learned of the servers. */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { decodeResults, encodeResults, type Result } from "../../Benchmark.js"
+import * as History from "../../benchmark/kept.js"
 import { reasonOf } from "../../config/file.js"
 import { replaceFile } from "../../cortex/writeFile.js"
 import { CurrentSettings } from "../../Settings.js"
 import * as Output from "../output.js"
-
-/** A larger file is none of ours, in bytes; and so many results are kept, the newest. */
-const maxBytes = 16 * 1024 * 1024
-const maxResults = 1_000
-
-const fileName = "benchmarks.json"
-
-const key = ({ model, server }: Pick<Result, "model" | "server">): string => JSON.stringify([server, model])
 
 /** The results by model and server. */
 export interface Kept {
@@ -26,7 +19,7 @@ export interface Kept {
 const place = Effect.gen(function* () {
   const path = yield* Path.Path
   const { stateFile } = yield* CurrentSettings
-  return stateFile === undefined ? undefined : path.join(path.dirname(stateFile), fileName)
+  return stateFile === undefined ? undefined : path.join(path.dirname(stateFile), History.fileName)
 })
 
 const read = Effect.fnUntraced(function* (file: string) {
@@ -34,7 +27,7 @@ const read = Effect.fnUntraced(function* (file: string) {
   const unusable = (reason: string) =>
     Effect.as(Output.notice(`${file} cannot be used, and is replaced: ${reason}`), [] as ReadonlyArray<Result>)
   const text = Effect.flatMap(fs.stat(file), ({ size }) =>
-    size > maxBytes ? Effect.succeed(undefined) : fs.readFileString(file)
+    size > History.maxBytes ? Effect.succeed(undefined) : fs.readFileString(file)
   )
   return yield* text.pipe(
     Effect.flatMap((text) =>
@@ -52,19 +45,17 @@ const read = Effect.fnUntraced(function* (file: string) {
 export const load = Effect.gen(function* () {
   const file = yield* place
   const results = file === undefined ? [] : yield* read(file)
-  const found = new Map(results.map((result) => [key(result), result]))
-  return { find: (result) => found.get(key(result)) } satisfies Kept
+  const found = History.latest(results)
+  return { find: (result) => History.same(found, result) } satisfies Kept
 })
 
-/** Adds results to those that are kept, in place of older ones. */
+/** Adds results to those that are kept. */
 export const save = Effect.fnUntraced(function* (results: ReadonlyArray<Result>) {
   const file = yield* place
   if (file === undefined || results.length === 0) return
   // Another process may have written meanwhile.
   const before = yield* read(file)
-  const all = new Map([...before, ...results].map((result) => [key(result), result]))
-  const newest = [...all.values()].sort((a, b) => b.at - a.at).slice(0, maxResults)
-  yield* Effect.catchAll(replaceFile(file, encodeResults(newest)), (error) =>
+  yield* Effect.catchAll(replaceFile(file, encodeResults(History.added(before, results))), (error) =>
     Output.notice(`${file} cannot be written: ${reasonOf(error)}`)
   )
 })

@@ -11,8 +11,8 @@ export interface Data<A> {
 
 const unread = { path: undefined, value: undefined, problem: undefined }
 
-/** Reads a path when it is first shown or becomes another one, and every so many milliseconds. */
-export const useData = <A>(path: string | undefined, every?: number): Data<A> => {
+/** Reads a path when it is first shown or becomes another one, every so many milliseconds, and whenever `again` changes. */
+export const useData = <A>(path: string | undefined, every?: number, again = 0): Data<A> => {
   const [state, set] = useState<Omit<Data<A>, "reload"> & { readonly path: string | undefined }>(unread)
   const [turn, setTurn] = useState(0)
   const reload = useCallback(() => setTurn((before) => before + 1), [])
@@ -28,7 +28,7 @@ export const useData = <A>(path: string | undefined, every?: number): Data<A> =>
     return () => {
       wanted = false
     }
-  }, [path, turn])
+  }, [path, turn, again])
   useEffect(() => {
     if (every === undefined) return
     const timer = setInterval(() => document.visibilityState === "visible" && reload(), every)

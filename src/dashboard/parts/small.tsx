@@ -62,11 +62,20 @@ export const Code = ({ label, text }: { readonly label: string; readonly text: s
 )
 
 /** Numbers as a line. */
-export const Sparkline = ({ label, values }: { readonly values: ReadonlyArray<number>; readonly label: string }) => {
+export const Sparkline = ({
+  label,
+  points = 60,
+  values
+}: {
+  readonly values: ReadonlyArray<number>
+  readonly label: string
+  /** So many fill it. */
+  readonly points?: number
+}) => {
   const most = Math.max(1, ...values)
   const width = 120
   const height = 28
-  const step = width / 59
+  const step = width / (points - 1)
   const from = width - (values.length - 1) * step
   const line = values.map(
     (value, i) => `${(from + i * step).toFixed(1)},${(height - 2 - (value / most) * (height - 5)).toFixed(1)}`

@@ -1,7 +1,9 @@
 import { useEffect, useRef, useState } from "preact/hooks"
 import { address, get } from "../api"
-import { type Answer, ask, begun, bodyOf, type Said, type Settings } from "../chat"
+import { type Answer, ask, begun, bodyOf, type Said, type Settings, type Turn } from "../chat"
 import * as Format from "../format"
+import { cut, keepSystem, opened, type Session, type Stored, unstored } from "../parts/conversation"
+import { Conversations } from "../parts/conversations"
 import { Icon } from "../parts/icon"
 import { Markdown } from "../parts/markdown"
 import { Options, unset } from "../parts/options"
@@ -9,22 +11,18 @@ import { Badge, Code, Copy, Empty, Title } from "../parts/small"
 import * as Snippets from "../snippets"
 import { fleet, useStore } from "../store"
 
-interface Turn {
-  readonly text: string
-  readonly images: ReadonlyArray<string>
-  readonly answers: ReadonlyArray<Answer>
-}
-
 const maxImage = 8 * 1024 * 1024
 const maxTurns = 200
 
 /** It outlives a look at another screen. */
-const kept: { turns: ReadonlyArray<Turn>; settings: Settings; models: ReadonlyArray<string>; conversation: string } = {
-  turns: [],
-  settings: unset,
-  models: ["auto"],
-  conversation: ""
-}
+const kept: {
+  turns: ReadonlyArray<Turn>
+  settings: Settings
+  models: ReadonlyArray<string>
+  /** What of it is stored, for each model. */
+  stored: Array<Stored>
+  conversation: string
+} = { turns: [], settings: unset, models: ["auto"], stored: [], conversation: "" }
 
 const newConversation = (): string =>
   `page-${[...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`
@@ -111,6 +109,8 @@ export const Playground = () => {
   const [options, setOptions] = useState(matchMedia("(min-width: 1100px)").matches)
   const [problem, setProblem] = useState("")
   const [running, setRunning] = useState<AbortController>()
+  const [list, setList] = useState(false)
+  const [changes, setChanges] = useState(0)
   const keys = useStore(fleet)?.keys === true
   const end = useRef<HTMLDivElement>(null)
   const alive = useRef(true)
@@ -138,37 +138,76 @@ export const Playground = () => {
       return answer === undefined || answer.text === "" ? [user] : [user, { role: "assistant", text: answer.text }]
     })
 
+  /** What is asked of one model: what its session does not have yet. */
+  const requestOf = async (model: string, which: number, before: ReadonlyArray<Turn>, now: Said) => {
+    // The results of tools stay with whoever runs them: such a conversation cannot go on in a session.
+    const keeps = settings.tools.trim() === ""
+    const known = await cut(kept.stored[which] ?? unstored, before.length)
+    kept.stored[which] = known
+    const body = bodyOf(model, settings, [...saidTo(keeps ? before.slice(known.ends.at(-1) ?? 0) : before, which), now])
+    const headers: Record<string, string> = keeps
+      ? { "x-aicortex-session": known.id ?? "new" }
+      : { "x-session-id": `${kept.conversation}-${which}` }
+    return { body, headers }
+  }
+
   const send = async (before: ReadonlyArray<Turn>, text: string, pictures: ReadonlyArray<string>) => {
     setProblem("")
+    const asked: Said = { role: "user", text, images: pictures }
     const turn: Turn = { text, images: pictures, answers: models.map((model) => ({ ...begun, model })) }
-    let bodies: ReadonlyArray<object>
-    try {
-      bodies = models.map((model, which) =>
-        bodyOf(model, settings, [...saidTo(before, which), { role: "user", text, images: pictures }])
-      )
-    } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error))
-      return
-    }
     const stop = new AbortController()
     if (kept.conversation === "") kept.conversation = newConversation()
-    let all = [...before, turn].slice(-maxTurns)
-    setTurns(all)
     setRunning(stop)
+    let requests: ReadonlyArray<Awaited<ReturnType<typeof requestOf>>>
+    try {
+      requests = await Promise.all(models.map((model, which) => requestOf(model, which, before, asked)))
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : String(error))
+      setRunning(undefined)
+      return
+    }
+    let all = [...before, turn]
+    if (all.length > maxTurns) {
+      all = all.slice(-maxTurns)
+      kept.stored = kept.stored.map((one) => ({ ...one, ends: one.ends.map((end) => end - 1) }))
+    }
+    setTurns(all)
     setDraft("")
     setImages([])
+    const { system } = settings
     await Promise.all(
-      bodies.map((body, which) =>
-        ask(body, `${kept.conversation}-${which}`, stop.signal, (answer) => {
+      requests.map(async ({ body, headers }, which) => {
+        const { lost, session, state } = await ask(body, headers, stop.signal, (answer) => {
           const last = all.at(-1)
           if (last === undefined) return
           all = all.with(-1, { ...last, answers: last.answers.with(which, answer) })
           kept.turns = all
           if (alive.current) setTurns(all)
         })
-      )
+        const known = kept.stored[which] ?? unstored
+        if (lost) kept.stored[which] = unstored
+        else if (state === "done" && session !== "") {
+          kept.stored[which] = { id: session, ends: [...known.ends, all.length], system }
+          if (known.system !== system) await keepSystem(session, system).catch(() => {})
+        }
+      })
     )
-    if (alive.current) setRunning(undefined)
+    if (!alive.current) return
+    setRunning(undefined)
+    setChanges((before) => before + 1)
+  }
+  const open = async (id: string) => {
+    running?.abort()
+    try {
+      const found = opened(await get<Session>(`/v1/sessions/${encodeURIComponent(id)}`))
+      kept.stored = [found.stored]
+      setTurns(found.turns)
+      setSettings({ ...settings, system: found.stored.system })
+      setModels([found.model ?? models[0] ?? "auto"])
+      setProblem("")
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : String(error))
+    }
   }
   const submit = () => {
     const text = draft.trim()
@@ -181,6 +220,7 @@ export const Playground = () => {
   const clear = () => {
     running?.abort()
     setTurns([])
+    kept.stored = []
     kept.conversation = ""
   }
   const attach = (files: FileList | null) => {
@@ -223,6 +263,9 @@ export const Playground = () => {
           Side by side
         </button>
         <span class="push" />
+        <button type="button" class="small" aria-expanded={list} onClick={() => setList(!list)}>
+          Conversations
+        </button>
         <button type="button" class="small" aria-expanded={options} onClick={() => setOptions(!options)}>
           Options
         </button>
@@ -230,7 +273,17 @@ export const Playground = () => {
           New conversation
         </button>
       </Title>
-      <div class={`play ${options ? "with-options" : ""}`}>
+      <div class={`play ${options ? "with-options" : ""} ${list ? "with-list" : ""}`}>
+        {list ? (
+          <Conversations
+            current={kept.stored[0]?.id}
+            turn={changes}
+            open={(id) => void open(id)}
+            removed={(id) => {
+              if (kept.stored.some((one) => one.id === id)) clear()
+            }}
+          />
+        ) : null}
         <section class="talk" aria-label="Conversation">
           <div class="turns" role="log" aria-label="Messages" tabIndex={0}>
             {turns.length === 0 ? (
