@@ -1,13 +1,13 @@
 import { useEffect, useRef, useState } from "preact/hooks"
 import { address, get } from "../api"
-import { type Answer, ask, begun, bodyOf, type Said, type Settings, type Turn } from "../chat"
+import { ask, begun, bodyOf, type Said, type Settings, type Turn } from "../chat"
 import * as Format from "../format"
+import { AnswerView } from "../parts/answer"
 import { cut, keepSystem, opened, type Session, type Stored, unstored } from "../parts/conversation"
 import { Conversations } from "../parts/conversations"
 import { Icon } from "../parts/icon"
-import { Markdown } from "../parts/markdown"
 import { Options, unset } from "../parts/options"
-import { Badge, Code, Copy, Empty, Title } from "../parts/small"
+import { Code, Empty, Title } from "../parts/small"
 import * as Snippets from "../snippets"
 import { fleet, useStore } from "../store"
 
@@ -26,55 +26,6 @@ const kept: {
 
 const newConversation = (): string =>
   `page-${[...crypto.getRandomValues(new Uint8Array(9))].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`
-
-const Shown = ({ answer }: { readonly answer: Answer }) => {
-  const facts = [
-    answer.server,
-    answer.attempts > 1 ? `${answer.attempts} attempts` : "",
-    answer.firstToken === undefined ? "" : `first token ${Format.milliseconds(answer.firstToken)}`,
-    answer.tokens === undefined ? "" : `${answer.tokens} tokens`,
-    answer.tokens !== undefined && answer.firstToken !== undefined && answer.took - answer.firstToken > 50
-      ? Format.speed((answer.tokens / (answer.took - answer.firstToken)) * 1_000)
-      : "",
-    answer.finish === "length" ? "cut off at the token limit" : ""
-  ].filter((fact) => fact !== "")
-  return (
-    <div class="answer">
-      <div class="who">
-        <b>
-          <bdi>{Format.harmless(answer.model || "assistant")}</bdi>
-        </b>
-        {answer.state === "waiting" ? (
-          <Badge tone="info">waiting</Badge>
-        ) : answer.state === "stopped" ? (
-          <Badge tone="warn">stopped</Badge>
-        ) : null}
-      </div>
-      {answer.thinking === "" ? null : (
-        <details class="thinking" open={answer.text === "" && answer.state === "streaming"}>
-          <summary>Thinking</summary>
-          <Markdown text={answer.thinking} />
-        </details>
-      )}
-      <div aria-busy={answer.state === "streaming"}>{answer.text === "" ? null : <Markdown text={answer.text} />}</div>
-      {answer.calls.map(({ input, name }, i) => (
-        <Code key={i} label={`Tool call: ${Format.harmless(name)}`} text={Format.harmless(input)} />
-      ))}
-      {answer.state === "failed" ? (
-        <p role="alert" class="error">
-          {Format.harmless(answer.error)}
-        </p>
-      ) : null}
-      {facts.length === 0 ? null : (
-        <div class="facts-line dim" title={answer.reason}>
-          {facts.join(" · ")}
-          <span class="push" />
-          {answer.text === "" ? null : <Copy text={answer.text} />}
-        </div>
-      )}
-    </div>
-  )
-}
 
 const Request = ({ body, keys }: { readonly body: () => Record<string, unknown>; readonly keys: boolean }) => {
   const [kind, setKind] = useState<"curl" | "openai" | "aicortex">("curl")
@@ -301,7 +252,7 @@ export const Playground = () => {
                 </div>
                 <div class={`answers ${answers.length > 1 ? "both" : ""}`}>
                   {answers.map((answer, n) => (
-                    <Shown key={n} answer={answer} />
+                    <AnswerView key={n} answer={answer} />
                   ))}
                 </div>
               </div>
