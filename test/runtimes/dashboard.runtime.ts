@@ -742,6 +742,7 @@ describe("the playground", () => {
     expect(await page.locator(".turn").count()).toBe(4)
     await one.setBehaviour({ reply: "Fourth answer.", perToken: 1 })
     await say("Continue.", "Fourth answer.")
+    expect(await page.content()).not.toContain(one.url)
     expect(sent()).toMatch(/Be brief.*Ada.*Shorter.*Third answer.*Continue/)
     expect(await sessions()).toHaveLength(2)
     await list.getByRole("button", { name: "Rename Who was Ada?" }).click()

@@ -31,12 +31,16 @@ const mapped = (value: unknown, text: (one: string) => string): unknown => {
 }
 
 /** `GET /settings`. */
-export const read = ({ explained, labels }: GatewayContext, context: RequestContext): void => {
+export const read = ({ explained, labels, library }: GatewayContext, context: RequestContext): void => {
   if (explained === undefined) {
     const message = "The settings of this gateway are those that the program gives which it is a part of."
     throw new RequestRejected(make(404, message, "no_settings"))
   }
-  const shownText = (text: string) => labels.redact(/^[\w+.-]+:\/\//.test(text) ? redactUserInfo(text) : text)
+  const servers = new Set(library.settings.servers.map(({ url }) => url))
+  const shownText = (text: string) => {
+    if (servers.has(text)) return labels.label(text)
+    return /^[\w+.-]+:\/\//.test(text) ? redactUserInfo(text) : text
+  }
   const view = (prefix: string) => (shown: Shown) => {
     const { inSeconds, setting, value } = shown
     const name = `${prefix}${shown.name}`

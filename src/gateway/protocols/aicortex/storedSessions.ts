@@ -47,8 +47,12 @@ const summaryView = (one: Sessions.Summary): object => ({
   opening: one.opening ?? null
 })
 
-const usageView = (usage: Partial<Sessions.TurnUsage>): object => ({
-  ...(usage.model === undefined ? {} : { model: usage.model, server: usage.server }),
+/** A server as it is named everywhere: by number where its address is not to be shown. */
+const named = (labels: GatewayContext["labels"], server: string | undefined): string | undefined =>
+  server === undefined ? undefined : labels.label(server)
+
+const usageView = ({ labels }: GatewayContext, usage: Partial<Sessions.TurnUsage>): object => ({
+  ...(usage.model === undefined ? {} : { model: usage.model, server: named(labels, usage.server) }),
   prompt_tokens: usage.promptTokens ?? null,
   cached_tokens: usage.cachedTokens ?? null,
   completion_tokens: usage.completionTokens ?? null,
@@ -118,12 +122,12 @@ export const read = async (gateway: GatewayContext, context: RequestContext, id:
   const turns = await run(gateway, (sessions) => sessions.turns(own))
   context.json({
     ...summaryView(details),
-    usage: usageView(details.usage),
+    usage: usageView(gateway, details.usage),
     messages: turns.flatMap(({ messages }) => messages),
     turns: turns.map(({ at, messages, usage }) => ({
       at: seconds(at),
       message_count: messages.length,
-      usage: usage === undefined ? null : usageView(usage)
+      usage: usage === undefined ? null : usageView(gateway, usage)
     }))
   })
 }
@@ -173,6 +177,11 @@ export const exportOne = async (gateway: GatewayContext, context: RequestContext
   const format = Query.of(context, ["format"]).get("format") ?? "json"
   if (format !== "json" && format !== "markdown") reject("format", "must be json or markdown")
   const exported = await run(gateway, (sessions) => sessions.exportSession(mine(context, id)))
-  if (format === "json") context.json(exported)
+  const turns = exported.turns.map((turn) =>
+    turn.usage === undefined
+      ? turn
+      : { ...turn, usage: { ...turn.usage, server: named(gateway.labels, turn.usage.server) } }
+  )
+  if (format === "json") context.json({ ...exported, turns })
   else context.send(200, "text/markdown; charset=utf-8", Sessions.markdown(exported))
 }
