@@ -23,7 +23,7 @@ const pruneOptions = {
   ...store,
   olderThan: Flags.text("older-than", {
     value: "TIME",
-    about: "What is older goes: a time from now such as 7d, or a date such as 2026-01-31."
+    about: "What is older goes: a time from now such as 90d, or a date such as 2026-01-31."
   }),
   dryRun: Flags.flag("dry-run", { about: "Only tell what would go." }),
   json: Flags.json
