@@ -11,21 +11,22 @@ const run = Effect.promise(() => import("./requests/run.js"))
 
 const listOptions = {
   ...store,
-  limit: Flags.number("limit", wholeBetween(1, 1_000), { about: "How many at most.", default: 50 }),
+  limit: Flags.number("last", wholeBetween(1, 1_000), { about: "How many of the latest at most.", default: 50 }),
   since: Flags.text("since", {
     value: "TIME",
-    about: "From when on: a time from now such as 24h or 30d, or a date such as 2026-01-31. Default: all."
+    about:
+      "From when on: a time from now such as 24h or 30d, or a date such as 2026-01-31. Default: 7d, of requests all."
   }),
   json: Flags.json
 }
 const oneOptions = { ...store, json: Flags.json }
 const pruneOptions = {
   ...store,
-  olderThan: Flags.text("older-than", {
+  before: Flags.text("before", {
     value: "TIME",
-    about: "What is older goes: a time from now such as 90d, or a date such as 2026-01-31."
+    about: "What ended before goes: a time from now such as 90d, or a date such as 2026-01-31."
   }),
-  dryRun: Flags.flag("dry-run", { about: "Only tell what would go." }),
+  dryRun: Flags.flag("dry-run", { about: "Only show what would be done, or why it would not be, with exit code 1." }),
   json: Flags.json
 }
 
@@ -51,7 +52,7 @@ const pruneAbout: About = {
     "Remove old requests from the log.",
     "Gateways do it by themselves: see the settings requestLogAge and requestLogBytes."
   ],
-  examples: ["aicortex requests prune --older-than 7d --dry-run"]
+  examples: ["aicortex requests prune --before 7d --dry-run"]
 }
 const prune = Command.make("prune", pruneOptions, (flags) => Effect.flatMap(run, ({ prune }) => prune(flags))).pipe(
   Command.withDescription(pruneAbout.about[0] ?? "")

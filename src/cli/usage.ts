@@ -14,7 +14,8 @@ const options = {
   }),
   since: Flags.text("since", {
     value: "TIME",
-    about: "From when on: a time from now such as 24h or 30d, or a date such as 2026-01-31. Default: 7d."
+    about:
+      "From when on: a time from now such as 24h or 30d, or a date such as 2026-01-31. Default: 7d, of requests all."
   }),
   csv: Flags.flag("csv", { about: "Print CSV, for spreadsheets." }),
   json: Flags.json
@@ -22,11 +23,11 @@ const options = {
 
 const pruneOptions = {
   ...store,
-  olderThan: Flags.text("older-than", {
+  before: Flags.text("before", {
     value: "TIME",
-    about: "What is older goes: a time from now such as 90d, or a date such as 2026-01-31."
+    about: "What ended before goes: a time from now such as 90d, or a date such as 2026-01-31."
   }),
-  dryRun: Flags.flag("dry-run", { about: "Only tell what would go." }),
+  dryRun: Flags.flag("dry-run", { about: "Only show what would be done, or why it would not be, with exit code 1." }),
   json: Flags.json
 }
 
@@ -35,7 +36,7 @@ const pruneAbout: About = {
     "Remove old usage from the store.",
     "Gateways do it by themselves: see the setting usageRetention. Hours are removed as a whole."
   ],
-  examples: ["aicortex usage prune --older-than 90d --dry-run"]
+  examples: ["aicortex usage prune --before 90d --dry-run"]
 }
 
 const prune = Command.make("prune", pruneOptions, (flags) =>

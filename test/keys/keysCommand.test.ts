@@ -166,13 +166,13 @@ it("`usage prune` tells what would go, removes it, and asks for a time", { timeo
   gateway.child.kill("SIGTERM")
   await gateway.end
   const prune = (...args: ReadonlyArray<string>) => home.run(["usage", "prune", "--json", ...args], env)
-  const all = ["--older-than", "2999-01-01"]
+  const all = ["--before", "2999-01-01"]
   expect(JSON.parse((await prune(...all, "--dry-run")).out)).toEqual({ rows: 1, requests: 1, dryRun: true })
   expect(JSON.parse((await prune(...all)).out)).toEqual({ rows: 1, requests: 1, dryRun: false })
   expect(JSON.parse((await prune(...all)).out)).toMatchObject({ requests: 0 })
   for (const [args, words] of [
-    [[], "--older-than is needed"],
-    [["--older-than", "soon"], "--older-than must be a time"]
+    [[], "--before is needed"],
+    [["--before", "soon"], "--before must be a time"]
   ] as const) {
     const { code, err } = await prune(...args)
     expect([code, err]).toEqual([2, expect.stringContaining(words)])

@@ -60,17 +60,17 @@ export const show = Effect.fnUntraced(function* ({
 })
 
 interface PruneFlags extends StoreFlags, JsonFlag {
-  readonly olderThan: string | undefined
+  readonly before: string | undefined
   readonly dryRun: boolean
 }
 
-export const prune = Effect.fnUntraced(function* ({ dryRun, json, olderThan, ...flags }: PruneFlags) {
+export const prune = Effect.fnUntraced(function* ({ dryRun, json, before, ...flags }: PruneFlags) {
   const command = ["requests", "prune"]
-  if (olderThan === undefined) {
-    return yield* new UsageError({ message: "--older-than is needed: what is older goes", command })
+  if (before === undefined) {
+    return yield* new UsageError({ message: "--before is needed: what ended before goes", command })
   }
   const now = yield* Clock.currentTimeMillis
-  const until = yield* timeOf("older-than", olderThan, now, command)
+  const until = yield* timeOf("before", before, now, command)
   const bounds = { age: now - until, bytes: undefined }
   const gone = yield* withStore(flags, command, (store) => RequestLog.prune(store, bounds, now, dryRun))
   if (json) return yield* Output.writeJson({ ...gone, dryRun })

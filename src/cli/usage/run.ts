@@ -87,16 +87,16 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
 })
 
 interface PruneFlags extends StoreFlags {
-  readonly olderThan: string | undefined
+  readonly before: string | undefined
   readonly dryRun: boolean
   readonly json: boolean
 }
 
-export const prune = Effect.fnUntraced(function* ({ dryRun, json, olderThan, ...flags }: PruneFlags) {
+export const prune = Effect.fnUntraced(function* ({ dryRun, json, before, ...flags }: PruneFlags) {
   const command = ["usage", "prune"]
-  if (olderThan === undefined) return yield* wrong("--older-than is needed: what is older goes", command)
+  if (before === undefined) return yield* wrong("--before is needed: what ended before goes", command)
   const now = yield* Clock.currentTimeMillis
-  const time = yield* timeOf("older-than", olderThan, now, command)
+  const time = yield* timeOf("before", before, now, command)
   const gone = yield* withStore(flags, command, (store) =>
     dryRun ? Retention.olderThan(store, time) : Retention.prune(store, time, now)
   )
