@@ -6,10 +6,14 @@ import { availableParallelism, cpus, loadavg, totalmem } from "node:os"
 import { Worker } from "node:worker_threads"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type SystemInformation from "systeminformation"
 import { type Reading, ResourceSource } from "../Conditions.js"
 import { LimitedCpu } from "./cpuLimit.js"
 import { CpuUse } from "./cpuUse.js"
 import { limitedMemoryUse } from "./memoryLimit.js"
+
+/** The package stands beside a bundle: it cannot be a part of one. */
+const here = () => createRequire(import.meta.url)
 
 /** GPUs are asked by programs that take a while, so only every so often, in milliseconds. */
 const gpuInterval = 30_000
@@ -98,7 +102,7 @@ export class ResourceReader {
 
   /** Processors and memory on Linux: no program is run for them, so no thread is needed. */
   private async readFiles(): Promise<Machine> {
-    const { mem } = await import("systeminformation")
+    const { mem }: typeof SystemInformation = here()("systeminformation")
     const memory = await mem().catch(() => undefined)
     return { cpu: await this.cpuUse.use(), active: memory?.active, total: memory?.total }
   }
@@ -106,7 +110,7 @@ export class ResourceReader {
   private ask(what: { readonly machine: boolean; readonly gpu: boolean }): Promise<Answer> {
     this.worker ??= new Worker(thread, {
       eval: true,
-      workerData: createRequire(import.meta.url).resolve("systeminformation"),
+      workerData: here().resolve("systeminformation"),
       stdout: true,
       stderr: true
     })

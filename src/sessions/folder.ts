@@ -347,9 +347,13 @@ export const make = Effect.fnUntraced(function* ({
         : new SessionsUnavailable({ reason: `the folder ${folder} cannot be used: ${error.message}` })
     )
 
+  const noLabels = () =>
+    Effect.fail(new SessionsUnavailable({ reason: "a folder keeps no titles and no metadata: use a store" }))
+
   return {
-    create: (id, { turns = [] } = {}) =>
+    create: (id, { metadata = noMetadata, title, turns = [] } = {}) =>
       Effect.gen(function* () {
+        if (title !== undefined || Object.keys(metadata).length > 0) return yield* noLabels()
         if (!isId(id)) return yield* new SessionsUnavailable({ reason: `'${id}' cannot be the name of a folder` })
         yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 })
         yield* sweepOnce
@@ -389,8 +393,7 @@ export const make = Effect.fnUntraced(function* ({
           turns: stored.messages.length === 0 ? [] : [{ messages: stored.messages, at: used }]
         })
       }).pipe(withTypedErrors),
-    update: () =>
-      Effect.fail(new SessionsUnavailable({ reason: "a folder keeps no titles and no metadata: use a store" })),
+    update: noLabels,
     removeUnused: (id, since) =>
       Effect.gen(function* () {
         if (isHeld(id) || (yield* numbers(id)) === undefined || (yield* usedAt(id)) >= since) return false

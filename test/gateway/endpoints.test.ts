@@ -549,7 +549,7 @@ describe("what it tells", () => {
       }
     }
     expect(ids.size).toBe(Object.values(document.paths).flatMap((methods) => Object.keys(methods as object)).length)
-    expect([...schemas.keys()]).toHaveLength(6)
+    expect([...schemas.keys()]).toHaveLength(8)
     const others =
       "functions function_call audio web_search_options suffix best_of echo logprobs previous_response_id conversation " +
       "background prompt max_tool_calls top_logprobs raw template context images system encoding_format dimensions " +

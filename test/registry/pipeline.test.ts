@@ -404,7 +404,7 @@ describe("a process that is killed", { timeout: 600_000 }, () => {
       }
       const rest = readdirSync(folder).filter((name) => !names.includes(name))
       assert.isTrue(
-        rest.every((name) => /^\..*\.tmp$/.test(name)),
+        rest.every((name) => /^\.(.*\.tmp|lock-.*)$/.test(name)),
         rest.join()
       )
       const backups = `${folder}.backup`
