@@ -510,18 +510,22 @@ describe("deadline", () => {
 
   it("covers the wait for a session, and does not start over after it", async () => {
     const only = await start("ollama")
-    await only.setBehaviour({ firstToken: 250 })
+    await only.setBehaviour({ firstToken: 1_000 })
     const cortex = fleet.cortex([only])
     const session = await cortex.Session.create()
     const first = cortex.chat(question, { session })
     await only.waitForChats(1)
     // Half of the time is gone when its turn comes.
     const began = performance.now()
-    const second = failure(cortex.chat(question, { session, deadline: 400 }))
+    const second = failure(cortex.chat(question, { session, deadline: 1_700 }))
     const third = failure(cortex.chat(question, { session, deadline: 100 }))
     expect(await third).toMatchObject({ _tag: "DeadlineExceeded", deadline: 100, attempts: [] })
-    expect(await second).toMatchObject({ _tag: "DeadlineExceeded", deadline: 400, attempts: [{ reason: "deadline" }] })
-    expect(performance.now() - began).toBeLessThan(2_000)
+    expect(await second).toMatchObject({
+      _tag: "DeadlineExceeded",
+      deadline: 1_700,
+      attempts: [{ reason: "deadline" }]
+    })
+    expect(performance.now() - began).toBeLessThan(4_000)
     expect(await first).toBe(reply)
     expect(await session.history()).toHaveLength(2)
   })
