@@ -11,6 +11,8 @@ import type { ModelState, ServerState } from "./state.js"
 interface RestReport {
   /** Until when it rests, in milliseconds from now; 0: it is half-open; absent: it is closed. */
   readonly left?: number | undefined
+  /** How long ago that became so, in milliseconds; absent: just now. */
+  readonly age?: number | undefined
   /** Consecutive failures. */
   readonly failures: number
   readonly unreachable?: true | undefined
@@ -87,11 +89,20 @@ interface Told {
   inFlight: number
   probing: boolean
   restsUntil: number
+  /** When `restsUntil` changed, here or elsewhere. */
+  restChangedAt: number
   residentUntil: number
   figures: Figures
 }
 
-const nothing = (): Told => ({ inFlight: 0, probing: false, restsUntil: 0, residentUntil: 0, figures: {} })
+const nothing = (): Told => ({
+  inFlight: 0,
+  probing: false,
+  restsUntil: 0,
+  restChangedAt: 0,
+  residentUntil: 0,
+  figures: {}
+})
 
 const isEmpty = (report: object): boolean => Object.values(report).filter((value) => value !== undefined).length < 2
 
@@ -154,8 +165,11 @@ class Replicated implements ReplicatedFleet {
 
   private restOf({ cause, failures, restsUntil, unreachable }: Breaker, told: Told, now: number, all: boolean) {
     if (all ? restsUntil === 0 : restsUntil === told.restsUntil) return undefined
+    if (restsUntil !== told.restsUntil) told.restChangedAt = now
     told.restsUntil = restsUntil
+    const age = now - told.restChangedAt
     return {
+      age: age > 0 ? age : undefined,
       left: restsUntil === 0 ? undefined : Math.max(0, restsUntil - now),
       failures,
       unreachable: unreachable ? (true as const) : undefined,
@@ -289,16 +303,21 @@ class Replicated implements ReplicatedFleet {
     }
   }
 
+  /** Takes over what another process tells of a breaker, unless it has changed since: reports may cross each other. */
   private adopt(
     of: ServerState | ModelState,
     breaker: Breaker,
-    { cause, failures, left, unreachable }: RestReport,
+    { age = 0, cause, failures, left, unreachable }: RestReport,
     now: number
   ) {
+    const told = this.toldOf(of)
+    // A change that the others have not been told of yet is newer.
+    if (breaker.restsUntil !== told.restsUntil || now - age < told.restChangedAt) return
     breaker.adopt(left === undefined ? 0 : now + left, failures, now)
     breaker.unreachable = unreachable === true
     breaker.cause = cause
-    this.toldOf(of).restsUntil = breaker.restsUntil
+    told.restsUntil = breaker.restsUntil
+    told.restChangedAt = now - age
   }
 
   private learn(state: ModelState, figures: Figures): void {

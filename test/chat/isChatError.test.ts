@@ -53,7 +53,7 @@ describe("isChatError", () => {
     expect(classes.map(({ _tag }) => _tag)).toEqual(
       expect.arrayContaining(["NoServers", "SchemaMismatch", "EngineFailed"])
     )
-    expect(classes).toHaveLength(30)
+    expect(classes).toHaveLength(32)
   })
 
   it.each(classes.map((one) => [one._tag, one] as const))("is true of %s, also of one that was decoded", (_, one) => {

@@ -68,17 +68,26 @@ describe("aicortex engine", () => {
   it(
     "tells its address, is unhealthy while it loads, and then answers under the name of the file",
     async () => {
-      const { model, url } = await start([defaultModelPath()])
-      expect(model).toBe("aicortex-demo")
-      expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)
-      const early = chat(url, capital)
-      const states = await untilReady(url)
+      // It loads in a moment: on a busy machine that may be over before it is asked.
+      const early = async () => {
+        const { model, url } = await start([defaultModelPath()])
+        expect(model).toBe("aicortex-demo")
+        expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)
+        const reply = chat(url, capital)
+        return { url, reply, states: await untilReady(url) }
+      }
+      let found = await early()
+      for (let more = 5; found.states[0]?.status === 200 && more > 0; more--) {
+        await found.reply
+        found = await early()
+      }
+      const { reply, states, url } = found
       expect(states[0]).toMatchObject({
         status: 503,
         body: { status: "starting", reason: expect.stringContaining("loaded") }
       })
       // A request that comes too early waits.
-      expect((await early).body.choices?.[0]?.message.content).toBe("The capital of France is Paris.")
+      expect((await reply).body.choices?.[0]?.message.content).toBe("The capital of France is Paris.")
       const list = await fetch(`${url}/v1/models`).then((response) => response.json())
       expect(list).toMatchObject({ object: "list", data: [{ id: "aicortex-demo", object: "model" }] })
       expect((await chat(url, { ...capital, model: "other" })).status).toBe(404)

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks"
+import { useLayoutEffect, useRef, useState } from "preact/hooks"
 import { href } from "../api"
 import * as Format from "../format"
 import { gatewayTime } from "../store"
@@ -20,7 +20,7 @@ const nameOf = ({ opening, title }: Summary): string => Format.harmless(title ??
 const Rename = ({ close, of }: { readonly of: Summary; readonly close: (title?: string) => void }) => {
   const [title, setTitle] = useState(of.title ?? "")
   const input = useRef<HTMLInputElement>(null)
-  useEffect(() => input.current?.select(), [])
+  useLayoutEffect(() => input.current?.select(), [])
   return (
     <form
       class="row"
