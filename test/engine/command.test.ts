@@ -77,7 +77,7 @@ describe("aicortex engine", () => {
         return { url, reply, states: await untilReady(url) }
       }
       let found = await early()
-      for (let more = 5; found.states[0]?.status === 200 && more > 0; more--) {
+      for (let more = 20; found.states[0]?.status === 200 && more > 0; more--) {
         await found.reply
         found = await early()
       }
