@@ -80,6 +80,9 @@ export class ReplicaGroup implements ReplicaLink {
   attach(fleet: ReplicatedFleet): void {
     this.fleets = [...this.fleets.filter((one) => one.isBusy()), fleet]
     this.tellsAll = true
+    // What the others have told so far has reached nobody.
+    this.asks = true
+    this.wake()
   }
 
   wake(): void {
@@ -116,7 +119,6 @@ export class ReplicaGroup implements ReplicaLink {
     }
     this.tellsAll = false
     for (const message of messages) if (!(await this.send(message))) return
-    if (all) this.asks = false
   }
 
   /** As many messages as it takes. */
@@ -174,6 +176,8 @@ export class ReplicaGroup implements ReplicaLink {
     const { asks, from, kind, remoteTokens, servers } = message
     if (from === this.id) {
       this.heardItself = performance.now()
+      // The answers come after it: they are heard, too.
+      if (asks === true) this.asks = false
       if (!this.available) this.log("the store answers again: other gateways are heard")
       this.available = true
       return
