@@ -49,9 +49,12 @@ const startEngine = async (context = contextSize) => {
   })
   process.on("exit", () => child.kill("SIGKILL"))
   const lines = createInterface({ input: child.stdout })
-  const [line] = await once(lines, "line")
+  // Both lines may come at once.
+  const each = lines[Symbol.asyncIterator]()
+  const next = async () => (await each.next()).value
+  const line = await next()
   const listening = performance.now() - began
-  await once(lines, "line")
+  await next()
   return { child, url: JSON.parse(line).url, listening, ready: performance.now() - began }
 }
 
