@@ -6,18 +6,15 @@ import { randomBytes } from "node:crypto"
 import type { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { StoreUnavailable } from "../../Errors.js"
 import { pause } from "../../internal/background.js"
 import type * as Store from "../../Store.js"
 import type { RequestContext } from "../http/RequestContext.js"
 import { maxLoggedBody } from "../http/transcript.js"
+import * as StoreWriter from "../storeWriter.js"
 import { pathsOf, redacted, redactedText } from "./redaction.js"
 import * as Table from "./table.js"
-
-const interval = "1 second"
-const lastFlush = "10 seconds"
 
 /** What may wait to be written. */
 const maxWaitingBytes = 32 * 1024 * 1024
@@ -49,9 +46,7 @@ export class RequestRecorder {
   private lost = 0
   private count = 0
   private readonly writer = randomBytes(4).toString("hex")
-  private failing = false
   private settings: LogSettings | undefined
-  private readonly permit = Effect.unsafeMakeSemaphore(1)
 
   constructor(
     private readonly store: Store.Service,
@@ -102,7 +97,7 @@ export class RequestRecorder {
     this.waitingBytes += bytes
   }
 
-  private readonly flushOne: Effect.Effect<boolean, StoreUnavailable> = Effect.suspend(() => {
+  private readonly writeOne: Effect.Effect<boolean, StoreUnavailable> = Effect.suspend(() => {
     const batch = this.waiting.slice(0, batchSize)
     if (batch.length === 0) return Effect.succeed(false)
     const insert = (sql: SqlClient): Effect.Effect<void, SqlError> => Table.insert(sql, batch)
@@ -113,25 +108,22 @@ export class RequestRecorder {
     })
   })
 
-  /** Writes all that waits. */
-  readonly flush: Effect.Effect<void, StoreUnavailable> = Effect.asVoid(
-    Effect.repeat(this.flushOne, { while: (more) => more })
-  ).pipe(this.permit.withPermits(1))
+  private readonly storeWriter = StoreWriter.make({
+    writeOne: this.writeOne,
+    log: (text) => this.log(text),
+    words: {
+      away: "the request log waits for the store",
+      back: "the request log is written again",
+      last: "the last requests were not logged"
+    },
+    written: () => {
+      if (this.lost > 0) this.log(`${this.lost} requests were not logged: too many waited for the store`)
+      this.lost = 0
+    }
+  })
 
-  private readonly flushAndTell = Effect.suspend(() =>
-    Effect.match(this.flush, {
-      onSuccess: () => {
-        if (this.failing) this.log("the request log is written again")
-        this.failing = false
-        if (this.lost > 0) this.log(`${this.lost} requests were not logged: too many waited for the store`)
-        this.lost = 0
-      },
-      onFailure: ({ reason }) => {
-        if (!this.failing) this.log(`the request log waits for the store: ${reason}`)
-        this.failing = true
-      }
-    })
-  )
+  /** Writes all that waits. */
+  readonly flush = this.storeWriter.flush
 
   private readonly prune = Effect.suspend(() => {
     if (this.settings === undefined || this.settings.requestLog === "off") return Effect.void
@@ -141,18 +133,12 @@ export class RequestRecorder {
     )
   })
 
-  /** Writes each second, and what is left when the scope closes. */
+  /** Writes each second, and what is left when the scope closes; removes what is kept too long. */
   readonly run: Effect.Effect<void, never, Scope.Scope> = Effect.suspend(() =>
-    Effect.gen(this, function* () {
-      yield* Effect.addFinalizer(() =>
-        this.flush.pipe(
-          Effect.timeout(lastFlush),
-          Effect.catchAll((error) => Effect.sync(() => this.log(`the last requests were not logged: ${error.message}`)))
-        )
-      )
-      yield* Effect.forkScoped(Effect.repeat(this.flushAndTell, Schedule.spaced(interval)))
-      yield* Effect.forkScoped(Effect.forever(Effect.zipRight(pause(pruneInterval), this.prune)))
-    })
+    Effect.zipRight(
+      this.storeWriter.run,
+      Effect.asVoid(Effect.forkScoped(Effect.forever(Effect.zipRight(pause(pruneInterval), this.prune))))
+    )
   )
 }
 

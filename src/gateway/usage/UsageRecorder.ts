@@ -7,19 +7,13 @@
 import { randomUUID } from "node:crypto"
 import type { SqlClient } from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type { StoreUnavailable } from "../../Errors.js"
 import type * as Store from "../../Store.js"
 import type { RequestContext } from "../http/RequestContext.js"
+import * as StoreWriter from "../storeWriter.js"
 
 const hour = 3_600_000
-
-/** How often counts are added to the store. */
-const interval = "1 second"
-
-/** How long the last counts may take when the gateway stops. */
-const lastFlush = "10 seconds"
 
 /** More counters than this are not kept between two batches: names of end users are the clients' own. */
 const maxCounters = 10_000
@@ -99,8 +93,6 @@ export class UsageRecorder {
   private pending: Batch | undefined
   private readonly writer = randomUUID()
   private number = 0
-  private failing = false
-  private readonly permit = Effect.unsafeMakeSemaphore(1)
 
   constructor(
     private readonly store: Store.Service,
@@ -168,7 +160,7 @@ export class UsageRecorder {
     return this.pending
   }
 
-  private readonly flushOne: Effect.Effect<boolean, StoreUnavailable> = Effect.suspend(() => {
+  private readonly addOne: Effect.Effect<boolean, StoreUnavailable> = Effect.suspend(() => {
     const batch = this.take()
     if (batch === undefined) return Effect.succeed(false)
     return Effect.map(
@@ -180,36 +172,21 @@ export class UsageRecorder {
     )
   })
 
-  /** Adds all that is counted to the store. */
-  readonly flush: Effect.Effect<void, StoreUnavailable> = Effect.asVoid(
-    Effect.repeat(this.flushOne, { while: (more) => more })
-  ).pipe(this.permit.withPermits(1))
+  private readonly storeWriter = StoreWriter.make({
+    writeOne: this.addOne,
+    log: (text) => this.log(text),
+    words: {
+      away: "usage is kept in memory until the store is back",
+      back: "usage is stored again",
+      last: "the last usage was not stored"
+    }
+  })
 
-  private readonly flushAndTell = Effect.suspend(() =>
-    Effect.match(this.flush, {
-      onSuccess: () => {
-        if (this.failing) this.log("usage is stored again")
-        this.failing = false
-      },
-      onFailure: ({ reason }) => {
-        if (!this.failing) this.log(`usage is kept in memory until the store is back: ${reason}`)
-        this.failing = true
-      }
-    })
-  )
+  /** Adds all that is counted to the store. */
+  readonly flush = this.storeWriter.flush
 
   /** Adds counts each second, and the last ones when the scope closes. */
-  readonly run: Effect.Effect<void, never, Scope.Scope> = Effect.suspend(() =>
-    Effect.zipRight(
-      Effect.addFinalizer(() =>
-        this.flush.pipe(
-          Effect.timeout(lastFlush),
-          Effect.catchAll((error) => Effect.sync(() => this.log(`the last usage was not stored: ${error.message}`)))
-        )
-      ),
-      Effect.asVoid(Effect.forkScoped(Effect.repeat(this.flushAndTell, Schedule.spaced(interval))))
-    )
-  )
+  readonly run = this.storeWriter.run
 }
 
 /** Counts into this store until the scope closes. */
