@@ -5,30 +5,17 @@ import * as Effect from "effect/Effect"
 import { wholeBetween } from "../internal/units.js"
 import { type About, shape } from "./commandLine.js"
 import * as Flags from "./flags.js"
-import { store } from "./keys/flags.js"
+import { pruneOptions, since, store } from "./keys/flags.js"
 
 const run = Effect.promise(() => import("./requests/run.js"))
 
 const listOptions = {
   ...store,
   limit: Flags.number("last", wholeBetween(1, 1_000), { about: "How many of the latest at most.", default: 50 }),
-  since: Flags.text("since", {
-    value: "TIME",
-    about:
-      "From when on: a time from now such as 24h or 30d, or a date such as 2026-01-31. Default: 7d, of requests all."
-  }),
+  since,
   json: Flags.json
 }
 const oneOptions = { ...store, json: Flags.json }
-const pruneOptions = {
-  ...store,
-  before: Flags.text("before", {
-    value: "TIME",
-    about: "What ended before goes: a time from now such as 90d, or a date such as 2026-01-31."
-  }),
-  dryRun: Flags.flag("dry-run", { about: "Only show what would be done, or why it would not be, with exit code 1." }),
-  json: Flags.json
-}
 
 const listAbout: About = {
   about: ["List requests, the latest first."],

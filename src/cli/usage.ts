@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { dimensions } from "../gateway/usage/query.js"
 import { type About, shape } from "./commandLine.js"
 import * as Flags from "./flags.js"
-import { store } from "./keys/flags.js"
+import { pruneOptions, since, store } from "./keys/flags.js"
 
 const options = {
   ...store,
@@ -12,22 +12,8 @@ const options = {
     value: "LIST",
     about: `What it is counted by: some of ${dimensions.join(", ")}, separated by commas. Default: key,model.`
   }),
-  since: Flags.text("since", {
-    value: "TIME",
-    about:
-      "From when on: a time from now such as 24h or 30d, or a date such as 2026-01-31. Default: 7d, of requests all."
-  }),
+  since,
   csv: Flags.flag("csv", { about: "Print CSV, for spreadsheets." }),
-  json: Flags.json
-}
-
-const pruneOptions = {
-  ...store,
-  before: Flags.text("before", {
-    value: "TIME",
-    about: "What ended before goes: a time from now such as 90d, or a date such as 2026-01-31."
-  }),
-  dryRun: Flags.flag("dry-run", { about: "Only show what would be done, or why it would not be, with exit code 1." }),
   json: Flags.json
 }
 

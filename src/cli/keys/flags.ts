@@ -44,6 +44,23 @@ const limit = (flag: string, name: keyof typeof ranges, about: string) => {
 
 export const store = { fleet: flagsOf({ store: fleet.store }) }
 
+/** Of commands that read what was kept over time. */
+export const since = Flags.text("since", {
+  value: "TIME",
+  about: "From when on: a time from now such as 24h or 30d, or a date such as 2026-01-31. Default: 7d, of requests all."
+})
+
+/** Of commands that remove what was kept over time. */
+export const pruneOptions = {
+  ...store,
+  before: Flags.text("before", {
+    value: "TIME",
+    about: "What ended before goes: a time from now such as 90d, or a date such as 2026-01-31."
+  }),
+  dryRun: Flags.dryRun,
+  json: Flags.json
+}
+
 export const createOptions = {
   ...store,
   role: Flags.choice("role", Flags.words(roles), {

@@ -26,3 +26,15 @@ export const Dialog = ({
     </dialog>
   )
 }
+
+/** The end of a form in a dialog: to leave it, or to do what it is for. */
+export const DialogButtons = ({ action, close }: { readonly action: string; readonly close: () => void }) => (
+  <div class="row end">
+    <button type="button" onClick={close}>
+      Cancel
+    </button>
+    <button type="submit" class="primary">
+      {action}
+    </button>
+  </div>
+)

@@ -7,6 +7,7 @@ import { useData } from "./data"
 import { Downloads } from "./downloads"
 import * as Models from "./modelActions"
 import { Badge, Empty, Problem, Tile } from "./small"
+import { Headings } from "./tables"
 
 interface Engine {
   readonly engine: string | null
@@ -169,18 +170,10 @@ const PullHere = ({ act }: { readonly act: Act }) => {
       ) : (
         <div class="scroll" tabIndex={0} role="region" aria-label={`Quantisations of ${found.model}`}>
           <table>
-            <thead>
-              <tr>
-                <th scope="col">Quantisation</th>
-                <th scope="col" class="number">
-                  Size
-                </th>
-                <th scope="col">In the memory that is free</th>
-                <th scope="col" class="number">
-                  Actions
-                </th>
-              </tr>
-            </thead>
+            <Headings
+              names={["Quantisation", "Size", "In the memory that is free", "Actions"]}
+              numbers={["Size", "Actions"]}
+            />
             <tbody>
               {found.all.map(({ chosen, fits, name, size }) => (
                 <tr key={name}>
@@ -287,27 +280,10 @@ export const ThisMachine = ({ manages }: { readonly manages: boolean }) => {
       ) : (
         <div class="scroll" tabIndex={0} role="region" aria-label="Models of this machine">
           <table>
-            <thead>
-              <tr>
-                <th scope="col">Model</th>
-                <th scope="col">State</th>
-                <th scope="col">Engine</th>
-                <th scope="col" class="number">
-                  Size
-                </th>
-                <th scope="col" class="number">
-                  In memory
-                </th>
-                <th scope="col" class="number">
-                  Speed
-                </th>
-                {manages ? (
-                  <th scope="col" class="number">
-                    Actions
-                  </th>
-                ) : null}
-              </tr>
-            </thead>
+            <Headings
+              names={["Model", "State", "Engine", "Size", "In memory", "Speed", ...(manages ? ["Actions"] : [])]}
+              numbers={["Size", "In memory", "Speed", "Actions"]}
+            />
             <tbody>
               {models.map((model) => (
                 <LocalRow key={model.name} model={model} manages={manages} act={act} />

@@ -5,7 +5,8 @@ import { type Act, useActions } from "../parts/acting"
 import { Chart } from "../parts/chart"
 import { Downloads } from "../parts/downloads"
 import * as Models from "../parts/modelActions"
-import { Badge, Empty, Meter, Sparkline, State, Tile, Title } from "../parts/small"
+import { Empty, Meter, Sparkline, State, Tile, Title } from "../parts/small"
+import { Headings, MemoryState } from "../parts/tables"
 import { downloads, fleet, loads, now, problem, readFleet, useStore } from "../store"
 import type { Breaker, Model, Server } from "../types"
 
@@ -58,13 +59,7 @@ const ModelRow = ({
         )}
       </th>
       <td>
-        {model.loaded ? <Badge tone="good">loaded</Badge> : <span class="dim">on disk</span>}
-        {model.loaded &&
-        model.loaded_until !== null &&
-        model.loaded_until > at &&
-        model.loaded_until - at < 864e5 * 30 ? (
-          <span class="dim small"> {Format.span(model.loaded_until, at)} more</span>
-        ) : null}
+        <MemoryState model={model} at={at} />
       </td>
       <td class="number">
         {model.in_flight}
@@ -190,28 +185,19 @@ const Card = ({
       ) : (
         <div class="scroll" tabIndex={0} role="region" aria-label={`Models of ${server.server}`}>
           <table>
-            <thead>
-              <tr>
-                <th scope="col">Model</th>
-                <th scope="col">Memory state</th>
-                <th scope="col" class="number">
-                  In flight
-                </th>
-                <th scope="col" class="number">
-                  Size
-                </th>
-                <th scope="col" class="number">
-                  In memory
-                </th>
-                <th scope="col" class="number">
-                  Speed
-                </th>
-                <th scope="col" class="number">
-                  First token
-                </th>
-                {manages ? <th scope="col">Actions</th> : null}
-              </tr>
-            </thead>
+            <Headings
+              names={[
+                "Model",
+                "Memory state",
+                "In flight",
+                "Size",
+                "In memory",
+                "Speed",
+                "First token",
+                ...(manages ? ["Actions"] : [])
+              ]}
+              numbers={["In flight", "Size", "In memory", "Speed", "First token"]}
+            />
             <tbody>
               {shown.map((model) => (
                 <ModelRow key={model.model} model={model} server={server} manages={manages} at={at} act={act} />

@@ -2,7 +2,7 @@ import { useState } from "preact/hooks"
 import { call, post, readSession, signIn } from "../api"
 import * as Format from "../format"
 import { useData } from "../parts/data"
-import { Dialog } from "../parts/dialog"
+import { Dialog, DialogButtons } from "../parts/dialog"
 import { Badge, Code, Empty, Problem, Title } from "../parts/small"
 import { session, useStore } from "../store"
 import { NoStore } from "./usage"
@@ -167,14 +167,7 @@ const Create = ({
           </label>
         </div>
         <Problem of={problem} />
-        <div class="row end">
-          <button type="button" onClick={close}>
-            Cancel
-          </button>
-          <button type="submit" class="primary">
-            Create
-          </button>
-        </div>
+        <DialogButtons action="Create" close={close} />
       </form>
     </Dialog>
   )
@@ -215,14 +208,7 @@ const Rotate = ({
           </select>
         </label>
         <Problem of={problem} />
-        <div class="row end">
-          <button type="button" onClick={close}>
-            Cancel
-          </button>
-          <button type="submit" class="primary">
-            Rotate
-          </button>
-        </div>
+        <DialogButtons action="Rotate" close={close} />
       </form>
     </Dialog>
   )

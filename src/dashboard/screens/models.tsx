@@ -4,6 +4,7 @@ import { type Act, useActions } from "../parts/acting"
 import { Downloads } from "../parts/downloads"
 import * as Models from "../parts/modelActions"
 import { Badge, Empty, Title } from "../parts/small"
+import { Headings, MemoryState } from "../parts/tables"
 import { ThisMachine } from "../parts/thisMachine"
 import { downloads, fleet, now, readFleet, session, useStore } from "../store"
 import type { Model, Server } from "../types"
@@ -56,13 +57,7 @@ const FleetRow = ({
         )}
       </td>
       <td>
-        {model.loaded ? <Badge tone="good">loaded</Badge> : <span class="dim">on disk</span>}
-        {model.loaded &&
-        model.loaded_until !== null &&
-        model.loaded_until > at &&
-        model.loaded_until - at < 864e5 * 30 ? (
-          <span class="dim small"> {Format.span(model.loaded_until, at)} more</span>
-        ) : null}
+        <MemoryState model={model} at={at} />
       </td>
       <td class="number">{Format.bytes(model.size)}</td>
       <td class="number">{Format.bytes(model.memory)}</td>
@@ -162,27 +157,10 @@ const OfFleet = ({ manages }: { readonly manages: boolean }) => {
       ) : (
         <div class="scroll" tabIndex={0} role="region" aria-label="Models of the fleet">
           <table>
-            <thead>
-              <tr>
-                <th scope="col">Model</th>
-                <th scope="col">Server</th>
-                <th scope="col">State</th>
-                <th scope="col" class="number">
-                  Size
-                </th>
-                <th scope="col" class="number">
-                  In memory
-                </th>
-                <th scope="col" class="number">
-                  Speed
-                </th>
-                {manages ? (
-                  <th scope="col" class="number">
-                    Actions
-                  </th>
-                ) : null}
-              </tr>
-            </thead>
+            <Headings
+              names={["Model", "Server", "State", "Size", "In memory", "Speed", ...(manages ? ["Actions"] : [])]}
+              numbers={["Size", "In memory", "Speed", "Actions"]}
+            />
             <tbody>
               {all.slice(0, maxRows).flatMap(([name, places]) =>
                 places.map((place, i) => (
