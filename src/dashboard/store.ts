@@ -86,9 +86,9 @@ const onServer = (changed: Server): void => {
 /** Tokens of answers that ended since the last point. */
 let tokens = 0
 
-const onRequest = (
-  event: Request & { readonly kind: string; readonly attempt?: { readonly attempt: number } }
-): void => {
+type RequestEvent = Request & { readonly kind: string; readonly attempt?: { readonly attempt: number } }
+
+const apply = (event: RequestEvent): void => {
   const all = requests.get()
   const { attempt, kind, ...fields } = event
   const at = all.findIndex(({ id }) => id === event.id)
@@ -104,7 +104,15 @@ const onRequest = (
     } else next = { ...known, ...fields }
     requests.set(all.with(at, next))
   }
-  if (kind === "end") tokens += event.completion_tokens ?? 0
+}
+
+/** What has happened since the requests were asked for: the list may be older than that. */
+let since: Array<RequestEvent> | undefined
+
+const onRequest = (event: RequestEvent): void => {
+  since?.push(event)
+  apply(event)
+  if (event.kind === "end") tokens += event.completion_tokens ?? 0
 }
 
 const onDownload = (download: Download): void => {
@@ -139,10 +147,19 @@ export const readFleet = async (): Promise<void> => {
 }
 
 const readRequests = async (): Promise<void> => {
-  const { recent, running } = await get<{ running: ReadonlyArray<Request>; recent: ReadonlyArray<Request> }>(
-    "/requests"
-  )
-  requests.set([...running, ...recent].slice(0, maxRequests))
+  const mine: Array<RequestEvent> = []
+  since = mine
+  try {
+    const { recent, running } = await get<{ running: ReadonlyArray<Request>; recent: ReadonlyArray<Request> }>(
+      "/requests"
+    )
+    // Asked for again meanwhile: the later list holds.
+    if (since !== mine) return
+    requests.set([...running, ...recent].slice(0, maxRequests))
+    for (const event of mine) apply(event)
+  } finally {
+    if (since === mine) since = undefined
+  }
 }
 
 const point = (): void => {
@@ -169,6 +186,8 @@ export const start = (): (() => void) => {
   events.onopen = () => {
     connected.set(true)
     void readFleet()
+    // Nothing tells what began before the events were listened to, the first time or after a break.
+    void readRequests().catch(fail)
   }
   events.onerror = () => connected.set(false)
   events.addEventListener("fleet", ({ data }) => onServer(JSON.parse(data)))

@@ -64,6 +64,14 @@ const serve = async (servers: ReadonlyArray<FakeServer>, options: Gateway.Option
     await startGateway([], options, { cortex: { servers: servers.map(({ url }, priority) => ({ url, priority })) } })
   )
 
+const deferred = () => {
+  let resolve = () => {}
+  const promise = new Promise<void>((done) => {
+    resolve = done
+  })
+  return { promise, resolve }
+}
+
 /** A page, and all that went wrong in it. */
 const open = async (gateway: TestGateway, path = "", options: BrowserContextOptions = {}) => {
   const context = await browser.newContext({
@@ -151,9 +159,11 @@ describe("the page", () => {
     const gateway = await serve([broken, await ollama({ perToken: 10, faults: { kind: "cut", after: 12 } }), busy])
     const { page, problems } = await open(gateway, "#/fleet", options)
     await page.getByText("Live", { exact: true }).first().waitFor()
-    // Each server may be chosen: until it is the one that breaks.
+    // Each server may be chosen, and a conversation stays where it was: others begin until it is the one that breaks.
+    let asked = 0
     await eventually(async () => {
-      await (await chat(gateway, { stream: true })).text()
+      const messages = [{ role: "user", content: `Question ${++asked}` }]
+      await (await chat(gateway, { stream: true, messages })).text()
       return /"resumes"/.test(await (await gateway.get("/requests")).text())
     }, "an answer is resumed")
     await chat(gateway, { model: "nope" })
@@ -203,6 +213,32 @@ describe("a request", () => {
     await page.getByText("failed: the connection").waitFor()
     expect(await answer).toContain("[DONE]")
     await page.getByText("done", { exact: true }).waitFor()
+  })
+
+  it("that began before the page listened, or while its list was on the way, is shown", async () => {
+    const slow = await ollama({ perToken: 60, reply: "word ".repeat(2_000) })
+    const gateway = await serve([slow])
+    const page = await (await browser.newContext()).newPage()
+    const { promise: held, resolve: release } = deferred()
+    const lists: Array<Promise<void>> = []
+    // The lists are those of before the request, and come after it has begun.
+    await page.route("**/requests", async (route) => {
+      const response = await route.fetch()
+      lists.push(held.then(() => route.fulfill({ response })))
+    })
+    await page.goto(`${gateway.url}/#/live`)
+    await page.getByText("Live", { exact: true }).first().waitFor()
+    await eventually(() => lists.length === 2, "the list is asked for when the events are heard, too")
+    const answer = chat(gateway, { stream: true })
+      .then((response) => response.text())
+      .catch(() => "broken")
+    await page.getByRole("button", { name: /^Cancel/ }).waitFor()
+    release()
+    await Promise.all(lists)
+    await page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    await page.getByRole("button", { name: /^Cancel/ }).click()
+    expect(await answer).toBe("broken")
+    await page.context().close()
   })
 
   it("is broken off where an administrator says so", async () => {
