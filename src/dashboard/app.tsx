@@ -113,7 +113,7 @@ const Status = ({ leave, session }: { readonly session: Session; readonly leave:
     <div class="status">
       <div class="line" role="status">
         <span class={`dot ${isConnected ? "good" : "bad"}`} aria-hidden="true" />
-        {isConnected ? "Live" : "Not connected"}
+        <span class="word">{isConnected ? "Live" : "Not connected"}</span>
         {known === undefined ? "" : <span class="dim"> v{known.version}</span>}
       </div>
       {session.key === null ? null : (

@@ -103,8 +103,9 @@ const picture = async (page: Page, name: string): Promise<void> => {
   await page.screenshot({ path: join(pictures, `${name}.png`) })
 }
 
-/** What axe-core finds. */
+/** What axe-core finds on a screen that has its heading. */
 const violations = async (page: Page): Promise<ReadonlyArray<string>> => {
+  await page.getByRole("heading", { level: 1 }).first().waitFor()
   // The page allows no script but its own; the test's comes in from outside.
   await page.evaluate(axe)
   return page.evaluate(async () => {
@@ -158,7 +159,7 @@ describe("the page", () => {
     const broken = await openai({ faults: { kind: "status", code: 503 } })
     const gateway = await serve([broken, await ollama({ perToken: 10, faults: { kind: "cut", after: 12 } }), busy])
     const { page, problems } = await open(gateway, "#/fleet", options)
-    await page.getByText("Live", { exact: true }).first().waitFor()
+    await page.getByRole("status").filter({ hasText: "Live" }).waitFor()
     // Each server may be chosen, and a conversation stays where it was: others begin until it is the one that breaks.
     let asked = 0
     await eventually(async () => {
@@ -199,7 +200,7 @@ describe("a request", () => {
     const dying = await ollama({ perToken: 30 })
     const gateway = await serve([dying, await ollama({ perToken: 30 })])
     const { page } = await open(gateway, "#/live")
-    await page.getByText("Live", { exact: true }).first().waitFor()
+    await page.getByRole("status").filter({ hasText: "Live" }).waitFor()
     const answer = chat(gateway, { stream: true }).then((response) => response.text())
     await page.getByText("streaming").waitFor()
     await dying.strike({ kind: "kill", how: "rst" })
@@ -227,7 +228,7 @@ describe("a request", () => {
       lists.push(held.then(() => route.fulfill({ response })))
     })
     await page.goto(`${gateway.url}/#/live`)
-    await page.getByText("Live", { exact: true }).first().waitFor()
+    await page.getByRole("status").filter({ hasText: "Live" }).waitFor()
     await eventually(() => lists.length === 2, "the list is asked for when the events are heard, too")
     const answer = chat(gateway, { stream: true })
       .then((response) => response.text())
@@ -245,7 +246,7 @@ describe("a request", () => {
     const slow = await ollama({ perToken: 60, reply: "word ".repeat(2_000) })
     const gateway = await serve([slow])
     const { page } = await open(gateway, "#/live")
-    await page.getByText("Live", { exact: true }).first().waitFor()
+    await page.getByRole("status").filter({ hasText: "Live" }).waitFor()
     const answer = chat(gateway, { stream: true })
       .then((response) => response.text())
       .catch(() => "broken")
@@ -426,7 +427,7 @@ describe("models", () => {
     await here.getByRole("button", { name: "Remove tiny" }).click()
     await here.getByText("is in use").waitFor()
 
-    await page.getByText("Live", { exact: true }).first().waitFor()
+    await page.getByRole("status").filter({ hasText: "Live" }).waitFor()
     await here.getByLabel("Model to pull to this machine").fill("owner/big")
     await here.getByRole("button", { name: "What fits?" }).click()
     await here.getByRole("row", { name: /^F16 16 GB too large/ }).waitFor()
@@ -820,7 +821,7 @@ describe("a page that stays open", () => {
   it("does not grow with what happens", async () => {
     const gateway = await serve([await ollama({ reply: "Hi.", perToken: "burst" })])
     const { page } = await open(gateway, "#/live")
-    await page.getByText("Live", { exact: true }).first().waitFor()
+    await page.getByRole("status").filter({ hasText: "Live" }).waitFor()
     const many = async (count: number) => {
       for (let i = 0; i < count; i += 20) {
         await Promise.all(Array.from({ length: 20 }, () => chat(gateway).then((response) => response.text())))

@@ -76,7 +76,7 @@ describe("the page of aicortex serve", () => {
 
   it("a server that is killed in mid-answer is seen to be resumed within a second", async () => {
     const page = await open()
-    await page.getByText("Live", { exact: true }).first().waitFor()
+    await page.getByRole("status").filter({ hasText: "Live" }).waitFor()
     const answer = fetch(`${url}/v1/chat/completions`, {
       method: "POST",
       headers: { "content-type": "application/json" },
