@@ -176,6 +176,8 @@ describe("an exchange", () => {
     need: { requests: 1, tokens: 0, slots: 1 },
     least: { requests: 1, tokens: 0, slots: 0 },
     leaves: false,
+    number: 1,
+    repeats: false,
     ...more
   })
 

@@ -1,6 +1,6 @@
 /** What this process holds of the limits of one key: plain numbers that requests take from and give back to. */
 import { alpha, initialAnswerTokens } from "../rateLimits.js"
-import { type Amounts, type Exchange, type Grant, sliceOf } from "./sharedLimits.js"
+import { type Amounts, type Exchange, type Grant, replicaLife, sliceOf } from "./sharedLimits.js"
 
 /** A slice smaller than this is not refilled ahead of need: what it holds would be missed elsewhere. */
 const leastAhead = 4
@@ -20,6 +20,7 @@ export class KeyLease {
   /** Places, and those that are taken. */
   private held = 0
   private active = 0
+  private heldBefore = 0
   /** The most places that were taken since the last `settleDown`. */
   private peak = 0
   /** How many replicas use the key, this one included. */
@@ -37,6 +38,9 @@ export class KeyLease {
   private readonly shortUntil = { requests: 0, tokens: 0 }
   /** Nothing is held, and the others know. */
   isEmpty = true
+  /** An exchange that the store may have done or not: it is asked again before any other, so that nothing is lost. */
+  private doubtful: { readonly exchange: Exchange; readonly since: number } | undefined
+  private exchanges = 0
 
   constructor(public limits: Amounts) {}
 
@@ -111,8 +115,13 @@ export class KeyLease {
     return Math.min(this.held, this.active + sliceOf(this.limits.slots, this.replicas))
   }
 
-  /** Begins an exchange: what is given back is not used any more. `all`: everything that is not in use is given back. */
-  begin(replica: string, all: boolean): Exchange {
+  /**
+   * Begins an exchange, or again the one before: what is given back is not used any more. `all`: everything that is not
+   * in use is given back.
+   */
+  begin(replica: string, all: boolean, now: number): Exchange {
+    const again = this.again(now)
+    if (again !== undefined) return again
     const { needs, least } = this
     this.needs = { ...none }
     this.least = { ...none }
@@ -132,6 +141,7 @@ export class KeyLease {
     this.requests -= requests.give
     this.tokens -= tokens.give
     const isLimited = this.isLimited("slots")
+    this.heldBefore = this.held
     const keep = isLimited ? (all ? this.active : Math.max(this.active, this.kept())) : 0
     this.held = keep
     return {
@@ -145,11 +155,34 @@ export class KeyLease {
         slots: isLimited ? Math.max(0, needs.slots - (keep - this.active)) : 0
       },
       least: { requests: requests.least, tokens: tokens.least, slots: 0 },
-      leaves: all && this.active === 0
+      leaves: all && this.active === 0,
+      number: ++this.exchanges,
+      repeats: false
     }
   }
 
+  /** The exchange before, if it is not known what became of it. Those who wait say again what they need. */
+  private again(now: number): Exchange | undefined {
+    if (this.doubtful === undefined) return undefined
+    const { exchange, since } = this.doubtful
+    if (now - since < replicaLife / 2) {
+      this.needs = { ...none }
+      this.least = { ...none }
+      return { ...exchange, repeats: true }
+    }
+    // The store may have forgotten it: only a debt is kept, so that nothing is used twice.
+    this.doubtful = undefined
+    this.requests += Math.min(0, exchange.give.requests)
+    this.tokens += Math.min(0, exchange.give.tokens)
+    return undefined
+  }
+
+  get isDoubtful(): boolean {
+    return this.doubtful !== undefined
+  }
+
   end(begun: Exchange, grant: Grant, now: number): void {
+    this.doubtful = undefined
     this.requests += grant.requests
     this.tokens += grant.tokens
     this.held = grant.held
@@ -163,10 +196,16 @@ export class KeyLease {
     }
   }
 
-  /** It is not known what became of an exchange: only a debt is kept, so that nothing is used twice. */
-  fail(begun: Exchange): void {
-    this.requests += Math.min(0, begun.give.requests)
-    this.tokens += Math.min(0, begun.give.tokens)
+  /** An exchange has failed. `uncertain`: it may have been done all the same; else all is as it was before. */
+  fail(begun: Exchange, uncertain: boolean, now: number): void {
+    if (begun.repeats) return
+    if (uncertain) {
+      this.doubtful = { exchange: begun, since: now }
+      return
+    }
+    this.requests += begun.give.requests
+    this.tokens += begun.give.tokens
+    this.held = this.heldBefore
   }
 
   /** To be called now and then: places that were not used since can be given back. Whether there are any. */

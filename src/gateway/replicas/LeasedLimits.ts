@@ -5,6 +5,7 @@
  */
 import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
+import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type * as Store from "../../Store.js"
@@ -13,6 +14,7 @@ import * as RateLimits from "../rateLimits.js"
 import { inTime } from "../storeTimeout.js"
 import { KeyLease, type Kind } from "./KeyLease.js"
 import * as LimitTable from "./limitTable.js"
+import { failurePause, patience, StoreSilence } from "./StoreSilence.js"
 import type { Amounts } from "./sharedLimits.js"
 
 /** How often unused slices are looked for, and how long they are kept, in milliseconds. */
@@ -49,13 +51,19 @@ export class LeasedLimits implements RateLimits.RateLimiter {
   private readonly next = new Map<string, Promise<boolean>>()
   private readonly replica = randomUUID()
   private lastAttempt = Number.NEGATIVE_INFINITY
-  /** Whether the store answered when it was last asked. */
-  available = true
+  private readonly silence = new StoreSilence()
 
   constructor(
     private readonly store: Store.Service,
-    private readonly log: (text: string) => void
+    private readonly log: (text: string) => void,
+    private readonly runtime: Runtime.Runtime<never>,
+    private readonly now: () => number
   ) {}
+
+  /** Whether the store answers. */
+  get available(): boolean {
+    return this.silence.available
+  }
 
   acquire(access: RateLimits.Allowance): ReturnType<RateLimits.RateLimiter["acquire"]> {
     if (!RateLimits.isLimited(access)) return undefined
@@ -111,7 +119,7 @@ export class LeasedLimits implements RateLimits.RateLimiter {
   /** Takes amounts where there are enough; asynchronous if the store must be asked. */
   private admit(access: RateLimits.Allowance, needed: Amounts, taken: Amounts): Decision {
     const lease = this.of(access)
-    lease.usedAt = performance.now()
+    lease.usedAt = this.now()
     const lacking = lease.lacks(needed)
     if (lacking === undefined) {
       lease.take(taken)
@@ -130,6 +138,7 @@ export class LeasedLimits implements RateLimits.RateLimiter {
     needed: Amounts,
     taken: Amounts
   ): Promise<ErrorResponse | undefined> {
+    const until = this.now() + patience
     let slotsAsked = 0
     for (let exchanges = 0; exchanges < maxExchanges; exchanges++) {
       lease.wants(needed)
@@ -139,11 +148,15 @@ export class LeasedLimits implements RateLimits.RateLimiter {
         lease.take(taken)
         return undefined
       }
-      if (!isDone) return RateLimits.limitsUnavailable()
+      if (!isDone) {
+        if (!this.available || this.now() >= until) return RateLimits.limitsUnavailable()
+        await this.runNow(Effect.sleep(failurePause))
+        continue
+      }
       if (lacking === "slots") {
         if (lease.replicas === 1 || ++slotsAsked >= slotAttempts) break
-        await new Promise((resume) => setTimeout(resume, slotPause))
-      } else if (lease.isShort(lacking, performance.now())) break
+        await this.runNow(Effect.sleep(slotPause))
+      } else if (lease.isShort(lacking, this.now())) break
     }
     return this.rejection(access, lease, lease.lacks(needed) ?? "slots")
   }
@@ -151,7 +164,7 @@ export class LeasedLimits implements RateLimits.RateLimiter {
   private rejection(access: RateLimits.Allowance, lease: KeyLease, kind: Kind): ErrorResponse {
     return kind === "slots"
       ? RateLimits.concurrencyReached(access)
-      : RateLimits.rateReached(access, kind, lease.wait(kind, performance.now()))
+      : RateLimits.rateReached(access, kind, lease.wait(kind, this.now()))
   }
 
   private exchangeIfDue(name: string, lease: KeyLease): void {
@@ -175,30 +188,35 @@ export class LeasedLimits implements RateLimits.RateLimiter {
   }
 
   private exchangeNow(name: string, lease: KeyLease, all: boolean): Promise<boolean> {
-    const begun = lease.begin(this.replica, all)
-    this.lastAttempt = performance.now()
+    const now = this.now()
+    const begun = lease.begin(this.replica, all, now)
+    this.lastAttempt = now
+    this.silence.asked(now)
     const exchange = inTime(LimitTable.exchangeIn(this.store, name, begun)).pipe(
       Effect.match({
         onSuccess: (grant) => {
-          lease.end(begun, grant, performance.now())
-          if (!this.available) this.log("the store answers again: limits are shared with the other gateways")
-          this.available = true
+          lease.end(begun, grant, this.now())
+          if (this.silence.answered()) this.log("the store answers again: limits are shared with the other gateways")
           return true
         },
-        onFailure: ({ reason }) => {
-          lease.fail(begun)
-          if (this.available) this.log(`the store is away (${reason}): limits are served from what this gateway holds`)
-          this.available = false
+        onFailure: ({ reason, uncertain }) => {
+          lease.fail(begun, uncertain, this.now())
+          if (this.silence.failed(this.now(), uncertain))
+            this.log(`the store is away (${reason}): limits are served from what this gateway holds`)
           return false
         }
       })
     )
-    return Effect.runPromise(exchange)
+    return this.runNow(exchange)
+  }
+
+  private runNow<A>(effect: Effect.Effect<A>): Promise<A> {
+    return Runtime.runPromise(this.runtime, effect)
   }
 
   /** Gives back what is not used, and tells of what is held. */
   private readonly tick = Effect.promise(async () => {
-    const now = performance.now()
+    const now = this.now()
     if (!this.available) {
       const [first] = this.leases
       if (first !== undefined && now - this.lastAttempt >= retryInterval) await this.exchange(...first)
@@ -209,15 +227,19 @@ export class LeasedLimits implements RateLimits.RateLimiter {
       const hasSpare = lease.settleDown()
       if (lease.isEmpty && lease.isIdle) {
         if (idle > forgetTime) this.leases.delete(name)
-      } else if (lease.isIdle && idle >= idleTime) await this.exchange(name, lease, true)
+      } else if (lease.isDoubtful) await this.exchange(name, lease)
+      else if (lease.isIdle && idle >= idleTime) await this.exchange(name, lease, true)
       else if (hasSpare || (lease.holdsSlots && now - lease.exchangedAt > renewal)) await this.exchange(name, lease)
     }
   })
 
+  /** Gives back everything, after the exchange before is known to be done. */
+  private async leave(name: string, lease: KeyLease): Promise<void> {
+    while ((await this.exchange(name, lease, true)) && lease.isIdle && !lease.isEmpty);
+  }
+
   private readonly giveBack = Effect.promise(() =>
-    Promise.all(
-      [...this.leases].filter(([, { isEmpty }]) => !isEmpty).map(([name, lease]) => this.exchange(name, lease, true))
-    )
+    Promise.all([...this.leases].filter(([, { isEmpty }]) => !isEmpty).map(([name, lease]) => this.leave(name, lease)))
   )
 
   /** Gives slices back when they are not used, and all of them when the scope closes. */
@@ -261,12 +283,13 @@ class LeasedTicket implements RateLimits.RateTicket {
   }
 }
 
-/** The limits of keys over all gateways that use this store, until the scope closes. */
+/** The limits of keys over all gateways that use this store, until the scope closes. `now` is in milliseconds. */
 export const make = (
   store: Store.Service,
-  log: (text: string) => void
+  log: (text: string) => void,
+  now: () => number = () => performance.now()
 ): Effect.Effect<LeasedLimits, never, Scope.Scope> =>
-  Effect.suspend(() => {
-    const limits = new LeasedLimits(store, log)
+  Effect.flatMap(Effect.runtime<never>(), (runtime) => {
+    const limits = new LeasedLimits(store, log, runtime, now)
     return Effect.as(limits.run, limits)
   })

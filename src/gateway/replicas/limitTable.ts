@@ -7,7 +7,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
-import type { StoreUnavailable } from "../../Errors.js"
+import { StoreUnavailable } from "../../Errors.js"
 import type * as Store from "../../Store.js"
 import { type Exchange, exchange, type Grant, type SharedLimits } from "./sharedLimits.js"
 
@@ -57,9 +57,16 @@ export const exchangeIn = (
   key: string,
   wanted: Exchange
 ): Effect.Effect<Grant, StoreUnavailable> =>
-  replaceIn(
-    store,
-    key,
-    () => Effect.void,
-    (shared: SharedLimits, _, now) => exchange(shared, wanted, now)
-  )
+  Effect.suspend(() => {
+    let isSent = false
+    const replacing = replaceIn(
+      store,
+      key,
+      () => Effect.void,
+      (shared: SharedLimits, _, now) => {
+        isSent = true
+        return exchange(shared, wanted, now)
+      }
+    )
+    return Effect.mapError(replacing, ({ reason }) => new StoreUnavailable({ reason, uncertain: isSent }))
+  })

@@ -10,6 +10,9 @@ const minute = 60_000
 /** How long the places of a replica that is not heard of stay taken, in milliseconds. */
 export const replicaLife = 60_000
 
+/** Sums of fractions come out a little lower. */
+const rounding = 1e-6
+
 /** All slices together hold at most this share of a limit: what one replica holds, another cannot use. */
 const heldShare = 0.01
 
@@ -19,10 +22,14 @@ interface Bucket {
   readonly at: number
 }
 
-/** A replica that uses the key: how many requests at once it may have, and when it was last heard of. */
+/**
+ * A replica that uses the key: how many requests at once it may have, when it was last heard of, and what its last
+ * exchange gave it, for when it did not learn of that.
+ */
 interface Holder {
   readonly held: number
   readonly seen: number
+  readonly last?: { readonly number: number; readonly requests: number; readonly tokens: number } | undefined
 }
 
 /** As the store keeps it. */
@@ -55,6 +62,10 @@ export interface Exchange {
   readonly least: Amounts
   /** Whether it has no use for the key any more. */
   readonly leaves: boolean
+  /** Which of its exchanges this is, counted from 1. */
+  readonly number: number
+  /** Whether it may have been done already: its result did not arrive. */
+  readonly repeats: boolean
 }
 
 /** What it gets. */
@@ -98,23 +109,40 @@ const take = (
   const left = Math.min(limit, refilled + give)
   const bucket = (granted: number) => ({ left: left - granted, at: Math.max(at, now) })
   if (need <= 0) return { bucket: bucket(0), granted: 0, wait: 0 }
-  if (left < least) return { bucket: bucket(0), granted: 0, wait: ((least - left) / limit) * minute }
+  if (left + rounding < least) return { bucket: bucket(0), granted: 0, wait: ((least - left) / limit) * minute }
   // Slices become smaller as the end comes nearer.
   const slice = Math.min(sliceOf(limit, replicas), Math.floor(Math.max(0, left - need) / (2 * replicas)))
-  const granted = Math.min(left, need + slice)
-  return { bucket: bucket(granted), granted, wait: granted < need ? ((need - granted) / limit) * minute : 0 }
+  // A part of a request is of no use to anybody but in the bucket.
+  const granted = Math.min(Math.floor(left + rounding), need + slice)
+  return { bucket: bucket(granted), granted, wait: granted < need ? ((need - left) / limit) * minute : 0 }
 }
+
+/** What a replica gets whose exchange was done before: it has only not heard of it. */
+const repeated = (
+  shared: SharedLimits,
+  { held, last }: Pick<Holder, "held" | "last">,
+  replicas: number
+): readonly [SharedLimits, Grant] => [
+  shared,
+  { requests: last?.requests ?? 0, tokens: last?.tokens ?? 0, held, replicas, wait: { requests: 0, tokens: 0 } }
+]
 
 /** The limits after an exchange, and what the replica gets. `now` is in milliseconds since the epoch. */
 export const exchange = (
   shared: SharedLimits,
-  { give, keep, least, leaves, limits, need, replica }: Exchange,
+  { give, keep, least, leaves, limits, need, number, repeats, replica }: Exchange,
   now: number
 ): readonly [SharedLimits, Grant] => {
   const others = Object.entries(shared.replicas ?? {}).filter(
     ([id, { seen }]) => id !== replica && now - seen < replicaLife
   )
   const replicas = others.length + 1
+  if (repeats) {
+    const known = shared.replicas?.[replica]
+    if (known?.last?.number === number) return repeated(shared, known, replicas)
+    // It has left.
+    if (leaves && known === undefined) return repeated(shared, { held: 0 }, replicas)
+  }
   const of = (kind: "requests" | "tokens") =>
     take(shared[kind], limits[kind], { give: give[kind], need: need[kind], least: least[kind], replicas }, now)
   const requests = of("requests")
@@ -122,7 +150,8 @@ export const exchange = (
   const taken = others.reduce((sum, [, { held }]) => sum + held, 0)
   const free = Math.max(0, limits.slots - taken - keep)
   const held = need.slots > 0 ? keep + Math.min(free, need.slots + sliceOf(limits.slots, replicas)) : keep
-  const next = Object.fromEntries(leaves ? others : [...others, [replica, { held, seen: now }]])
+  const last = { number, requests: requests.granted, tokens: tokens.granted }
+  const next = Object.fromEntries(leaves ? others : [...others, [replica, { held, seen: now, last }]])
   return [
     { requests: requests.bucket, tokens: tokens.bucket, replicas: next },
     {

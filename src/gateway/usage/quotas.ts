@@ -18,6 +18,7 @@ import type { Allowance, RateDemand, RateLimiter, RateTicket, TokenUsage } from 
 import { identityOf, isRejection, limitsUnavailable } from "../rateLimits.js"
 import * as LimitTable from "../replicas/limitTable.js"
 import { type Claims, claim, claimLife } from "../replicas/quotaClaims.js"
+import { failurePause, patience, StoreSilence } from "../replicas/StoreSilence.js"
 import { inTime } from "../storeTimeout.js"
 import type { UsageRecorder } from "./UsageRecorder.js"
 
@@ -89,6 +90,7 @@ const usedIn = (days: ReadonlyMap<number, number>, { from }: Period): number => 
 export class Quotas {
   private readonly keys = new Map<string, KeyTokens>()
   private readonly replica = randomUUID()
+  private readonly silence = new StoreSilence()
 
   constructor(
     private readonly store: Store.Service,
@@ -129,6 +131,17 @@ export class Quotas {
     return next
   }
 
+  /** Asks for so many tokens; waits where the store is slow. Whether it answered. */
+  private async ask(access: Allowance, known: KeyTokens, wanted: number): Promise<boolean> {
+    const until = performance.now() + patience
+    for (;;) {
+      known.wanted += wanted
+      if (await this.read(access, known)) return true
+      if (!this.silence.available || performance.now() >= until) return false
+      await new Promise((resume) => setTimeout(resume, failurePause))
+    }
+  }
+
   private async readNow(access: Allowance, known: KeyTokens): Promise<boolean> {
     const identity = identityOf(access)
     const now = Date.now()
@@ -153,8 +166,13 @@ export class Quotas {
         return [next, { days, claimed }] as const
       }
     )
+    this.silence.asked(performance.now())
     const done = await Effect.runPromise(Effect.either(inTime(claiming)))
-    if (Either.isLeft(done)) return false
+    if (Either.isLeft(done)) {
+      this.silence.failed(performance.now(), done.left.uncertain)
+      return false
+    }
+    this.silence.answered()
     known.days = done.right.days
     known.claimed = done.right.claimed
     known.recent = this.usage.unstored(identity)
@@ -203,8 +221,7 @@ export class Quotas {
       if (performance.now() - known.readAt > maxAge) void this.read(access, known)
       return undefined
     }
-    known.wanted++
-    return this.read(access, known).then((isKnown) => {
+    return this.ask(access, known, 1).then((isKnown) => {
       if (this.left(known) >= 1) return undefined
       if (!isKnown) return limitsUnavailable()
       return this.check(access, known) ?? this.reservedElsewhere(access, known)
@@ -225,8 +242,7 @@ export class Quotas {
       return undefined
     }
     if (this.left(known) >= tokens) return take()
-    known.wanted += tokens
-    return this.read(access, known).then((isKnown) => {
+    return this.ask(access, known, tokens).then((isKnown) => {
       const left = this.left(known)
       // One at a time may go beyond it.
       if (left >= tokens || (left >= 1 && known.reserved === 0)) return take()
