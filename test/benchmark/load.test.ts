@@ -201,8 +201,8 @@ describe("an open loop", () => {
   })
 
   it("has at most so many in flight, and tells that others waited", async () => {
-    const server = await start(() => ({ first: 300 }))
-    const found = only(await load(server, { rate: 100, duration: 1_000, maxConcurrency: 5 }))
+    const server = await start(() => ({ first: 150 }))
+    const found = only(await load(server, { rate: 100, duration: 2_000, maxConcurrency: 5 }))
     expect(found.profile).toBe("poisson")
     expect(server.mostInFlight()).toBe(5)
     expect(found.maxInFlight).toBe(5)
