@@ -32,11 +32,14 @@ import type {
 import type { StoreHost } from "./modelStore/host.js"
 import type { Applied } from "./registry/pipeline/apply.js"
 import type { AskEvent } from "./registry/pipeline/ask.js"
+import type { Exported } from "./registry/pipeline/exporting.js"
+import * as Exporting from "./registry/pipeline/exporting.js"
 import type { Restored } from "./registry/pipeline/importing.js"
 import * as Importing from "./registry/pipeline/importing.js"
 import type {
   ApplyOptions,
   CheckOptions,
+  ExportOptions,
   FetchOptions,
   ImportOptions,
   RefreshOptions,
@@ -50,6 +53,7 @@ import type { CurrentSettings } from "./Settings.js"
 
 export type { Applied } from "./registry/pipeline/apply.js"
 export type { AskEvent, Asked, ServerAnswered, ServerRejected } from "./registry/pipeline/ask.js"
+export type { Exported } from "./registry/pipeline/exporting.js"
 export type { Restored } from "./registry/pipeline/importing.js"
 export {
   /**
@@ -67,6 +71,11 @@ export {
    * @category constants
    */
   defaults,
+  /**
+   * @since 0.4.0
+   * @category models
+   */
+  ExportOptions,
   /**
    * @since 0.4.0
    * @category models
@@ -183,6 +192,8 @@ export interface Service {
    * what it leaves open is filled.
    */
   readonly importFrom: (options: ImportOptions) => Effect.Effect<Applied, SourceError | ChangeError>
+  /** What a registry holds, in a form that others read, as texts. Nothing is written, and no server is asked. */
+  readonly exportAs: (options?: ExportOptions) => Effect.Effect<Exported, InvalidRequest | RegistryFileFailed>
   /** The backups of a registry, the newest first: when each was made. */
   readonly backups: (options?: {
     /** The folder of the registry. Default: the first of the settings. */
@@ -221,6 +232,7 @@ export const make: Effect.Effect<Service, never, Needs> = Effect.map(Effect.cont
     apply: (options) => Effect.provide(Steps.apply(options), context),
     refresh: (options = {}) => Stream.provideContext(Steps.refresh(options), context),
     importFrom: (options) => Effect.provide(Importing.importFrom(options), context),
+    exportAs: (options = {}) => Effect.provide(Exporting.exportAs(options), context),
     backups: (options = {}) => Effect.provide(Importing.backups(options), context),
     restore: (options = {}) => Effect.provide(Importing.restore(options), context)
   })
@@ -361,6 +373,28 @@ export const importFrom = (
   options: ImportOptions
 ): Effect.Effect<Applied, SourceError | ChangeError, RegistryPipeline> =>
   Effect.flatMap(RegistryPipeline, ({ importFrom }) => importFrom(options))
+
+/**
+ * What a registry holds, in a form that others read; see `Service.exportAs`.
+ *
+ * @example
+ * ```ts
+ * import { RegistryPipeline } from "aicortex"
+ * import { Effect } from "effect"
+ *
+ * const addresses = Effect.map(
+ *   RegistryPipeline.exportAs({ registry: "./models", format: "urls" }),
+ *   ({ files }) => files.map(({ text }) => text).join("")
+ * )
+ * ```
+ *
+ * @since 0.4.0
+ * @category accessors
+ */
+export const exportAs = (
+  options?: ExportOptions
+): Effect.Effect<Exported, InvalidRequest | RegistryFileFailed, RegistryPipeline> =>
+  Effect.flatMap(RegistryPipeline, ({ exportAs }) => exportAs(options))
 
 /**
  * The backups of a registry, the newest first.

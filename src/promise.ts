@@ -146,6 +146,8 @@ export type {
   Change as RegistryChange,
   CheckEvent as RegistryCheckEvent,
   Checked as RegistryChecked,
+  Exported as RegistryExported,
+  ExportOptions as RegistryExportOptions,
   FetchEvent as RegistryFetchEvent,
   Fetched as RegistryFetched,
   FetchedModels as RegistryFetchedModels,
@@ -629,6 +631,7 @@ export const registry: RegistryFunctions = {
   apply: (options) => defaultCortex().registry.apply(options),
   refresh: (options) => defaultCortex().registry.refresh(options),
   importFrom: (options) => defaultCortex().registry.importFrom(options),
+  exportAs: (options) => defaultCortex().registry.exportAs(options),
   backups: (options) => defaultCortex().registry.backups(options),
   restore: (options) => defaultCortex().registry.restore(options)
 }

@@ -16,6 +16,9 @@ import type { Host, Owner } from "./host.js"
 
 const prefix = ".lock-"
 
+/** The ending of a file that is being written: it counts once it is whole and has its name. */
+const unfinished = ".new"
+
 /** How often the file is touched, for processes of other machines that share the folder, in milliseconds. */
 const touchEvery = 10_000
 
@@ -47,22 +50,27 @@ export const acquire = Effect.fnUntraced(function* <E, R>(
   const now = yield* Clock.currentTimeMillis
   const own = `${prefix}${host.self.pid}-${now.toString(36)}-${number.toString(36)}`
   const file = path.join(folder, own)
-  const put = fs.writeFileString(file, JSON.stringify(host.self), { mode: 0o600 })
+  const written = `${file}${unfinished}`
+  const put = Effect.zipRight(
+    fs.writeFileString(written, JSON.stringify(host.self), { mode: 0o600 }),
+    fs.rename(written, file)
+  )
   const take = Effect.ignore(fs.remove(file, { force: true }))
 
-  /** Whose file it is, if it counts. One that is not written yet counts, too. */
+  /** Whose file it is, if it counts. */
   const holder = Effect.fnUntraced(function* (name: string) {
     const other = path.join(folder, name)
     const text = yield* Effect.option(fs.readFileString(other))
     if (Option.isNone(text)) return undefined
     const owner = decode(text.value)
     const alive = Option.isSome(owner) ? yield* host.isAlive(owner.value) : undefined
-    if (alive === true) return Option.getOrUndefined(owner)
+    const counts = !name.endsWith(unfinished)
+    if (alive === true) return counts ? Option.getOrUndefined(owner) : undefined
     const stat = yield* Effect.option(fs.stat(other))
     const touched = Option.getOrUndefined(Option.flatMap(stat, ({ mtime }) => mtime))?.getTime() ?? 0
     const time = yield* Clock.currentTimeMillis
     if (alive === undefined && time - touched < staleAfter) {
-      return Option.getOrElse(owner, (): Owner => ({ host: "another machine", pid: 0 }))
+      return counts ? Option.getOrElse(owner, (): Owner => ({ host: "another machine", pid: 0 })) : undefined
     }
     yield* Effect.ignore(fs.remove(other, { force: true }))
     return undefined

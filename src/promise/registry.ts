@@ -58,6 +58,11 @@ export interface RegistryFunctions {
   readonly refresh: (options?: RegistryRefreshOptions) => Promise<Pipeline.Applied>
   /** Adds servers and models of other files to a registry, without asking a server. */
   readonly importFrom: (options: Pipeline.ImportOptions) => Promise<Pipeline.Applied>
+  /**
+   * What a registry holds, as texts: AI Cortex's families, one `servers.json` (the default), or addresses. Nothing is
+   * written, and no server is asked.
+   */
+  readonly exportAs: (options?: Pipeline.ExportOptions) => Promise<Pipeline.Exported>
   /** The backups of a registry, the newest first: when each was made. */
   readonly backups: (options?: {
     /** The folder of the registry. Default: the first of the settings. */
@@ -110,6 +115,7 @@ export const make = (run: RunWith<Pipeline.RegistryPipeline>): RegistryFunctions
         Pipeline.refreshProgress
       ),
     importFrom: (options) => run(Pipeline.importFrom(options)),
+    exportAs: (options) => run(Pipeline.exportAs(options)),
     backups: (options) => run(Pipeline.backups(options)),
     restore: (options) => run(Pipeline.restore(options))
   }

@@ -144,6 +144,36 @@ describe.each(["ollama", "openai"] as const)("the steps over %s", (protocol) => 
     await cortex.registry.importFrom({ registry, sources: [{ name: "mine", text: "http://127.0.0.1:9\n" }] })
     assert.include(readFileSync(join(registry, "servers.json"), "utf8"), "http://127.0.0.1:9")
   })
+
+  it.each(["families", "servers", "urls", undefined] as const)(
+    "exports %s, which a registry takes in again",
+    async (format) => {
+      await using cortex = createCortex(settings)
+      const [registry, other] = [join(makeFolder(), "models"), join(makeFolder(), "models")]
+      const records = [
+        { model_name: "qwen3:4b", ip_port: "http://127.0.0.1:9", perf_tokens_per_second: "94.3" },
+        { model_name: "llama3:8b", ip_port: "http://127.0.0.1:9" },
+        { model_name: "llama3:8b", ip_port: "http://127.0.0.1:10" }
+      ]
+      await cortex.registry.apply({ records, registry })
+      writeFileSync(join(registry, "broken.json"), "{")
+      const { files, registry: of, rejected } = await cortex.registry.exportAs({ registry, ...(format && { format }) })
+      assert.strictEqual(of, registry)
+      assert.match(rejected.map(({ source }) => source).join(), /broken\.json/)
+      const expected = { families: ["llama.json", "qwen.json"], servers: ["servers.json"], urls: ["servers.txt"] }
+      assert.sameMembers(
+        files.map(({ name }) => name),
+        expected[format ?? "servers"]
+      )
+      assert.deepEqual(readdirSync(registry).sort(), ["broken.json", "llama.json", "qwen.json"])
+      await cortex.registry.importFrom({ registry: other, sources: files })
+      const again = await cortex.registry.exportAs({ registry: other, format: "urls" })
+      assert.strictEqual(again.files[0]?.text, "http://127.0.0.1:10\nhttp://127.0.0.1:9\n")
+      if (format === "urls") return
+      const facts = (row: Row) => [row["model_name"], row["ip_port"], Number(row["perf_tokens_per_second"] ?? 0)].join()
+      assert.sameMembers(rowsOf(other).map(facts), records.map(facts))
+    }
+  )
 })
 
 describe("what a step refuses", () => {
@@ -182,6 +212,8 @@ describe("what a step refuses", () => {
       ],
       [P.refresh({ registry: missing }), { _tag: "RegistryFileFailed", path: missing }],
       [P.restore({ registry }), { _tag: "RegistryFileFailed", path: registry }],
+      [P.exportAs({ registry, format: "csv" as "urls" }), { _tag: "InvalidRequest", field: "format" }],
+      [P.exportAs({ registry: join(registry, "none") }), { _tag: "RegistryFileFailed" }],
       [P.restore({ registry, backup: "../models" }), { _tag: "InvalidRequest", field: "backup" }]
     ]
     for (const [step, expected] of cases) assert.deepInclude(await failureOf(step), expected)
@@ -264,6 +296,9 @@ describe("a step that is interrupted", () => {
     const { after } = await runWith(RegistryPipeline.refresh({ registry, sources: [url] }))
     assert.strictEqual(after, 1)
     assert.deepEqual(readdirSync(registry), ["llama.json"])
+    // Nor is one that was killed while it wrote its name down.
+    writeFileSync(join(registry, `${owner}.new`), "")
+    assert.strictEqual((await runWith(RegistryPipeline.refresh({ registry, sources: [url] }))).after, 1)
   })
 })
 

@@ -2,15 +2,10 @@
 import { join } from "node:path"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Cortex from "../../Cortex.js"
 import { InvalidRequest } from "../../Errors.js"
 import * as RegistryPipeline from "../../RegistryPipeline.js"
-import * as Exchange from "../../registry/pipeline/exchange.js"
-import { serversText } from "../../registry/pipeline/importing.js"
-import * as Inventory from "../../registry/pipeline/inventory.js"
+import type { JsonRecord } from "../../registry/modelRecord.js"
 import { textOfFamily } from "../../registry/pipeline/plan.js"
-import { exactly } from "../../registry/pipeline/record.js"
-import * as Sources from "../../registry/pipeline/sources.js"
 import { UsageError } from "../errors.js"
 import * as Output from "../output.js"
 import * as Files from "./files.js"
@@ -33,21 +28,22 @@ export const importAll = ({ json, sources, ...options }: ApplyFlags & { readonly
 
 interface ExportFlags {
   readonly registry: string | undefined
-  readonly format: Exchange.Format | undefined
+  readonly format: RegistryPipeline.ExportOptions["format"]
   readonly output: string | undefined
 }
 
-export const exportAll = ({ format = "servers", output = "-", registry }: ExportFlags) =>
+export const exportAll = ({ format, output = "-", registry }: ExportFlags) =>
   Effect.gen(function* () {
-    const folder = yield* Steps.inWords("export")(Sources.registryOf(registry))
-    const inventory = Inventory.read(yield* Sources.inFolder(folder))
-    yield* Steps.tellRejected(inventory.rejected)
-    if (format === "urls") return yield* Files.writeOutput(output, Exchange.toUrls(inventory))
-    if (format === "servers")
-      return yield* Files.writeOutput(output, serversText(Exchange.toServers(inventory).servers))
-    if (output === "-") return yield* Output.writeLine(textOfFamily([...inventory.records.values()].map(exactly)))
-    for (const { name, text } of Exchange.toFamilies(inventory)) yield* Files.writeOutput(join(output, name), text)
-  }).pipe(Effect.provide(Cortex.layerSettings()))
+    const { files, rejected } = yield* Steps.inWords("export")(RegistryPipeline.exportAs({ format, registry }))
+    yield* Steps.tellRejected(rejected)
+    if (format === "families" && output === "-")
+      return yield* Output.writeLine(textOfFamily(files.flatMap(({ text }) => recordsOf(text))))
+    for (const { name, text } of files)
+      yield* Files.writeOutput(format === "families" ? join(output, name) : output, text)
+  }).pipe(Effect.provide(Steps.services))
+
+/** The records of a family file that was just made. */
+const recordsOf = (text: string): ReadonlyArray<JsonRecord> => JSON.parse(text).models
 
 // =============================================================================
 // Restore

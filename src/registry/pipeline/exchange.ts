@@ -5,9 +5,6 @@ import { type PresentFile, textOfFamily } from "./plan.js"
 import { exactly, familyOf } from "./record.js"
 import type { ServersFile } from "./serversFile.js"
 
-/** The forms of an export. */
-export type Format = "families" | "servers" | "urls"
-
 const numberAt = (record: JsonRecord, field: string): number | undefined => {
   const value = record[field]
   const number = isAbsent(value) ? Number.NaN : Number(value)

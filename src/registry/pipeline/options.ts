@@ -169,6 +169,28 @@ export const ImportOptions = Schema.Struct({
  */
 export interface ImportOptions extends Schema.Schema.Encoded<typeof ImportOptions> {}
 
+/**
+ * In which form a registry is exported.
+ *
+ * @since 0.4.0
+ * @category models
+ */
+export const ExportOptions = Schema.Struct({
+  /** The folder of the registry. Default: the first of the settings. */
+  registry: folder,
+  /**
+   * `families`: AI Cortex's files, one for each family of models. `servers`: one `servers.json`. `urls`: an address in
+   * each line. Default: `servers`.
+   */
+  format: optional(Schema.Literal("families", "servers", "urls"))
+})
+
+/**
+ * @since 0.4.0
+ * @category models
+ */
+export interface ExportOptions extends Schema.Schema.Encoded<typeof ExportOptions> {}
+
 const BackupsOptions = Schema.Struct({ registry: folder })
 
 /**
@@ -211,5 +233,6 @@ export const decodeResolve = decoder(ResolveOptions, elsewhere)
 export const decodeApply = decoder(ApplyOptions, elsewhere)
 export const decodeRefresh = decoder(RefreshOptions, elsewhere)
 export const decodeImport = decoder(ImportOptions, elsewhere)
+export const decodeExport = decoder(ExportOptions, elsewhere)
 export const decodeBackups = decoder(BackupsOptions, elsewhere)
 export const decodeRestore = decoder(RestoreOptions, elsewhere)
