@@ -271,6 +271,8 @@ export interface Service {
   readonly drain: (url: string) => void
   /** Ends `drain`, and closes the circuit breakers of a server and of its models. */
   readonly wake: (url: string) => void
+  /** The addresses of the servers that are drained. */
+  readonly drained: () => ReadonlyArray<string>
   /** How many attempts of this process reached a server so far, and how many were lost on the way. */
   readonly contacts: (url: string) => Contacts
   /** A body that this server sent as a whole arrived like this. */
@@ -524,7 +526,7 @@ export const make = Effect.gen(function* () {
   const remote = RemoteLimits.make(settings, counter, now)
 
   return Fleet.of({
-    ...Maintenance.make(serverState, now, changed),
+    ...Maintenance.make(servers, serverState, now, changed),
     snapshot: (url, model) => snapshotOf(servers.get(url), model, now()),
     pool,
     pairs,

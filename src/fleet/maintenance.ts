@@ -7,9 +7,11 @@ export interface Maintenance {
   readonly rest: (url: string, milliseconds: number) => void
   readonly drain: (url: string) => void
   readonly wake: (url: string) => void
+  readonly drained: () => ReadonlyArray<string>
 }
 
 export const make = (
+  servers: ReadonlyMap<string, ServerState>,
   serverState: (url: string) => ServerState,
   now: () => number,
   publish: ChangeFeed["publish"]
@@ -41,6 +43,7 @@ export const make = (
         for (const { breaker } of server.models) breaker.reset()
       })
       server.serveQueues()
-    }
+    },
+    drained: () => [...servers.values()].filter(({ drained }) => drained).map(({ url }) => url)
   }
 }

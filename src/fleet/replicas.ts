@@ -1,6 +1,6 @@
 /**
- * What several processes tell each other of the servers that they use: requests in flight, circuit breakers, speeds and
- * loaded models. Requests only mark a server as changed; what has changed is told in batches, and what the others tell is
+ * What several processes tell each other of the servers that they use: requests in flight, circuit breakers, drained servers,
+ * speeds and loaded models. Requests only mark a server as changed; what has changed is told in batches, and what the others tell is
  * kept as plain numbers beside the fleet's own.
  */
 import * as Context from "effect/Context"
@@ -36,9 +36,17 @@ interface Figures {
   readonly places?: number | undefined
 }
 
+/** Whether an operator lets a server have no new requests. */
+interface DrainReport {
+  readonly on: boolean
+  /** When that was changed, in milliseconds since the epoch; later than any change that was known there. */
+  readonly at: number
+}
+
 /** What one process tells of a server; what is left out has not changed. */
 export interface ServerReport {
   readonly url: string
+  readonly drain?: DrainReport | undefined
   readonly inFlight?: number | undefined
   readonly probing?: boolean | undefined
   readonly rest?: RestReport | undefined
@@ -91,6 +99,9 @@ interface Told {
   restsUntil: number
   /** When `restsUntil` changed, here or elsewhere. */
   restChangedAt: number
+  drained: boolean
+  /** When `drained` changed, here or elsewhere; 0: never. */
+  drainChangedAt: number
   residentUntil: number
   figures: Figures
 }
@@ -100,6 +111,8 @@ const nothing = (): Told => ({
   probing: false,
   restsUntil: 0,
   restChangedAt: 0,
+  drained: false,
+  drainChangedAt: 0,
   residentUntil: 0,
   figures: {}
 })
@@ -164,7 +177,8 @@ class Replicated implements ReplicatedFleet {
   }
 
   private restOf({ cause, failures, restsUntil, unreachable }: Breaker, told: Told, now: number, all: boolean) {
-    if (all ? restsUntil === 0 : restsUntil === told.restsUntil) return undefined
+    // Those who were away when it ended hear of it, too.
+    if (all ? restsUntil === 0 && told.restChangedAt === 0 : restsUntil === told.restsUntil) return undefined
     if (restsUntil !== told.restsUntil) told.restChangedAt = now
     told.restsUntil = restsUntil
     const age = now - told.restChangedAt
@@ -175,6 +189,14 @@ class Replicated implements ReplicatedFleet {
       unreachable: unreachable ? (true as const) : undefined,
       cause: cause === undefined ? undefined : { reason: cause.reason, message: cause.message.slice(0, 200) }
     }
+  }
+
+  private drainOf({ drained }: ServerState, told: Told, now: number, all: boolean): DrainReport | undefined {
+    if (drained !== told.drained) {
+      told.drained = drained
+      told.drainChangedAt = Math.max(now, told.drainChangedAt + 1)
+    } else if (!all || told.drainChangedAt === 0) return undefined
+    return { on: drained, at: told.drainChangedAt }
   }
 
   private reports(servers: Iterable<ServerState>, all: boolean): ReadonlyArray<ServerReport> {
@@ -189,6 +211,7 @@ class Replicated implements ReplicatedFleet {
         inFlight: all || inFlight !== told.inFlight ? inFlight : undefined,
         probing: breaker.probing !== told.probing ? breaker.probing : undefined,
         rest: this.restOf(breaker, told, now, all),
+        drain: this.drainOf(server, told, now, all),
         models: models.length === 0 ? undefined : models
       }
       told.inFlight = inFlight
@@ -245,6 +268,7 @@ class Replicated implements ReplicatedFleet {
         else server.probedBy.delete(from)
       }
       if (report.rest !== undefined) this.adopt(server, server.breaker, report.rest, now)
+      if (report.drain !== undefined) this.adoptDrain(server, report.drain)
       for (const { figures, loaded, model, rest } of report.models ?? []) {
         const state = server.model(model)
         if (rest !== undefined) this.adopt(state, state.breaker, rest, now)
@@ -318,6 +342,18 @@ class Replicated implements ReplicatedFleet {
     breaker.cause = cause
     told.restsUntil = breaker.restsUntil
     told.restChangedAt = now - age
+  }
+
+  /** The last change wins, in every process. */
+  private adoptDrain(server: ServerState, { at, on }: DrainReport): void {
+    const told = this.toldOf(server)
+    const isNewer = at > told.drainChangedAt || (at === told.drainChangedAt && on)
+    // A change that the others have not been told of yet is newer.
+    if (isNewer && server.drained === told.drained) {
+      server.drained = on
+      told.drained = on
+    }
+    told.drainChangedAt = Math.max(at, told.drainChangedAt)
   }
 
   private learn(state: ModelState, figures: Figures): void {

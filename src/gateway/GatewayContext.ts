@@ -19,7 +19,7 @@ import * as FleetEvents from "./events/fleetEvents.js"
 import { type EventLink, EventsHub } from "./events/hub.js"
 import * as Peers from "./events/peers.js"
 import { RequestLog } from "./events/requestLog.js"
-import * as ServerActions from "./events/serverActions.js"
+import { ServerActions } from "./events/serverActions.js"
 import type * as ErrorResponse from "./http/errorResponse.js"
 import type { KeyCache } from "./keys/KeyCache.js"
 import { Library } from "./library.js"
@@ -58,6 +58,8 @@ export interface GatewayContext {
   readonly responses: ResponseStore.ResponseStore
   /** What those who watch the gateway are told. */
   readonly events: EventsHub
+  /** What operators do to servers. */
+  readonly serverActions: ServerActions
   /** The requests to models under way. */
   readonly requests: RequestLog
   /** The store that outlives the process; `undefined` where there is none. */
@@ -96,8 +98,7 @@ export interface GatewayState {
   readonly responses: ResponseStore.ResponseStore
   readonly events: EventsHub
   readonly requests: RequestLog
-  /** The addresses of servers that are drained. */
-  readonly drained: Set<string>
+  readonly serverActions: ServerActions
   /** The store that outlives the process; `undefined` where there is none. */
   readonly store: Store.Service | undefined
   /** The API keys of the store; `undefined` where there is none. */
@@ -156,7 +157,7 @@ export const makeState = (
     store,
     events,
     requests: new RequestLog(events),
-    drained: new Set(),
+    serverActions: new ServerActions(events, shared?.replicas !== undefined),
     storedKeys,
     pageSessions: store === undefined || storedKeys === undefined ? undefined : new StoredSessions(store, storedKeys),
     usage: shared?.usage,
@@ -190,7 +191,7 @@ export const make = (
     const callDefaults = { timeout, firstTokenTimeout, loadTimeout, deadline, maxRetries }
     const fleetDefaults = library.settings.defaults
     const labels = library.labels(settings.exposeServers)
-    ServerActions.attach(library, state)
+    state.serverActions.attach(library)
     Peers.attach(library, labels, state)
     state.events.source(() => FleetEvents.start(library, labels, state.events))
     return {

@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { type Database, engines } from "../support/databases.js"
+import { watchEvents } from "../support/eventStream.js"
 import { startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
 import { eventually, startGateway, type TestGateway } from "../support/gateway.js"
 import { useKeep } from "../support/keep.js"
@@ -116,6 +117,86 @@ for (const engine of engines) {
       await one.close()
       await eventually(async () => (await replicas(two)) === 1, "it is known to be gone")
       expect((await serverOf(two)).in_flight_elsewhere).toBe(0)
+    })
+
+    it.each(upstreams)(
+      "a server that one drains is drained everywhere, until any wakes it (%s)",
+      async (_, startServer) => {
+        const servers = [
+          keep(await startServer({ models: [model], loaded: [model], reply: "One." })),
+          keep(await startServer({ models: [model], loaded: [model], reply: "Two." }))
+        ]
+        const { another, gateways } = await start(
+          servers.map(({ url }) => ({ url })),
+          2
+        )
+        const [one, two] = gateways
+        const [drained, other] = servers as [(typeof servers)[0], (typeof servers)[0]]
+        const isDraining = (gateway: TestGateway, at: boolean) =>
+          eventually(async () => (await serverOf(gateway)).draining === at, `it knows: ${at}`)
+        const seen = keep(await watchEvents((path, init) => two.get(path, init), "?types=fleet"))
+        await one.post("/servers/server-1", { action: "drain" })
+        await isDraining(two, true)
+        expect((await json(two.get("/fleet"))).servers[0]).toMatchObject({ server: "server-1", draining: true })
+        await seen.next(({ data }) => data.server === "server-1" && data.draining === true, "it is told")
+        // One that starts later knows it, and so does one after a reload.
+        const three = await another()
+        await isDraining(three, true)
+        await two.reload()
+        await isDraining(two, true)
+        const before = drained.requests.filter(({ path }) => path.includes("chat")).length
+        for (const gateway of [one, two, three]) expect((await ask(gateway)).status).toBe(200)
+        expect(drained.requests.filter(({ path }) => path.includes("chat"))).toHaveLength(before)
+        expect(other.requests.filter(({ path }) => path.includes("chat")).length).toBeGreaterThanOrEqual(3)
+        // The one that drained it is gone, and the others still know.
+        await one.close()
+        await eventually(async () => (await replicas(two)) === 2, "it is known to be gone")
+        await isDraining(three, true)
+        await two.post("/servers/server-1", { action: "wake" })
+        await isDraining(three, false)
+        expect((await json(three.get("/fleet"))).servers[0].draining).toBe(false)
+        const four = await another()
+        await togetherOf([two, three, four])
+        expect((await serverOf(four)).draining).toBe(false)
+      }
+    )
+
+    it("a server that an operator lets rest rests everywhere", async () => {
+      const server = keep(await startFakeOllama({ models: [model], loaded: [model], reply: "One." }))
+      const { gateways } = await start([{ url: server.url }], 2)
+      const [one, two] = gateways
+      await one.post("/servers/server-1", { action: "rest", seconds: 3_600 })
+      await eventually(async () => (await serverOf(two)).state === "open", "the other knows")
+      const { reason, rests_until } = (await json(two.get("/fleet"))).servers[0]
+      expect(reason).toBe("rest")
+      expect(rests_until).toBeGreaterThan(Date.now() + 3_500_000)
+      await two.post("/servers/server-1", { action: "wake" })
+      await eventually(async () => (await serverOf(one)).state === "closed", "it is woken everywhere")
+    })
+
+    it("what operators did while the store was away is known everywhere when it is back, the last action", async ({
+      skip
+    }) => {
+      if (database.outage === undefined) return skip()
+      const ollama = keep(await startFakeOllama({ models: [model], loaded: [model], reply: "One." }))
+      const openai = keep(await startFakeOpenAI({ models: [model], reply: "One." }))
+      const { gateways } = await start([{ url: ollama.url }, { url: openai.url }], 2)
+      const [one, two] = gateways
+      await one.post("/servers/server-1", { action: "drain" })
+      await eventually(async () => (await serverOf(two)).draining, "the other knows")
+      await database.outage.stop()
+      try {
+        await eventually(async () => (await replicas(one)) === 1 && (await replicas(two)) === 1, "they are alone")
+        await two.post("/servers/server-1", { action: "wake" })
+        await one.post("/servers/server-2", { action: "drain" })
+      } finally {
+        await database.outage.start()
+      }
+      await togetherOf(gateways)
+      for (const gateway of gateways) {
+        await eventually(async () => !(await serverOf(gateway, 0)).draining, "the first is woken")
+        await eventually(async () => (await serverOf(gateway, 1)).draining, "the second is drained")
+      }
     })
 
     it("goes on alone while the store is away, and together afterwards", async ({ skip }) => {

@@ -84,7 +84,7 @@ const { read } = actionBody
 
 /** `POST /servers/{id}`: a server by its name in `GET /servers`. */
 export const act = async (
-  { events, labels, library }: GatewayContext,
+  { labels, library, serverActions }: GatewayContext,
   context: RequestContext,
   body: BodyFields.Fields,
   id: string
@@ -99,6 +99,6 @@ export const act = async (
   }
   if (action === undefined)
     throw new RequestRejected(make(400, "'action' is missing.", "missing_required_parameter", "action"))
-  events.act(JSON.stringify({ action, url: status.url, time: seconds * 1_000 } satisfies ServerAction))
+  serverActions.act({ action, url: status.url, time: seconds * 1_000 })
   context.json({ server: id, action })
 }

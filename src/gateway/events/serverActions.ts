@@ -9,21 +9,32 @@ export interface ServerAction {
   readonly time: number
 }
 
-/** From now on actions apply to the servers of this library, and so do those whose effect lasts. */
-export const attach = (
-  library: Library,
-  { drained, events }: { readonly drained: Set<string>; readonly events: EventsHub }
-): void => {
-  for (const url of drained) library.fleet.drain(url)
-  events.actions((data) => {
-    const { action, time, url } = JSON.parse(data) as ServerAction
-    if (action === "rest") library.fleet.rest(url, time)
-    else if (action === "drain") {
-      drained.add(url)
-      library.fleet.drain(url)
-    } else {
-      drained.delete(url)
-      library.fleet.wake(url)
-    }
-  })
+export class ServerActions {
+  private library: Library | undefined
+
+  /** `isTold`: the fleets of all processes tell each other what was done to a server. */
+  constructor(
+    private readonly events: EventsHub,
+    private readonly isTold: boolean
+  ) {
+    events.actions((data) => this.run(JSON.parse(data) as ServerAction))
+  }
+
+  /** From now on actions apply to the servers of this library, and so do those whose effect lasts. */
+  attach(library: Library): void {
+    for (const url of this.library?.fleet.drained() ?? []) library.fleet.drain(url)
+    this.library = library
+  }
+
+  act(action: ServerAction): void {
+    if (this.isTold) this.run(action)
+    else this.events.act(JSON.stringify(action))
+  }
+
+  private run({ action, time, url }: ServerAction): void {
+    const fleet = this.library?.fleet
+    if (action === "rest") fleet?.rest(url, time)
+    else if (action === "drain") fleet?.drain(url)
+    else fleet?.wake(url)
+  }
 }
