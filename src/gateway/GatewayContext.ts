@@ -39,20 +39,8 @@ export interface Explained {
   readonly gateway: ReadonlyArray<Shown>
 }
 
-/**
- * Everything a request is answered with. `limits` are the default limits of every call, `routing` the strategy of a
- * call that names none; hedging follows the fleet's own settings. `trace` is where request spans go, if a tracer was
- * set when the gateway was made.
- */
-export interface GatewayContext {
-  readonly library: Library
-  readonly settings: Settings
-  /** `undefined` where the program gives them that the gateway is a part of. */
-  readonly explained: Explained | undefined
-  readonly limits: Limits
-  readonly routing: Routing
-  /** The gateway's own names for models, and the fleet's. */
-  readonly aliases: Aliases.Aliases
+/** State that survives a change of settings: counters, rate limit usage, stored responses and events. */
+export interface GatewayState {
   readonly metrics: Metrics
   readonly keyLimits: RateLimits.RateLimiter
   readonly responses: ResponseStore.ResponseStore
@@ -74,10 +62,6 @@ export interface GatewayContext {
   readonly requestRecorder: RequestRecorder | undefined
   /** The gateways that use the store; `undefined` where there is none. */
   readonly replicas: ReplicaGroup | undefined
-  /** What models cost; `undefined` where no price is known. */
-  readonly prices: Prices | undefined
-  readonly labels: ErrorResponse.Labels
-  readonly trace: Telemetry.Trace | undefined
   readonly accessLog: AccessLog
   /** Writes operator messages. */
   readonly log: (text: string) => void
@@ -87,34 +71,29 @@ export interface GatewayContext {
   readonly local: Control | undefined
 }
 
+/**
+ * Everything a request is answered with. `limits` are the default limits of every call, `routing` the strategy of a
+ * call that names none; hedging follows the fleet's own settings. `trace` is where request spans go, if a tracer was
+ * set when the gateway was made.
+ */
+export interface GatewayContext extends GatewayState {
+  readonly library: Library
+  readonly settings: Settings
+  /** `undefined` where the program gives them that the gateway is a part of. */
+  readonly explained: Explained | undefined
+  readonly limits: Limits
+  readonly routing: Routing
+  /** The gateway's own names for models, and the fleet's. */
+  readonly aliases: Aliases.Aliases
+  /** What models cost; `undefined` where no price is known. */
+  readonly prices: Prices | undefined
+  readonly labels: ErrorResponse.Labels
+  readonly trace: Telemetry.Trace | undefined
+}
+
 /** Whether every request needs an API key. */
 export const needsKey = ({ settings, storedKeys }: Pick<GatewayContext, "settings" | "storedKeys">): boolean =>
   settings.keys.length > 0 || storedKeys?.isUsed === true
-
-/** State that survives a change of settings: counters, rate limit usage, stored responses and events. */
-export interface GatewayState {
-  readonly metrics: Metrics
-  readonly keyLimits: RateLimits.RateLimiter
-  readonly responses: ResponseStore.ResponseStore
-  readonly events: EventsHub
-  readonly requests: RequestLog
-  readonly serverActions: ServerActions
-  /** The store that outlives the process; `undefined` where there is none. */
-  readonly store: Store.Service | undefined
-  /** The API keys of the store; `undefined` where there is none. */
-  readonly storedKeys: KeyCache | undefined
-  readonly pageSessions: StoredSessions | undefined
-  /** What requests use, counted into the store; `undefined` where there is none. */
-  readonly usage: UsageRecorder | undefined
-  /** Writes the log of requests into the store; `undefined` where there is none. */
-  readonly requestRecorder: RequestRecorder | undefined
-  /** The gateways that use the store; `undefined` where there is none. */
-  readonly replicas: ReplicaGroup | undefined
-  readonly log: (text: string) => void
-  readonly accessLog: AccessLog
-  readonly starting: () => string | undefined
-  readonly local: Control | undefined
-}
 
 /**
  * State shared by several processes behind one address, so that a client need not know which one it talks to:
