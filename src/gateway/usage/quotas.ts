@@ -156,7 +156,10 @@ export class Quotas {
       (sql) =>
         Effect.suspend(() => {
           // What is stored while the store is read counts twice rather than not at all.
-          const own = this.usage.unstored(identity) + known.reserved
+          known.recent = this.usage.unstored(identity)
+          const own = known.recent + known.reserved
+          // The claim before may be given up from here on: nothing more is used of it.
+          known.claimed = Math.min(known.claimed, own)
           return Effect.map(select(sql, identity, from), (days) => ({ own, days }))
         }),
       (claims: Claims, { days, own }, time) => {
@@ -175,7 +178,6 @@ export class Quotas {
     this.silence.answered()
     known.days = done.right.days
     known.claimed = done.right.claimed
-    known.recent = this.usage.unstored(identity)
     known.readAt = performance.now()
     return true
   }
