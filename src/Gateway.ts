@@ -49,6 +49,7 @@ import * as Lifecycle from "./gateway/lifecycle.js"
 import * as AccessLog from "./gateway/observability/accessLog.js"
 import type { IncomingTrace } from "./gateway/observability/tracing.js"
 import * as LeasedLimits from "./gateway/replicas/LeasedLimits.js"
+import * as LimitTable from "./gateway/replicas/limitTable.js"
 import * as ReplicaGroup from "./gateway/replicas/ReplicaGroup.js"
 import * as RequestRecorder from "./gateway/requestLog/RequestRecorder.js"
 import * as Router from "./gateway/router.js"
@@ -239,13 +240,14 @@ export const serve = Effect.fnUntraced(function* (
     ...options.shared
   }
   if (database !== undefined && usage !== undefined) {
-    const limits = options.shared?.keyLimits ?? (yield* LeasedLimits.make(database, options.log ?? (() => {})))
+    const limits = options.shared?.keyLimits ?? (yield* LeasedLimits.make(LimitTable.exchangeIn(database), options.log ?? (() => {})))
     shared.keyLimits = Quotas.limiter(new Quotas.Quotas(database, usage), limits)
   }
   // So does the count of the tokens of remote servers.
   const remoteTokens = options.shared?.remoteTokens ?? new RemoteTokenCounter()
+  const channel = database?.messages ?? options.shared?.channel
   const replicas =
-    database === undefined ? undefined : yield* ReplicaGroup.make(database, remoteTokens, options.log ?? (() => {}))
+    channel === undefined ? undefined : yield* ReplicaGroup.make(channel, remoteTokens, options.log ?? (() => {}))
   if (replicas !== undefined) shared.replicas = replicas
   const counted = Layer.merge(
     Layer.succeed(SharedRemoteTokens, remoteTokens),

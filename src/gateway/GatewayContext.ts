@@ -60,7 +60,7 @@ export interface GatewayState {
   readonly usage: UsageRecorder | undefined
   /** Writes the log of requests into the store; `undefined` where there is none. */
   readonly requestRecorder: RequestRecorder | undefined
-  /** The gateways that use the store; `undefined` where there is none. */
+  /** The gateways that use the store, or the workers of this one; `undefined` where there are none. */
   readonly replicas: ReplicaGroup | undefined
   readonly accessLog: AccessLog
   /** Writes operator messages. */
@@ -97,14 +97,16 @@ export const needsKey = ({ settings, storedKeys }: Pick<GatewayContext, "setting
 
 /**
  * State shared by several processes behind one address, so that a client need not know which one it talks to:
- * conversations, stored responses, rate limit usage and the tokens of remote servers.
+ * conversations, stored responses, rate limit usage and what they tell each other of servers.
  */
 export interface SharedState {
   readonly sessions: Sessions.Store
   readonly responses: ResponseStore.ResponseStore
   readonly keyLimits: RateLimits.RateLimiter
   /** Counts the tokens of remote servers. */
-  readonly remoteTokens: RemoteTokenCounter
+  readonly remoteTokens?: RemoteTokenCounter
+  /** How this process hears the others, where there is no store. */
+  readonly channel?: Store.Messages
   /** Passes events on to the other processes, and theirs to this one; default: they have none. */
   readonly events?: EventLink | undefined
   /** The store that outlives the process, where there is one. */
@@ -115,7 +117,7 @@ export interface SharedState {
   readonly usage?: UsageRecorder
   /** Writes the log of requests into the store. */
   readonly requestRecorder?: RequestRecorder
-  /** The gateways that use the store. */
+  /** The gateways that use the store, or the workers of this one. */
   readonly replicas?: ReplicaGroup
 }
 
@@ -136,7 +138,7 @@ export const makeState = (
     store,
     events,
     requests: new RequestLog(events),
-    serverActions: new ServerActions(events, shared?.replicas !== undefined),
+    serverActions: new ServerActions(),
     storedKeys,
     pageSessions: store === undefined || storedKeys === undefined ? undefined : new StoredSessions(store, storedKeys),
     usage: shared?.usage,

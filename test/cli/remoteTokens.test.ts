@@ -4,11 +4,11 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { Effect } from "effect"
+import { Effect, Exit, Scope } from "effect"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest"
-import * as SharedState from "../../src/cli/serve/sharedState.js"
-import * as WorkerRpc from "../../src/cli/serve/workerRpc.js"
-import * as Sessions from "../../src/Sessions.js"
+import * as WorkerMessages from "../../src/cli/serve/workerMessages.js"
+import * as Fleet from "../../src/Fleet.js"
+import * as ReplicaGroup from "../../src/gateway/replicas/ReplicaGroup.js"
 import { useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
@@ -83,7 +83,8 @@ describe("workers of a gateway", () => {
   })
 
   it("know within a second what the others have counted, and go on counting where the first process is gone", async () => {
-    const answers = SharedState.makeHandlers(Effect.runSync(Sessions.makeStoreMemory()))
+    const relay = WorkerMessages.makeRelay()
+    const scope = Effect.runSync(Scope.make())
     const logs: Array<string> = []
     const start = () => {
       const [first, worker] = [new EventEmitter(), new EventEmitter()]
@@ -93,11 +94,11 @@ describe("workers of a gateway", () => {
         if (open) queueMicrotask(() => to.emit("message", copy))
         sent(open ? null : new Error("the channel is closed"))
       }
-      WorkerRpc.serveCalls(Object.assign(first, { send: carry(worker), isConnected: () => open }), answers)
-      const { remoteTokens } = SharedState.forWorker(
-        (text) => logs.push(text),
-        Object.assign(worker, { send: carry(first) })
-      )
+      relay(Object.assign(first, { send: carry(worker), isConnected: () => open }))
+      const remoteTokens = new Fleet.RemoteTokenCounter()
+      const channel = WorkerMessages.make(Object.assign(worker, { send: carry(first) }))
+      const made = ReplicaGroup.make(channel, remoteTokens, (text) => logs.push(text))
+      Effect.runFork(Scope.extend(made, scope))
       const cut = () => {
         open = false
       }
@@ -112,11 +113,12 @@ describe("workers of a gateway", () => {
     expect(used()).toEqual([42, 42])
     // One that takes the place of another begins with what was counted.
     const three = start()
-    await vi.advanceTimersByTimeAsync(0)
+    await vi.advanceTimersByTimeAsync(1_000)
     expect(three.remoteTokens.used(Date.now())).toBe(42)
     one.cut()
     one.remoteTokens.add(1, Date.now())
     await vi.advanceTimersByTimeAsync(5_000)
     expect([used(), logs.length]).toEqual([[43, 42], 1])
+    await Effect.runPromise(Scope.close(scope, Exit.void))
   })
 })

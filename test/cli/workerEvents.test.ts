@@ -17,9 +17,7 @@ const worker = (relay: (worker: Worker) => void) => {
   }
   relay(Object.assign(outer, { isConnected: () => true, send: later(inner) }) as unknown as Worker)
   const hub = new EventsHub(link(Object.assign(inner, { send: later(outer) }) as never))
-  const actions: Array<string> = []
-  hub.actions((data) => actions.push(data))
-  return { hub, actions, exit: () => outer.emit("exit") }
+  return { hub, exit: () => outer.emit("exit") }
 }
 
 const note = () => {
@@ -72,23 +70,5 @@ describe("the events of several workers", () => {
     late.exit()
     one.exit()
     await eventually(() => !two.hub.active, "nobody watches any more")
-  })
-
-  it("what is done to a server is done in each, also in one that starts later", async () => {
-    const relay = makeRelay()
-    const [one, two] = [worker(relay), worker(relay)]
-    const drain = JSON.stringify({ action: "drain", url: "http://a", time: 0 })
-    const wake = JSON.stringify({ action: "wake", url: "http://a", time: 0 })
-    await eventually(() => one.hub.sequence.length > 1 && two.hub.sequence.length > 1, "they are known")
-    one.hub.act(drain)
-    await eventually(() => one.actions.length === 1 && two.actions.length === 1, "both drain it")
-    const late = worker(relay)
-    await eventually(() => late.actions.length === 1, "the late one does, too")
-    expect([one.actions, two.actions, late.actions]).toEqual([[drain], [drain], [drain]])
-    two.hub.act(wake)
-    await eventually(() => late.actions.length === 2, "it is woken")
-    const later = worker(relay)
-    await eventually(() => later.hub.sequence.length > 1, "it is known")
-    expect(later.actions).toEqual([])
   })
 })

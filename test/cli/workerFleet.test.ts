@@ -52,7 +52,7 @@ const view = (server: string, fields: object = {}) => ({
 })
 
 describe("what several processes see of a server, as one", () => {
-  it("requests and places are summed, speeds are the mean, the worst breaker is told", () => {
+  it("requests are summed, places are common, speeds are the mean, the worst breaker is told", () => {
     const open = { state: "open", since: 1, rests_until: 9, reason: "refused", why: "it refuses connections" } as const
     const one = view("s", {
       in_flight: 2,
@@ -68,9 +68,9 @@ describe("what several processes see of a server, as one", () => {
       models: [modelView("a", { in_flight: 3, places: 4, tokens_per_second: 20, ...open }), modelView("b")]
     })
     const merged = mergeServers([one, two])
-    expect(merged).toMatchObject({ ...open, in_flight: 5, places: 8, queued: 1, version: "0.9", reachable: true })
+    expect(merged).toMatchObject({ ...open, in_flight: 5, places: 4, queued: 1, version: "0.9", reachable: true })
     expect(merged.models).toEqual([
-      modelView("a", { ...open, in_flight: 5, places: 8, queued: 1, tokens_per_second: 15 }),
+      modelView("a", { ...open, in_flight: 5, places: 4, queued: 1, tokens_per_second: 15 }),
       modelView("b")
     ])
     // Control: one process alone is told as it is.
@@ -139,7 +139,7 @@ describe("aicortex serve --workers 2", () => {
     expect(processes.size).toBe(2)
     for (const [fleet, requests] of seen) {
       expect([fleet.processes, fleet.in_flight, requests.running.length]).toEqual([2, total, total])
-      expect(fleet.servers.map(({ places }: { places: number }) => places)).toEqual([100, 100])
+      expect(fleet.servers.map(({ places }: { places: number }) => places)).toEqual([50, 50])
     }
     // They are in both of the workers, as their ids say.
     const ids: ReadonlyArray<string> = seen[0]?.[1].running.map(({ id }: { id: string }) => id)
@@ -165,5 +165,19 @@ describe("aicortex serve --workers 2", () => {
     }
     const most = Math.max(...stream.events.map(({ data, type }) => (type === "fleet" ? data.in_flight : 0)))
     expect(most).toBeGreaterThan(2)
+    // What one worker does to a server, all do.
+    const act = (action: string) =>
+      get("/servers/server-1", {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ action })
+      })
+    const states = () => Promise.all([1, 2, 3, 4, 5, 6].map(async () => (await json("/servers")).servers[0]))
+    await act("drain")
+    await eventually(async () => (await states()).every(({ draining }) => draining), "all drain it")
+    await act("wake")
+    await eventually(async () => !(await states()).some(({ draining }) => draining), "all have woken it")
+    await act("rest")
+    await eventually(async () => (await states()).every(({ state }) => state === "open"), "it rests for all")
   })
 })

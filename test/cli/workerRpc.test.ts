@@ -1,10 +1,13 @@
 import { EventEmitter } from "node:events"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest"
 import * as SharedState from "../../src/cli/serve/sharedState.js"
 import * as WorkerRpc from "../../src/cli/serve/workerRpc.js"
+import type * as GatewayContext from "../../src/gateway/GatewayContext.js"
 import * as Message from "../../src/Message.js"
 import * as Sessions from "../../src/Sessions.js"
 
@@ -130,13 +133,19 @@ describe("calls of a worker", () => {
 })
 
 describe("what workers have in common", () => {
+  let scope = Effect.runSync(Scope.make())
+  afterEach(async () => {
+    await run(Scope.close(scope, Exit.void))
+    scope = Effect.runSync(Scope.make())
+  })
   const start = () => {
     const answers = SharedState.makeHandlers(Effect.runSync(Sessions.makeStoreMemory()))
     const said: Array<string> = []
     const worker = () => {
       const { cut, first, worker } = channel()
       WorkerRpc.serveCalls(first, answers)
-      const common = SharedState.forWorker((text) => said.push(text), worker)
+      const made = SharedState.forWorker((text) => said.push(text), undefined, worker)
+      const common = Effect.runSync(Scope.extend(made, scope)) as GatewayContext.SharedState
       const layer = Layer.provide(Sessions.layer, Layer.succeed(Sessions.SessionStore, common.sessions))
       return { common, cut, sessions: Effect.runSync(Effect.provide(Sessions.Sessions, layer)) }
     }
@@ -264,6 +273,6 @@ describe("what workers have in common", () => {
     fourth.release({ prompt: 1_000, completion: 0 })
     expect(await two.common.keyLimits.acquire(key)).toMatchObject({ status: 429, code: "rate_limit_exceeded" })
     expect(await one.common.keyLimits.acquire(key)).toMatchObject({ status: 503, code: "limits_unavailable" })
-    expect(said).toEqual(["the limits of the key 'app' could not be looked up: the channel is closed"])
+    expect(said).toEqual(["limits are served from what this gateway holds: the channel is closed"])
   })
 })

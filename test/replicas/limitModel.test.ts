@@ -7,6 +7,7 @@ import { StoreUnavailable } from "../../src/Errors.js"
 import type { Allowance } from "../../src/gateway/rateLimits.js"
 import { isRejection } from "../../src/gateway/rateLimits.js"
 import * as LeasedLimits from "../../src/gateway/replicas/LeasedLimits.js"
+import { exchangeIn } from "../../src/gateway/replicas/limitTable.js"
 import type { SharedLimits } from "../../src/gateway/replicas/sharedLimits.js"
 import type * as Store from "../../src/Store.js"
 import { randomOf, VirtualTime } from "../support/virtualTime.js"
@@ -93,7 +94,7 @@ class World {
     this.scopes.push(scope)
     const replica = { alive: true }
     const made = LeasedLimits.make(
-      this.table.storeOf(replica),
+      exchangeIn(this.table.storeOf(replica)),
       (line) => this.logs.push(line),
       () => this.time.now
     )
@@ -313,9 +314,9 @@ describe("limits over gateways in virtual time", { timeout: 60_000 }, () => {
     table.faults = calm
     await time.runUntil(12_000)
     expect(gateway.limits.available).toBe(true)
-    expect(world.logs.map((line) => line.replace(/\(.*\)/, ""))).toEqual([
-      "the store is away : limits are served from what this gateway holds",
-      "the store answers again: limits are shared with the other gateways"
+    expect(world.logs).toEqual([
+      "limits are served from what this gateway holds: lost before",
+      "limits are shared with the other gateways again"
     ])
     await world.end()
   })

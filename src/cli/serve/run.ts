@@ -100,18 +100,11 @@ const storedBy = Effect.fnUntraced(function* (flags: Flags) {
   return store === undefined ? undefined : { store, sessions: yield* Cortex.makeSessionStore(settings.sessions, store) }
 })
 
-/** What this worker shares with the others. */
-const sharedBy = Effect.fnUntraced(function* (flags: Flags) {
-  const shared = SharedState.forWorker(log)
-  const stored = yield* storedBy(flags)
-  return stored === undefined ? shared : SharedState.overStore(shared, stored)
-})
-
 /** Serves in this process until it is stopped. */
 const serveInProcess = Effect.fnUntraced(function* (flags: Flags, workers: number) {
   const local = yield* Local.make(localOptions(flags, workers === 1))
   let served: RunningGateway | undefined
-  const shared = workers === 1 ? undefined : yield* sharedBy(flags)
+  const shared = workers === 1 ? undefined : yield* SharedState.forWorker(log, yield* storedBy(flags))
   yield* Effect.addFinalizer(() => Effect.sync(() => served && Ending.exitWhenStopped(served.aborted() === 0)))
   const running = yield* Gateway.serve({
     gateway: gatewayOptions(flags),

@@ -1,23 +1,25 @@
 /**
- * The state shared by all workers: conversations, responses, rate limits and the tokens of remote servers. The first
- * process holds it; workers access it over RPC.
+ * The state shared by all workers: conversations, responses and rate limits. The first process holds it; workers access
+ * it over RPC. What they know of servers they tell each other.
  */
 
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import type { ResponseBounds } from "../../config/gateway.js"
-import { SessionsUnavailable } from "../../Errors.js"
-import * as Fleet from "../../Fleet.js"
-import { mergeRemoteTokens, type SavedRemoteTokens } from "../../fleet/remoteTokens.js"
+import { SessionsUnavailable, StoreUnavailable } from "../../Errors.js"
 import type { SharedState } from "../../gateway/GatewayContext.js"
 import * as ErrorResponse from "../../gateway/http/errorResponse.js"
 import * as ResponseStore from "../../gateway/ResponseStore.js"
-import * as RateLimits from "../../gateway/rateLimits.js"
+import * as LeasedLimits from "../../gateway/replicas/LeasedLimits.js"
+import type { ExchangeLimits } from "../../gateway/replicas/limitTable.js"
+import { type Exchange, exchange, type SharedLimits, without } from "../../gateway/replicas/sharedLimits.js"
 import type { Message } from "../../Message.js"
 import type * as Sessions from "../../Sessions.js"
 import type * as Store from "../../Store.js"
 import * as WorkerEvents from "./workerEvents.js"
+import * as WorkerMessages from "./workerMessages.js"
 import * as WorkerRpc from "./workerRpc.js"
 
 // =============================================================================
@@ -28,8 +30,8 @@ import * as WorkerRpc from "./workerRpc.js"
 export const makeHandlers = (sessions: Sessions.Store) => {
   const now = () => performance.now()
   const responses = ResponseStore.makeMemory(now)
-  const limits = new RateLimits.RateLimits(now)
-  let remoteTokens: SavedRemoteTokens | undefined
+  const limits = new Map<string, SharedLimits>()
+  const limited = new Set<string>()
   /** The worker adds the subject of the reason. */
   const run = async <A>(effect: Effect.Effect<A, SessionsUnavailable>, signal?: AbortSignal): Promise<A> => {
     const done = await Effect.runPromise(Effect.either(effect), { signal })
@@ -72,27 +74,19 @@ export const makeHandlers = (sessions: Sessions.Store) => {
     items: (_: WorkerRpc.HoldResource, owner: string, ids: ReadonlyArray<string>) => responses.items(owner, ids),
     forget: (_: WorkerRpc.HoldResource, owner: string, id: string) => responses.remove(owner, id),
 
-    enter: (hold: WorkerRpc.HoldResource, allowance: RateLimits.Allowance) => {
-      const problem = limits.acquire(allowance)
-      if (problem === undefined) hold(() => limits.release(RateLimits.identityOf(allowance), 1))
-      return problem
-    },
-    reserve: (hold: WorkerRpc.HoldResource, allowance: RateLimits.Allowance, demand: RateLimits.RateDemand) => {
-      const taken = limits.reserve(allowance, demand)
-      if (typeof taken === "number") hold(() => limits.release(RateLimits.identityOf(allowance), demand.answers - 1))
-      return taken
-    },
-    settle: (
-      _: WorkerRpc.HoldResource,
-      identity: string,
-      reserved: number,
-      answers: number,
-      used: RateLimits.TokenUsage
-    ) => limits.settle(identity, reserved, answers, used),
-
-    countRemote: (_: WorkerRpc.HoldResource, counted: SavedRemoteTokens | undefined) => {
-      remoteTokens = mergeRemoteTokens(remoteTokens, counted)
-      return remoteTokens
+    exchange: (hold: WorkerRpc.HoldResource, key: string, wanted: Exchange) => {
+      const { replica } = wanted
+      if (!limited.has(replica)) {
+        limited.add(replica)
+        // Its places are free where it ends without a word.
+        hold(() => {
+          limited.delete(replica)
+          for (const [key, shared] of limits) limits.set(key, without(shared, replica))
+        })
+      }
+      const [next, grant] = exchange(limits.get(key) ?? {}, wanted, now())
+      limits.set(key, next)
+      return grant
     }
   }
 }
@@ -152,121 +146,15 @@ const responsesOf = (
   }
 }
 
-/** The rate limit ticket of a request, which the first process counts. */
-class RemoteRateTicket implements RateLimits.RateTicket {
-  private readonly releases: Array<() => void>
-  private reserved = 0
-  private answers = 1
-  private over = false
-
-  constructor(
-    private readonly first: WorkerRpc.WorkerRpcClient<Answers>,
-    private readonly say: (text: string) => void,
-    private readonly allowance: RateLimits.Allowance,
-    release: () => void
-  ) {
-    this.releases = [release]
-  }
-
-  async reserve(demand: RateLimits.RateDemand): Promise<ErrorResponse.ErrorResponse | undefined> {
-    // There is nothing to count beyond the request itself.
-    if (demand.answers === 1 && this.allowance.tokensPerMinute === Number.POSITIVE_INFINITY) return undefined
-    const { release, result } = this.first.begin("reserve", [this.allowance, demand], WorkerRpc.callTimeout)
-    let taken: ErrorResponse.ErrorResponse | number
-    try {
-      taken = await result
-    } catch (error) {
-      return unknownLimits(this.say, this.allowance, error)
-    }
-    if (typeof taken !== "number") return taken
-    this.reserved += taken
-    this.answers += demand.answers - 1
-    if (this.over) {
-      release()
-      this.settle({ prompt: 0, completion: 0 })
-    } else this.releases.push(release)
-    return undefined
-  }
-
-  release(used: RateLimits.TokenUsage | undefined): void {
-    this.over = true
-    for (const release of this.releases.splice(0)) release()
-    if (used !== undefined) this.settle(used)
-  }
-
-  private settle(used: RateLimits.TokenUsage): void {
-    const { name } = this.allowance
-    const { answers, reserved } = this
-    this.reserved = 0
-    if (reserved === 0 && used.prompt + used.completion === 0) return
-    this.first
-      .call("settle", RateLimits.identityOf(this.allowance), reserved, answers, used)
-      .catch((error: unknown) =>
-        this.say(
-          `${used.prompt + used.completion} tokens of the key '${name}' were not counted, ${reserved} stay reserved: ${reasonOf(error)}`
-        )
-      )
-  }
-}
-
-const unknownLimits = (
-  log: (text: string) => void,
-  { name }: RateLimits.Allowance,
-  error: unknown
-): ErrorResponse.ErrorResponse => {
-  log(`the limits of the key '${name}' could not be looked up: ${reasonOf(error)}`)
-  return RateLimits.limitsUnavailable()
-}
-
-const limitsOf = (first: WorkerRpc.WorkerRpcClient<Answers>, log: (text: string) => void): RateLimits.RateLimiter => ({
-  acquire: (access) => {
-    if (!RateLimits.isLimited(access)) return undefined
-    const allowance = RateLimits.allowance(access)
-    const { release, result } = first.begin("enter", [allowance], WorkerRpc.callTimeout)
-    return result.then(
-      (problem) => problem ?? new RemoteRateTicket(first, log, allowance, release),
-      (error: unknown) => unknownLimits(log, allowance, error)
-    )
-  }
-})
-
-/** How often workers tell each other what they have counted, in milliseconds. */
-const countInterval = 1_000
-
-/** Each worker counts on its own, and soon knows what the others have counted: a call waits for nobody. */
-const remoteTokensOf = (
-  first: WorkerRpc.WorkerRpcClient<Answers>,
-  log: (text: string) => void
-): Fleet.RemoteTokenCounter => {
-  const counter = new Fleet.RemoteTokenCounter()
-  let isLost = false
-  const exchange = () =>
-    first.call("countRemote", counter.saved(Date.now())).then(
-      (all) => {
-        isLost = false
-        counter.merge(all, Date.now())
-      },
-      (error: unknown) => {
-        if (!isLost) log(`what other workers used of remote servers is not known: ${reasonOf(error)}`)
-        isLost = true
-      }
-    )
-  void exchange()
-  setInterval(() => void exchange(), countInterval).unref()
-  return counter
-}
-
-/** The shared state of a worker. `end` is its end of the channel. */
-export const forWorker = (log: (text: string) => void, end: WorkerRpc.WorkerChannel = process): SharedState => {
-  const first = new WorkerRpc.WorkerRpcClient<Answers>(end)
-  return {
-    sessions: sessionsOf(first),
-    responses: responsesOf(first, log),
-    keyLimits: limitsOf(first, log),
-    remoteTokens: remoteTokensOf(first, log),
-    events: WorkerEvents.link(end)
-  }
-}
+/** Exchanges limits in the first process, as gateways do in a store. */
+const exchangeOf =
+  (first: WorkerRpc.WorkerRpcClient<Answers>): ExchangeLimits =>
+  (key, wanted) =>
+    Effect.tryPromise({
+      try: () => first.call("exchange", key, wanted),
+      // It was not done: where there is only no answer, it is given up before.
+      catch: (error) => new StoreUnavailable({ reason: reasonOf(error), uncertain: false })
+    })
 
 /** What a process has of a store. */
 export interface Stored {
@@ -274,12 +162,35 @@ export interface Stored {
   readonly sessions: Sessions.Store
 }
 
-/** A worker uses a store on its own, as any replica: only the order of turns and events come from the first process. */
-export const overStore = (
-  { keyLimits: _, remoteTokens: __, responses: ___, sessions: { turn }, ...rest }: SharedState,
-  { sessions, store }: Stored
-): Partial<SharedState> => ({
-  ...rest,
-  store,
-  sessions: turn === undefined ? sessions : { ...sessions, turn }
-})
+/** What a worker has from the others; `responses` and `keyLimits` where there is no store. */
+export type WorkerState = Partial<SharedState> & Pick<SharedState, "sessions">
+
+/**
+ * The shared state of a worker, until the scope closes. `end` is its end of the channel. With a store it is a gateway like
+ * any other: only the order of turns and events come from the first process.
+ */
+export const forWorker = (
+  log: (text: string) => void,
+  stored?: Stored,
+  end: WorkerRpc.WorkerChannel = process
+): Effect.Effect<WorkerState, never, Scope.Scope> =>
+  Effect.suspend(() => {
+    const first = new WorkerRpc.WorkerRpcClient<Answers>(end)
+    const events = WorkerEvents.link(end)
+    const sessions = sessionsOf(first)
+    if (stored !== undefined) {
+      const { turn } = sessions
+      const ordered = turn === undefined ? stored.sessions : { ...stored.sessions, turn }
+      return Effect.succeed<WorkerState>({ store: stored.store, sessions: ordered, events })
+    }
+    return Effect.map(
+      LeasedLimits.make(exchangeOf(first), log),
+      (keyLimits): WorkerState => ({
+        sessions,
+        responses: responsesOf(first, log),
+        keyLimits,
+        events,
+        channel: WorkerMessages.make(end)
+      })
+    )
+  })

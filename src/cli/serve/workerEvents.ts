@@ -3,16 +3,12 @@ import type { Worker } from "node:cluster"
 import type { ServerView } from "../../gateway/events/fleetState.js"
 import type { EventLink, EventType, Question } from "../../gateway/events/hub.js"
 import { FleetViews } from "../../gateway/events/mergeFleet.js"
-import type { ServerAction } from "../../gateway/events/serverActions.js"
 import type { WorkerChannel } from "./workerRpc.js"
 
-type Published = EventType | "action"
-
 type Message =
-  | { readonly type: "event:publish"; readonly event: Published; readonly data: string }
+  | { readonly type: "event:publish"; readonly event: EventType; readonly data: string }
   | { readonly type: "event:watched"; readonly on: boolean }
   | { readonly type: "event:given"; readonly number: number; readonly event: EventType; readonly data: string }
-  | { readonly type: "event:action"; readonly data: string }
   | { readonly type: "event:needed"; readonly on: boolean; readonly sequence: string; readonly last: number }
   | { readonly type: "event:ask"; readonly id: number; readonly question: Question }
   | { readonly type: "event:question"; readonly id: number; readonly question: Question }
@@ -29,8 +25,6 @@ const isMessage = (value: unknown): value is Message =>
 export const makeRelay = (): ((worker: Worker) => void) => {
   const workers = new Map<Worker, boolean>()
   const sequence = Date.now().toString(36)
-  /** The servers that are drained, for workers that start later. */
-  const drained = new Map<string, string>()
   const views = new FleetViews<Worker>()
   /** Questions that a worker has not answered yet. */
   const open = new Map<number, { readonly worker: Worker; readonly settle: (text?: string) => void }>()
@@ -82,19 +76,11 @@ export const makeRelay = (): ((worker: Worker) => void) => {
       if (message.type === "event:watched") {
         const isNew = !workers.has(worker)
         workers.set(worker, message.on)
-        if (isNew) {
-          send(worker, state())
-          for (const data of drained.values()) send(worker, { type: "event:action", data })
-        }
+        if (isNew) send(worker, state())
         look()
       } else if (message.type === "event:publish") {
         const { data, event } = message
-        if (event === "action") {
-          const { action, url } = JSON.parse(data) as ServerAction
-          if (action === "drain") drained.set(url, data)
-          else if (action === "wake") drained.delete(url)
-          all({ type: "event:action", data })
-        } else if (event === "fleet") {
+        if (event === "fleet") {
           const { at, ...view } = JSON.parse(data) as ServerView & { readonly at: number }
           give(event, JSON.stringify({ at, ...views.note(worker, view) }))
         } else give(event, data)
@@ -137,13 +123,12 @@ export const link = (end: WorkerChannel): EventLink => {
         waiting.set(id, settle)
         send({ type: "event:ask", id, question })
       }),
-    attach: (received, needed, act, answer) => {
+    attach: (received, needed, answer) => {
       end.on("message", (message) => {
         if (!isMessage(message)) return
         if (message.type === "event:given") {
           received({ number: message.number, type: message.event, data: message.data })
-        } else if (message.type === "event:action") act(message.data)
-        else if (message.type === "event:needed") {
+        } else if (message.type === "event:needed") {
           sequence = message.sequence
           needed(message.on, message.last)
         } else if (message.type === "event:question") {

@@ -1,6 +1,6 @@
 /**
  * Several processes serving at one address. The first one serves nothing: it starts the workers, restarts those that
- * die, forwards signals, merges their metrics, and holds the shared state.
+ * die, forwards signals, merges their metrics, holds the shared state, and passes on what they tell each other.
  */
 import cluster, { type Worker } from "node:cluster"
 import * as Cause from "effect/Cause"
@@ -13,6 +13,7 @@ import * as Ending from "./exitCode.js"
 import * as Handover from "./handover.js"
 import * as SharedState from "./sharedState.js"
 import * as WorkerEvents from "./workerEvents.js"
+import * as WorkerMessages from "./workerMessages.js"
 import * as WorkerRpc from "./workerRpc.js"
 
 /** Pause before restarting a worker that died at once, in milliseconds. */
@@ -93,6 +94,7 @@ export const start = (
     const late = new Set<Worker>()
     const answers = SharedState.makeHandlers(sessions)
     const relay = WorkerEvents.makeRelay()
+    const relayMessages = WorkerMessages.makeRelay()
     const known: KnownMetrics = { last: new Map(), gone: "" }
     let stopping = false
     let ids = 0
@@ -109,6 +111,7 @@ export const start = (
         workers.add(worker)
         WorkerRpc.serveCalls(worker, answers)
         relay(worker)
+        relayMessages(worker)
         Handover.watch(worker, () => [...workers].some((other) => other !== worker && other.isConnected()))
         worker.on("message", (message: unknown) => {
           if (!isMessage(message)) return

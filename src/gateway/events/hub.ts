@@ -33,13 +33,12 @@ export type Question =
  */
 export interface EventLink {
   readonly sequence: () => string
-  readonly send: (type: EventType | "action", data: string) => void
+  readonly send: (type: EventType, data: string) => void
   /** Whether this process has watchers. */
   readonly watched: (on: boolean) => void
   readonly attach: (
     received: (event: PublishedEvent) => void,
     needed: (on: boolean, last: number) => void,
-    act: (data: string) => void,
     answer: (question: Question) => Promise<string>
   ) => void
   /** What each of the other processes answers, as JSON; one that does not in time is left out. */
@@ -101,9 +100,6 @@ export class EventsHub {
   private stop: (() => void) | undefined
   private closed = false
 
-  /** What `act` does, in each process. */
-  private onAction: (data: string) => void = () => {}
-
   /** Answers the other processes, as JSON. */
   private onQuestion: (question: Question) => Promise<string> = () => Promise.resolve("null")
 
@@ -114,7 +110,6 @@ export class EventsHub {
         if (this.kept.length === 0) this.last = Math.max(this.last, last)
         this.activate(on)
       },
-      (data) => this.onAction(data),
       (question) => this.onQuestion(question)
     )
   }
@@ -138,17 +133,6 @@ export class EventsHub {
     this.stop?.()
     this.start = start
     this.stop = this.active && !this.closed ? start() : undefined
-  }
-
-  /** `run` is called for each `act`, of any process. */
-  actions(run: (data: string) => void): void {
-    this.onAction = run
-  }
-
-  /** Does something in every process, whether anybody watches or not. */
-  act(data: string): void {
-    if (this.link === undefined) this.onAction(data)
-    else this.link.send("action", data)
   }
 
   /** `answer` is called where another process asks; what it gives becomes JSON. */

@@ -6,10 +6,6 @@ type Breaker = Pick<ServerView, "state" | "since" | "rests_until" | "reason" | "
 const severity = { closed: 0, "half-open": 1, open: 2 } as const
 
 const known = (values: ReadonlyArray<number | null>): ReadonlyArray<number> => values.filter((value) => value !== null)
-const sum = (values: ReadonlyArray<number | null>): number | null => {
-  const all = known(values)
-  return all.length === 0 ? null : all.reduce((one, two) => one + two, 0)
-}
 const most = (values: ReadonlyArray<number | null>): number | null => {
   const all = known(values)
   return all.length === 0 ? null : Math.max(...all)
@@ -24,7 +20,7 @@ const mean = (values: ReadonlyArray<number | null>): number | null => {
 }
 const first = <A>(values: ReadonlyArray<A | null>): A | null => values.find((value) => value !== null) ?? null
 
-/** Each process has its own circuit breakers: the worst one is told. */
+/** What one has learned the others know a moment later: the worst circuit breaker is told. */
 const worst = (views: readonly [Breaker, ...ReadonlyArray<Breaker>]): Breaker => {
   let found: Breaker = views[0]
   for (const view of views) if (severity[view.state] > severity[found.state]) found = view
@@ -41,7 +37,7 @@ const mergeModels = (views: readonly [ModelView, ...ReadonlyArray<ModelView>]): 
   memory: first(views.map(({ memory }) => memory)),
   gpu_memory: first(views.map((one) => one.gpu_memory)),
   in_flight: views.reduce((all, one) => all + one.in_flight, 0),
-  places: sum(views.map(({ places }) => places)),
+  places: most(views.map(({ places }) => places)),
   queued: views.reduce((all, { queued }) => all + queued, 0),
   tokens_per_second: mean(views.map((one) => one.tokens_per_second)),
   prompt_tokens_per_second: mean(views.map((one) => one.prompt_tokens_per_second)),
@@ -78,7 +74,7 @@ export const mergeServers = (
     draining: views.some(({ draining }) => draining),
     ...worst(views),
     in_flight: views.reduce((all, one) => all + one.in_flight, 0),
-    places: sum(views.map(({ places }) => places)),
+    places: most(views.map(({ places }) => places)),
     queued: views.reduce((all, { queued }) => all + queued, 0),
     round_trip_ms: least(views.map((one) => one.round_trip_ms)),
     tokens_per_second: most(views.map((one) => one.tokens_per_second)),

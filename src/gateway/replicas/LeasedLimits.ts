@@ -1,5 +1,5 @@
 /**
- * Limits of keys over all gateways that use one store. Each takes small slices of a limit, so that most requests ask
+ * Limits of keys over all gateways that use one store, or all workers of one. Each takes small slices of a limit, so that most requests ask
  * nobody; all slices together hold at most one percent of it. What is not used goes back after a second, and when the
  * gateway stops. While the store is away, requests are served from the slices that are held.
  */
@@ -8,12 +8,11 @@ import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
-import type * as Store from "../../Store.js"
 import type { ErrorResponse } from "../http/errorResponse.js"
 import * as RateLimits from "../rateLimits.js"
 import { inTime } from "../storeTimeout.js"
 import { KeyLease, type Kind } from "./KeyLease.js"
-import * as LimitTable from "./limitTable.js"
+import type * as LimitTable from "./limitTable.js"
 import { failurePause, patience, StoreSilence } from "./StoreSilence.js"
 import type { Amounts } from "./sharedLimits.js"
 
@@ -54,7 +53,7 @@ export class LeasedLimits implements RateLimits.RateLimiter {
   private readonly silence = new StoreSilence()
 
   constructor(
-    private readonly store: Store.Service,
+    private readonly exchangeLimits: LimitTable.ExchangeLimits,
     private readonly log: (text: string) => void,
     private readonly runtime: Runtime.Runtime<never>,
     private readonly now: () => number
@@ -149,7 +148,9 @@ export class LeasedLimits implements RateLimits.RateLimiter {
         return undefined
       }
       if (!isDone) {
-        if (!this.available || this.now() >= until) return RateLimits.limitsUnavailable()
+        if (!this.available || this.now() >= until || exchanges === maxExchanges - 1) {
+          return RateLimits.limitsUnavailable()
+        }
         await this.runNow(Effect.sleep(failurePause))
         continue
       }
@@ -192,17 +193,17 @@ export class LeasedLimits implements RateLimits.RateLimiter {
     const begun = lease.begin(this.replica, all, now)
     this.lastAttempt = now
     this.silence.asked(now)
-    const exchange = inTime(LimitTable.exchangeIn(this.store, name, begun)).pipe(
+    const exchange = inTime(this.exchangeLimits(name, begun)).pipe(
       Effect.match({
         onSuccess: (grant) => {
           lease.end(begun, grant, this.now())
-          if (this.silence.answered()) this.log("the store answers again: limits are shared with the other gateways")
+          if (this.silence.answered()) this.log("limits are shared with the other gateways again")
           return true
         },
         onFailure: ({ reason, uncertain }) => {
           lease.fail(begun, uncertain, this.now())
           if (this.silence.failed(this.now(), uncertain))
-            this.log(`the store is away (${reason}): limits are served from what this gateway holds`)
+            this.log(`limits are served from what this gateway holds: ${reason}`)
           return false
         }
       })
@@ -283,13 +284,15 @@ class LeasedTicket implements RateLimits.RateTicket {
   }
 }
 
-/** The limits of keys over all gateways that use this store, until the scope closes. `now` is in milliseconds. */
+/**
+ * The limits of keys over all gateways that exchange them in this way, until the scope closes. `now` is in milliseconds.
+ */
 export const make = (
-  store: Store.Service,
+  exchangeLimits: LimitTable.ExchangeLimits,
   log: (text: string) => void,
   now: () => number = () => performance.now()
 ): Effect.Effect<LeasedLimits, never, Scope.Scope> =>
   Effect.flatMap(Effect.runtime<never>(), (runtime) => {
-    const limits = new LeasedLimits(store, log, runtime, now)
+    const limits = new LeasedLimits(exchangeLimits, log, runtime, now)
     return Effect.as(limits.run, limits)
   })

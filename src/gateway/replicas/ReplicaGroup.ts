@@ -1,5 +1,5 @@
 /**
- * The gateways that use one store at the same time: each tells the others what it has in flight, which servers rest, how
+ * The gateways that use one store at the same time, or the workers of one: each tells the others what it has in flight, which servers rest, how
  * fast they are and what they have loaded. A change is told at once, further ones in batches; each second all that is in
  * flight is told again, and who is not heard of for some seconds counts for nothing.
  *
@@ -50,6 +50,10 @@ const parsed = (text: string): Message | undefined => {
   }
 }
 
+/** The last message of the one that sent this message, for where it cannot send it any more. */
+export const endOf = (text: string): string =>
+  JSON.stringify({ from: parsed(text)?.from ?? "", kind: "end", servers: [] } satisfies Message)
+
 export class ReplicaGroup implements ReplicaLink {
   private readonly id = randomUUID()
   private fleets: Array<ReplicatedFleet> = []
@@ -67,12 +71,12 @@ export class ReplicaGroup implements ReplicaLink {
   available = true
 
   constructor(
-    private readonly store: Store.Service,
+    private readonly channel: Store.Messages,
     private readonly remoteTokens: RemoteTokenCounter,
     private readonly log: (text: string) => void
   ) {}
 
-  /** How many gateways use the store, this one included. */
+  /** How many gateways take part, this one included. */
   get size(): number {
     return this.peers.size + 1
   }
@@ -157,16 +161,16 @@ export class ReplicaGroup implements ReplicaLink {
     const text = JSON.stringify(message)
     // A name that is too long for a message is not told of.
     if (Buffer.byteLength(text) > maxMessage) return true
-    const sent = await Effect.runPromise(Effect.either(inTime(this.store.messages.send(text))))
+    const sent = await Effect.runPromise(Effect.either(inTime(this.channel.send(text))))
     if (Either.isRight(sent)) return true
     this.lost(sent.left.reason)
     return false
   }
 
   private lost(reason: string): void {
-    this.store.messages.dropSilent(maxDeafness / 2)
+    this.channel.dropSilent(maxDeafness / 2)
     this.asks = true
-    if (this.available) this.log(`the store is away (${reason}): what other gateways do is not known`)
+    if (this.available) this.log(`what other gateways do is not known: ${reason}`)
     this.available = false
   }
 
@@ -178,7 +182,7 @@ export class ReplicaGroup implements ReplicaLink {
       this.heardItself = performance.now()
       // The answers come after it: they are heard, too.
       if (asks === true) this.asks = false
-      if (!this.available) this.log("the store answers again: other gateways are heard")
+      if (!this.available) this.log("other gateways are heard again")
       this.available = true
       return
     }
@@ -201,7 +205,7 @@ export class ReplicaGroup implements ReplicaLink {
     for (const fleet of this.fleets) fleet.forget(peer)
   }
 
-  private readonly listen = Effect.suspend(() => this.store.messages.listen((text) => this.hear(text)))
+  private readonly listen = Effect.suspend(() => this.channel.listen((text) => this.hear(text)))
 
   /** Listens, and anew where nothing is heard any more, not even oneself. */
   private readonly listening = Effect.suspend(() => {
@@ -211,7 +215,7 @@ export class ReplicaGroup implements ReplicaLink {
       const now = performance.now()
       if (now - Math.max(begun, this.heardItself) < maxDeafness) return Effect.void
       // Its end may wait for a connection that is dead.
-      this.store.messages.dropSilent(maxDeafness)
+      this.channel.dropSilent(maxDeafness)
       const old = fiber
       begun = now
       fiber = Effect.runFork(this.listen)
@@ -244,13 +248,13 @@ export class ReplicaGroup implements ReplicaLink {
   })
 }
 
-/** Takes part among the gateways that use this store, until the scope closes. */
+/** Takes part among the gateways that hear these messages, until the scope closes. */
 export const make = (
-  store: Store.Service,
+  channel: Store.Messages,
   remoteTokens: RemoteTokenCounter,
   log: (text: string) => void
 ): Effect.Effect<ReplicaGroup, never, Scope.Scope> =>
   Effect.suspend(() => {
-    const group = new ReplicaGroup(store, remoteTokens, log)
+    const group = new ReplicaGroup(channel, remoteTokens, log)
     return Effect.as(group.run, group)
   })

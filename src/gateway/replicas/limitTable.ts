@@ -51,22 +51,25 @@ export const replaceIn = <S, B, A>(
     return Effect.map(done, Option.getOrThrow)
   })
 
-/** Exchanges with the other replicas that use this key. Its time is that of the store. */
-export const exchangeIn = (
-  store: Store.Service,
-  key: string,
-  wanted: Exchange
-): Effect.Effect<Grant, StoreUnavailable> =>
-  Effect.suspend(() => {
-    let isSent = false
-    const replacing = replaceIn(
-      store,
-      key,
-      () => Effect.void,
-      (shared: SharedLimits, _, now) => {
-        isSent = true
-        return exchange(shared, wanted, now)
-      }
-    )
-    return Effect.mapError(replacing, ({ reason }) => new StoreUnavailable({ reason, uncertain: isSent }))
-  })
+/**
+ * Exchanges with the other replicas that use this key. A failure is `uncertain` where it may have been done all the same.
+ */
+export type ExchangeLimits = (key: string, wanted: Exchange) => Effect.Effect<Grant, StoreUnavailable>
+
+/** Over a store. Its time is that of the store. */
+export const exchangeIn =
+  (store: Store.Service): ExchangeLimits =>
+  (key, wanted) =>
+    Effect.suspend(() => {
+      let isSent = false
+      const replacing = replaceIn(
+        store,
+        key,
+        () => Effect.void,
+        (shared: SharedLimits, _, now) => {
+          isSent = true
+          return exchange(shared, wanted, now)
+        }
+      )
+      return Effect.mapError(replacing, ({ reason }) => new StoreUnavailable({ reason, uncertain: isSent }))
+    })

@@ -163,3 +163,9 @@ export const exchange = (
     }
   ]
 }
+
+/** The limits after a replica has ended without giving anything back: its places are free. */
+export const without = (shared: SharedLimits, replica: string): SharedLimits => {
+  const { [replica]: _, ...replicas } = shared.replicas ?? {}
+  return { ...shared, replicas }
+}
