@@ -426,7 +426,8 @@ describe("aicortex serve", () => {
     })
 
     it("a change of the settings drops no stream, no turn, no response and no count", async () => {
-      const server = await fake({ perToken: 20, reply: "word ".repeat(40) })
+      // A place that is free within half a second is waited for.
+      const server = await fake({ perToken: 60, reply: "word ".repeat(40) })
       const settings = (limits: object) => config(server, { concurrency: 4, ...limits })
       const { child, file, said: log, url } = await serve(["--workers", "2"], settings({}))
       const { id } = (await (await call(url, "/v1/sessions", {})).json()) as { id: string }
