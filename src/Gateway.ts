@@ -240,7 +240,9 @@ export const serve = Effect.fnUntraced(function* (
     ...options.shared
   }
   if (database !== undefined && usage !== undefined) {
-    const limits = options.shared?.keyLimits ?? (yield* LeasedLimits.make(LimitTable.exchangeIn(database), options.log ?? (() => {})))
+    const limits =
+      options.shared?.keyLimits ??
+      (yield* LeasedLimits.make(LimitTable.exchangeIn(database), options.log ?? (() => {})))
     shared.keyLimits = Quotas.limiter(new Quotas.Quotas(database, usage), limits)
   }
   // So does the count of the tokens of remote servers.
