@@ -198,13 +198,24 @@ class WatchedRequest implements CallListener {
   }
 }
 
+/** Distinguishes the requests of several processes. */
+const prefix = process.pid.toString(36)
+
 /** A request under way. */
-interface LiveRequest {
-  readonly id: string
-  readonly context: RequestContext
-  readonly at: number
+class LiveRequest {
+  readonly at = Date.now()
   watched: WatchedRequest | undefined
-  told: boolean
+  told = false
+
+  constructor(
+    readonly context: RequestContext,
+    /** Later ones have higher numbers. */
+    readonly number: number
+  ) {}
+
+  get id(): string {
+    return `${prefix}-${this.number}`
+  }
 }
 
 const head = ({ at, context, id }: LiveRequest) => ({
@@ -244,14 +255,16 @@ export const mergeRequests = (all: readonly [ListedRequests, ...ReadonlyArray<Li
 }
 
 export class RequestLog {
-  private readonly live = new Map<RequestContext, LiveRequest>()
+  /**
+   * Not a `Map`: where one is added to and removed from all the time, each table that it has outgrown refers to the next
+   * one, and all that was ever in it stays until the next full garbage collection, copied by the small ones before.
+   */
+  private readonly live: Array<LiveRequest> = []
   private readonly recent: Array<ListedRequest> = []
   private count = 0
   /** Attempts that have done something, with the ids of their requests. */
   private readonly untold = new Map<AttemptView, string>()
   private timer: ReturnType<typeof setTimeout> | undefined
-  /** Distinguishes the requests of several processes. */
-  private readonly prefix = process.pid.toString(36)
 
   constructor(private readonly hub: EventsHub) {}
 
@@ -277,20 +290,14 @@ export class RequestLog {
 
   /** A request to a model has come. */
   enter(context: RequestContext, labels: Labels): void {
-    const live: LiveRequest = {
-      id: `${this.prefix}-${++this.count}`,
-      context,
-      at: Date.now(),
-      watched: undefined,
-      told: false
-    }
-    this.live.set(context, live)
+    const live = new LiveRequest(context, ++this.count)
+    context.place = this.live.push(live) - 1
     if (this.hub.active) live.watched = new WatchedRequest(this, labels, live)
   }
 
   /** Its model is known; what listens to its calls, if anybody watches. */
   begin(context: RequestContext): CallListener | undefined {
-    const live = this.live.get(context)
+    const live = this.live[context.place]
     if (live?.watched === undefined) return undefined
     if (!live.told) {
       live.told = true
@@ -301,9 +308,14 @@ export class RequestLog {
 
   /** It has ended. */
   leave(context: RequestContext, status: number, duration: number): void {
-    const live = this.live.get(context)
+    const live = context.place === -1 ? undefined : this.live[context.place]
     if (live === undefined) return
-    this.live.delete(context)
+    const last = this.live.pop()
+    if (last !== undefined && last !== live) {
+      this.live[context.place] = last
+      last.context.place = context.place
+    }
+    context.place = -1
     if (!this.hub.active) {
       this.recent.length = 0
       return
@@ -332,17 +344,19 @@ export class RequestLog {
 
   /** The requests of this process. */
   list(): ListedRequests {
-    const running = [...this.live.values()].map((live) => ({
-      ...head(live),
-      ...live.watched?.view(),
-      duration_ms: tenths(performance.now() - live.context.began)
-    }))
-    return { running: running.reverse(), recent: this.recent.toReversed() }
+    const running = this.live
+      .toSorted((a, b) => b.number - a.number)
+      .map((live) => ({
+        ...head(live),
+        ...live.watched?.view(),
+        duration_ms: tenths(performance.now() - live.context.began)
+      }))
+    return { running, recent: this.recent.toReversed() }
   }
 
   /** Breaks a request off; `false` if there is none of this id. */
   cancel(id: string): boolean {
-    for (const live of this.live.values()) {
+    for (const live of this.live) {
       if (live.id !== id && live.context.id !== id) continue
       live.context.cancel()
       return true

@@ -83,6 +83,8 @@ export class RequestContext {
   endUser: string | undefined
   /** A model is asked: it counts in the usage. */
   asksModel = false
+  /** Its index among the requests under way; -1: it is none of them. */
+  place = -1
   /** The conversation id, if the client sends one. */
   conversation: string | undefined
   /** Whether it has administrator rights. */
