@@ -25,6 +25,7 @@ import * as EffectConfig from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import type { Backends } from "./Backend.js"
@@ -45,7 +46,7 @@ import * as StateFile from "./cortex/stateFile.js"
 import * as Terminal from "./cortex/terminal.js"
 import { replaceFile } from "./cortex/writeFile.js"
 import * as Embeddings from "./Embeddings.js"
-import type { InvalidConfig } from "./Errors.js"
+import type { InvalidConfig, StoreUnavailable } from "./Errors.js"
 import * as Execute from "./Execute.js"
 import * as Failover from "./Failover.js"
 import * as Fleet from "./Fleet.js"
@@ -58,7 +59,7 @@ import * as ResponseCache from "./ResponseCache.js"
 import * as Router from "./Router.js"
 import * as KeyValue from "./responseCache/keyValue.js"
 import * as Sessions from "./Sessions.js"
-import { CurrentSettings, type SessionPolicy, type Settings } from "./Settings.js"
+import { CurrentSettings, type Settings } from "./Settings.js"
 import * as Store from "./Store.js"
 import * as SessionFolder from "./sessions/folder.js"
 import * as FolderImport from "./sessions/folderImport.js"
@@ -203,6 +204,26 @@ export const makeStore = ({
   store === undefined ? Effect.succeed(undefined) : Store.make(store)
 
 /**
+ * The store that these settings name, opened. Where nobody has named it and there can be none (its package is not
+ * installed, or its file cannot be made), `log` is told, and it is `undefined`: all is in memory.
+ *
+ * @since 0.4.0
+ * @category constructors
+ */
+export const openStore = Effect.fnUntraced(function* (
+  settings: Pick<Settings, "store" | "isDefaultStore">,
+  log: (text: string) => void
+): Effect.fn.Return<Store.Service | undefined, InvalidConfig | StoreUnavailable, Scope.Scope> {
+  const store = yield* makeStore(settings)
+  if (store === undefined) return undefined
+  const opened = yield* Effect.either(store.open)
+  if (Either.isRight(opened)) return store
+  if (settings.isDefaultStore !== true || opened.left.absent !== true) return yield* opened.left
+  log(`everything is kept in memory and ends with this process: ${opened.left.reason}`)
+  return undefined
+})
+
+/**
  * The session store that these settings ask for: in memory, in a folder, or in this store. What is in the folder is taken
  * into the store when that is first used, and the folder is renamed.
  *
@@ -210,9 +231,10 @@ export const makeStore = ({
  * @category constructors
  */
 export const makeSessionStore = (
-  { folder, ...bounds }: SessionPolicy,
+  { folder, inMemory, ...bounds }: Settings["sessions"],
   store?: Store.Service
 ): Effect.Effect<Sessions.Store, never, FileSystem.FileSystem | Path.Path> => {
+  if (inMemory === true) return Sessions.makeStoreMemory(bounds)
   if (store !== undefined) {
     const sessions = SessionSql.make(store, bounds)
     if (folder === undefined) return sessions

@@ -220,11 +220,10 @@ export const serve = Effect.fnUntraced(function* (
   const alone = cortex.configFile === false
   const { named, path } =
     cortex.configFile === false ? { named: false, path: "" } : yield* ConfigFile.place(cortex.configFile)
-  // What is stored survives a change of the settings, so the store is chosen once.
+  // What is stored survives a change of the settings, so the store is chosen once; whether it can be used is known before
+  // anything is served.
   const fleet = yield* Config.settings(cortex)
-  const database = options.shared?.store ?? (yield* Cortex.makeStore(fleet))
-  // Whether it can be used is known before anything is served.
-  if (database !== undefined) yield* database.open
+  const database = options.shared?.store ?? (yield* Cortex.openStore(fleet, options.log ?? (() => {})))
   const sessions = options.shared?.sessions ?? (yield* Cortex.makeSessionStore(fleet.sessions, database))
   const store = Layer.succeed(Sessions.SessionStore, sessions)
   const storedKeys = database === undefined ? undefined : yield* KeyCache.make(database, options.log ?? (() => {}))

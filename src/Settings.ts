@@ -90,6 +90,8 @@ export interface Settings extends Plain {
   readonly sessions: SessionPolicy
   /** The store that outlives the process; `undefined`: there is none. */
   readonly store?: Redacted | undefined
+  /** Nobody has named the store: where there can be none, all is in memory. */
+  readonly isDefaultStore?: true | undefined
   /** The models of this machine. */
   readonly models: ModelPolicy
   /** `undefined`: servers are reached through none. */
@@ -124,8 +126,10 @@ export interface Proxy {
  * @category models
  */
 export interface SessionPolicy {
-  /** The folder that they are kept in; default: in memory. */
+  /** The folder that they are kept in, or taken from into the store, where there is one; default: in memory. */
   readonly folder?: string | undefined
+  /** In memory, also where there is a store. */
+  readonly inMemory?: true | undefined
   /** How many. */
   readonly maxSessions?: number | undefined
   /** How many bytes all of them have together. */

@@ -33,7 +33,7 @@ import type { Channel } from "./store/channel.js"
 import { type Dialect, postgres, sqlite } from "./store/dialect.js"
 import { described, isSqlError } from "./store/failure.js"
 import { migrate, NewerStore } from "./store/migrations.js"
-import { MissingPackage } from "./store/packages.js"
+import { isAbsent, MissingBinary, MissingPackage } from "./store/packages.js"
 import * as Postgres from "./store/postgres.js"
 import * as Sqlite from "./store/sqlite.js"
 
@@ -115,7 +115,8 @@ const concealing = (address: Address): ((text: string) => string) => {
 }
 
 const reasonOf = (error: unknown, address: Address): string => {
-  if (error instanceof MissingPackage || error instanceof NewerStore) return error.message
+  if (error instanceof MissingPackage || error instanceof MissingBinary || error instanceof NewerStore)
+    return error.message
   const words = isSqlError(error) ? described(error) : error instanceof Error ? error.message : String(error)
   return address.kind === "sqlite"
     ? `${address.path} cannot be used (${words})`
@@ -146,7 +147,11 @@ export const make = Effect.fnUntraced(function* (
   const unavailable = (error: unknown, uncertain = false) =>
     error instanceof StoreUnavailable
       ? error
-      : new StoreUnavailable({ reason: conceal(reasonOf(error, address)), uncertain })
+      : new StoreUnavailable({
+          reason: conceal(reasonOf(error, address)),
+          uncertain,
+          ...(isAbsent(error) ? { absent: true } : {})
+        })
 
   const openNow = Effect.gen(function* () {
     if (opened !== undefined) return opened

@@ -39,6 +39,7 @@ type Elsewhere =
   | "defaultModel"
   | "defaultSessionFolder"
   | "defaultStateFile"
+  | "defaultStore"
   | "demoModel"
   | "models"
   | "proxy"
@@ -52,6 +53,7 @@ const elsewhere: { readonly [K in Elsewhere]: string } = {
   defaultModel: "give `model`",
   defaultSessionFolder: "a page has no files",
   defaultStateFile: "a page has no files",
+  defaultStore: "a page has no files",
   demoModel: "the built-in model runs on Node only",
   models: "a page has no files",
   proxy: "connections are the browser's",
@@ -128,7 +130,9 @@ export const layer = ({ storage, ...options }: BrowserOptions): Layer.Layer<Port
   const memory = Layer.unwrapEffect(Effect.map(CurrentSettings, ({ cache }) => ResponseCache.layerStoreMemory(cache)))
   const sessions = Layer.effect(
     Sessions.SessionStore,
-    Effect.flatMap(CurrentSettings, ({ sessions: { folder: _, ...bounds } }) => Sessions.makeStoreMemory(bounds))
+    Effect.flatMap(CurrentSettings, ({ sessions: { folder: _, inMemory: _memory, ...bounds } }) =>
+      Sessions.makeStoreMemory(bounds)
+    )
   )
   return Execute.layer.pipe(
     Layer.provideMerge(Layer.merge(Chat.layer, Embeddings.layer)),

@@ -240,7 +240,7 @@ const prune = Command.make("prune", pruneOptions, (flags) => Effect.flatMap(run,
 const about: About = {
   about: [
     "List the conversations that are kept, or make, show and delete one. `aicortex chat --session ID` goes on with it.",
-    "They are in the folder that `aicortex config` tells: AICORTEX_SESSIONS, or `sessions.folder` in the file, sets another."
+    "They are in the store that `aicortex config` tells: AICORTEX_STORE, or `store` in the file, sets another."
   ],
   examples: ["aicortex sessions", "id=$(aicortex sessions create)", "aicortex sessions show ID"]
 }

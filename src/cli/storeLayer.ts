@@ -1,6 +1,7 @@
 /** The store of commands that read or change what gateways keep in it. */
 import * as Effect from "effect/Effect"
 import * as Cortex from "../Cortex.js"
+import * as ConfigFile from "../config/file.js"
 import * as Config from "../config/resolve.js"
 import type * as Settings from "../Settings.js"
 import type * as Store from "../Store.js"
@@ -19,11 +20,11 @@ export const withStore = <A, E, R>(
 ) =>
   Effect.scoped(
     Effect.gen(function* () {
-      const settings = yield* Config.settings(fleet)
+      const settings = yield* Config.settings({ ...fleet, defaultStore: yield* ConfigFile.storeFile })
       const store = yield* Cortex.makeStore(settings)
       if (store === undefined) {
         const message =
-          "there is no store: give --store ADDRESS, or set AICORTEX_STORE, or `store` in the configuration file"
+          "the store is off: give --store ADDRESS, or set AICORTEX_STORE, or `store` in the configuration file"
         return yield* new UsageError({ message, command })
       }
       yield* store.open

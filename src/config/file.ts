@@ -150,7 +150,10 @@ const inState = (name: string) =>
  */
 export const stateFile = inState("fleet.json")
 
-/** Where the command line keeps conversations: `aicortex/sessions` beside it. */
+/** Where the command line keeps conversations, and a gateway its keys, usage and responses: `aicortex/store.db` beside it. */
+export const storeFile = inState("store.db")
+
+/** Where older versions kept conversations: `aicortex/sessions` beside it. */
 export const sessionFolder = inState("sessions")
 
 /** Where the models of this machine are kept: `aicortex/models` beside it. */

@@ -23,6 +23,9 @@ import { setting } from "./setting.js"
 /** The text of a variable that turns something off. */
 const orOff = (text: string) => Either.right(/^(off|none|false|no|0)$/i.test(text) ? false : text)
 
+/** The same for a store: without one, all is in memory. */
+const orMemory = (text: string) => (/^memory$/i.test(text) ? Either.right(false) : orOff(text))
+
 const addresses = (text: string) => {
   // Files of variables that no shell reads keep the quotes.
   const urls = text
@@ -236,13 +239,13 @@ export const fleet = {
   }),
   /**
    * Conversations: how many are kept (maxSessions), how many bytes of them (maxBytes), for how long (ttl), and in which
-   * folder, which several processes may share; folder: false means memory. The variable is a folder, or off. Default:
-   * 10,000 conversations, 256 MiB and for ever, in memory; in the terminal in ~/.local/state/aicortex/sessions.
+   * folder, which several processes may share; where there is a store, those of the folder are taken into it, once.
+   * folder: false means memory, unless a store is named. The variable is a folder, or off. Default: 10,000
+   * conversations, 256 MiB and for ever, in memory, or in the store where there is one.
    */
   sessions: setting(SessionOptions, {
-    doc: "Conversations: how many are kept (maxSessions), how many bytes of them (maxBytes), for how long (ttl), and in which folder, which several processes may share; folder: false means memory. The variable is a folder, or off.",
-    defaultText:
-      "10,000 conversations, 256 MiB and for ever, in memory; in the terminal in ~/.local/state/aicortex/sessions",
+    doc: "Conversations: how many are kept (maxSessions), how many bytes of them (maxBytes), for how long (ttl), and in which folder, which several processes may share; where there is a store, those of the folder are taken into it, once. folder: false means memory, unless a store is named. The variable is a folder, or off.",
+    defaultText: "10,000 conversations, 256 MiB and for ever, in memory, or in the store where there is one",
     env: ["AICORTEX_SESSIONS"],
     text: (text: string) => Either.map(orOff(text), (folder) => ({ folder })),
     join: true
@@ -250,13 +253,14 @@ export const fleet = {
   /**
    * Where conversations, responses and all else that outlives a process are kept, for any number of processes: a path
    * or file:PATH is a SQLite file, postgres://user:password@host/database a PostgreSQL database, and false (in the
-   * variable off) none. Default: none.
+   * variable off, none or memory) none. Default: none; in the terminal and of aicortex serve
+   * ~/.local/state/aicortex/store.db.
    */
   store: setting(StoreAddress, {
-    doc: "Where conversations, responses and all else that outlives a process are kept, for any number of processes: a path or file:PATH is a SQLite file, postgres://user:password@host/database a PostgreSQL database, and false (in the variable off) none.",
-    defaultText: "none",
+    doc: "Where conversations, responses and all else that outlives a process are kept, for any number of processes: a path or file:PATH is a SQLite file, postgres://user:password@host/database a PostgreSQL database, and false (in the variable off, none or memory) none.",
+    defaultText: "none; in the terminal and of aicortex serve ~/.local/state/aicortex/store.db",
     env: ["AICORTEX_STORE"],
-    text: orOff,
+    text: orMemory,
     flag: { name: "store", value: "ADDRESS" },
     secret: true
   }),
@@ -475,9 +479,11 @@ export const fleet = {
 export const ownDefaults = {
   /** The stateFile where nobody names one. */
   defaultStateFile: setting(text("a file"), { doc: "The stateFile where nobody names one.", file: false }),
-  /** The folder of sessions where nobody names one. */
+  /** The store where nobody names one: a file. */
+  defaultStore: setting(text("a file"), { doc: "The store where nobody names one: a file.", file: false }),
+  /** The folder of conversations that are taken into the store, where nobody names one. */
   defaultSessionFolder: setting(text("a folder"), {
-    doc: "The folder of sessions where nobody names one.",
+    doc: "The folder of conversations that are taken into the store, where nobody names one.",
     file: false
   })
 } as const

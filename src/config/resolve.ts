@@ -192,7 +192,7 @@ export const resolve = Effect.fnUntraced(function* (
     file: content as OptionsOf<typeof fleet>,
     path
   })
-  const { defaultSessionFolder, defaultStateFile } = own.values
+  const { defaultSessionFolder, defaultStateFile, defaultStore } = own.values
   const placeOfSetting = (name: keyof typeof fleet): Place =>
     places[name] ?? { origin: "default", source: optionsName, field: name }
 
@@ -217,7 +217,9 @@ export const resolve = Effect.fnUntraced(function* (
     const { field, source } = places.aliases ?? { source: path, field: "gateway.aliases" }
     return yield* new InvalidConfig({ source, field, reason: aliases.left })
   }
-  const { folder = defaultSessionFolder, ...bounds } = values.sessions ?? {}
+  const store = values.store === false ? undefined : (values.store ?? defaultStore)
+  const isDefaultStore = store !== undefined && values.store === undefined
+  const { folder = store === undefined ? undefined : defaultSessionFolder, ...bounds } = values.sessions ?? {}
   const stateFile = values.stateFile ?? defaultStateFile
   return {
     settings: {
@@ -234,8 +236,13 @@ export const resolve = Effect.fnUntraced(function* (
       coordinates: here === undefined || Locations.hasCoordinates(here) ? undefined : coordinates?.right,
       stateFile: stateFile === false ? undefined : stateFile,
       cache: cacheOf(values.cache),
-      store: values.store === false ? undefined : redacted(values.store),
-      sessions: { ...bounds, folder: folder === false ? undefined : folder },
+      store: redacted(store),
+      ...(isDefaultStore ? { isDefaultStore } : {}),
+      sessions: {
+        ...bounds,
+        folder: folder === false ? undefined : folder,
+        ...(folder === false && isDefaultStore ? { inMemory: true } : {})
+      },
       models: {
         ...values.models,
         folder: values.models.folder ?? (alone ? undefined : yield* modelFolder),

@@ -69,7 +69,7 @@ export const fleetShown = ({ members, places, settings }: Resolved): ReadonlyArr
     stateFile: stateFile ?? false,
     store: storeOf(store),
     sessions: {
-      folder: sessions.folder ?? false,
+      folder: store === undefined || sessions.inMemory === true ? (sessions.folder ?? false) : null,
       maxSessions: sessions.maxSessions ?? null,
       maxBytes: sessions.maxBytes ?? null,
       ttl: sessions.ttl === undefined ? null : sessions.ttl / 1000

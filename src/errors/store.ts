@@ -14,7 +14,9 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>("aico
     /** Why, and what to do where the reason is not the store itself. */
     reason: Schema.String,
     /** Whether what was asked for may have been done all the same: the store was lost while it ended. */
-    uncertain: Schema.Boolean
+    uncertain: Schema.Boolean,
+    /** Whether there is no store at all: its package or its binary is not installed, or its file cannot be made. */
+    absent: Schema.optionalWith(Schema.Literal(true), { exact: true })
   }
 ) {
   override get message() {

@@ -11,6 +11,26 @@ export class MissingPackage extends Error {
   }
 }
 
+/** The driver of SQLite has no binary for this machine. */
+export class MissingBinary extends Error {
+  constructor(readonly binary: string) {
+    super(
+      `there is no SQLite for this machine (${binary} is not installed): install it, use PostgreSQL (a store of ` +
+        "postgres://…), or set the store to off"
+    )
+  }
+}
+
+/** The file of a store is not there and cannot be made. */
+export class NoPlace extends Error {}
+
+/** Whether there is no store at all, so that nothing that it holds can be missed. */
+export const isAbsent = (error: unknown): boolean =>
+  error instanceof MissingPackage || error instanceof MissingBinary || error instanceof NoPlace
+
+const binaryIn = (error: unknown): string | undefined =>
+  error instanceof Error ? /Cannot find module '(@libsql\/[^']+)'/.exec(error.message)?.[1] : undefined
+
 const install = (name: string): string => {
   if (!name.startsWith("@effect/")) return `npm install ${name}`
   // Their versions for Effect 4 begin with 4.
@@ -30,6 +50,8 @@ export const importing = <A>(load: () => Promise<A>): Effect.Effect<A, unknown> 
     try: load,
     catch: (error) => {
       const name = missingIn(error)
-      return name === undefined ? error : new MissingPackage(name, install(name))
+      if (name !== undefined) return new MissingPackage(name, install(name))
+      const binary = binaryIn(error)
+      return binary === undefined ? error : new MissingBinary(binary)
     }
   })

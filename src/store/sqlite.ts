@@ -6,7 +6,7 @@
  * transactions, of which the client runs one at a time. What a transaction has written is on the disk when it ends; what
  * a single statement has written outlives the process, but the last of it not a loss of power.
  */
-import { closeSync, mkdirSync, openSync } from "node:fs"
+import { closeSync, existsSync, mkdirSync, openSync } from "node:fs"
 import { dirname, resolve } from "node:path"
 import type { SqlClient } from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
@@ -14,7 +14,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type Database from "libsql"
 import type { Channel } from "./channel.js"
-import { importing } from "./packages.js"
+import { importing, NoPlace } from "./packages.js"
 
 /** How long a lock of another process is waited for, in milliseconds. */
 const busyTimeout = 15_000
@@ -215,7 +215,7 @@ export const open = (
         mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
         closeSync(openSync(file, "a", 0o600))
       },
-      catch: (error) => error
+      catch: (error) => (existsSync(file) || !(error instanceof Error) ? error : new NoPlace(error.message))
     })
     const liveClient = clientOf(yield* connect("NORMAL"), yield* connect("FULL"))
     type Options = Parameters<typeof Libsql.make>[0]

@@ -863,7 +863,7 @@ describe("aicortex sessions", () => {
   it("a conversation goes on over several runs", async () => {
     const server = await ollama({ reply: ({ messages }) => `${messages.length} messages` })
     const path = folder()
-    const setup = { ...on(server), env: { AICORTEX_SESSIONS: join(path, "sessions") } }
+    const setup = { ...on(server), env: { XDG_STATE_HOME: path } }
     assert.strictEqual((await run(["sessions"], setup)).stdout, "")
     assert.match((await run(["sessions"], setup)).stderr, /no conversation is kept; make one with/)
     const id = (await ok(["sessions", "create"], setup)).trim()
@@ -892,17 +892,42 @@ describe("aicortex sessions", () => {
     assert.include(await failed(["sessions", "remove", "../config.json"], setup), "No session with id")
   })
 
-  it("are under the user's state folder, and elsewhere or nowhere where that is said", async () => {
+  it("are in the store under the user's state folder, and elsewhere or nowhere where that is said", async () => {
     const path = folder()
     const setup = { env: { XDG_STATE_HOME: path } }
+    const list = async (env: object = {}) =>
+      JSON.parse(await ok(["sessions", "--json"], { env: { ...setup.env, ...env } })) as ReadonlyArray<{ id: string }>
     const id = (await ok(["sessions", "create"], setup)).trim()
-    assert.deepEqual(readdirSync(join(path, "aicortex", "sessions")), [id])
-    assert.include(await ok(["config"], setup), join(path, "aicortex", "sessions"))
-    await ok(["sessions", "create"], { env: { ...setup.env, AICORTEX_SESSIONS: "off" } })
-    assert.lengthOf(readdirSync(join(path, "aicortex", "sessions")), 1)
+    const store = join(path, "aicortex", "store.db")
+    assert.isTrue(existsSync(store))
+    assert.match(await ok(["config"], setup), new RegExp(`^store +${store} +default$`, "m"))
+    for (const env of [{ AICORTEX_SESSIONS: "off" }, { AICORTEX_STORE: "memory" }, { AICORTEX_STORE: "off" }]) {
+      await ok(["sessions", "create"], { env: { ...setup.env, ...env } })
+    }
+    const other = { AICORTEX_STORE: join(path, "other.db") }
+    await ok(["sessions", "create"], { env: { ...setup.env, ...other } })
+    assert.deepEqual(
+      (await list()).map((one) => one.id),
+      [id]
+    )
+    assert.lengthOf(await list(other), 1)
   })
 
-  it("defect: take no more room than the file says, also in the folder where nobody names one", async () => {
+  it("of a folder of an older version are taken into the store once, and the folder is kept aside", async () => {
+    const path = folder()
+    const old = join(path, "aicortex", "sessions", "0123456789abcdef")
+    mkdirSync(old, { recursive: true })
+    writeFileSync(join(old, "1.json"), JSON.stringify({ messages: [{ role: "user", content: "Before." }] }))
+    const setup = { env: { XDG_STATE_HOME: path } }
+    assert.strictEqual(await ok(["sessions", "show", "0123456789abcdef"], setup), "user: Before.\n")
+    assert.deepEqual(
+      readdirSync(join(path, "aicortex")).filter((name) => name.startsWith("sessions")),
+      ["sessions.imported"]
+    )
+    assert.lengthOf(JSON.parse(await ok(["sessions", "--json"], setup)), 1)
+  })
+
+  it("defect: take no more room than the file says, also in the store where nobody names one", async () => {
     const server = await ollama({ reply: "x".repeat(3_000) })
     const path = folder()
     const env = { XDG_STATE_HOME: path }
@@ -913,20 +938,84 @@ describe("aicortex sessions", () => {
       await ok(["chat", "Hi", "--session", id], setup)
       ids.push(id)
     }
-    const left = readdirSync(join(path, "aicortex", "sessions")).filter((id) => !id.startsWith("."))
-    assert.deepEqual(left.sort(), ids.slice(-left.length).sort())
+    const left = (JSON.parse(await ok(["sessions", "--json"], setup)) as ReadonlyArray<{ id: string }>).map(
+      ({ id }) => id
+    )
+    assert.sameMembers(left, ids.slice(-left.length))
     assert.include([2, 3], left.length)
-    assert.match(await ok(["config"], setup), /^sessions +\S+ \(at most 10000 bytes\) +the file$/m)
+    assert.match(await ok(["config"], setup), /^sessions +in the store \(at most 10000 bytes\) +the file$/m)
     assert.deepEqual(JSON.parse(await ok(["config", "--json"], setup)).settings.sessions, {
-      folder: join(path, "aicortex", "sessions"),
+      folder: null,
       maxSessions: null,
       maxBytes: 10_000,
       ttl: null
     })
   })
 
+  it("are found, named, copied, exported, imported and pruned", async () => {
+    const path = folder()
+    const setup = { env: { XDG_STATE_HOME: path } }
+    const input = JSON.stringify([
+      [
+        { role: "user", content: "How high is K2?" },
+        { role: "assistant", content: "8,611 m." }
+      ],
+      { title: "Trains", metadata: { project: "x" }, messages: [{ role: "user", content: "To Rome?" }] },
+      { messages: [{ role: "robot", content: "" }] }
+    ])
+    const dry = await run(["sessions", "import", "-", "--dry-run"], { ...setup, input })
+    assert.match(dry.stdout, /^a new id {2}2 messages\na new id {2}1 messages\n$/)
+    const import_ = await run(["sessions", "import", "-", "--json"], { ...setup, input })
+    assert.strictEqual(import_.code, 1)
+    assert.include(import_.stderr, "1 of 3 conversations were refused:\n  3: messages.0.role")
+    const [first, second] = (JSON.parse(import_.stdout) as { taken: ReadonlyArray<{ id: string }> }).taken.map(
+      ({ id }) => id
+    )
+    assert.isDefined(second)
+    if (first === undefined || second === undefined) return
+    assert.match(
+      await ok(["sessions", "list", "--metadata", "project=x"], setup),
+      new RegExp(`^ID.*\n${second}.*Trains\n$`)
+    )
+    assert.match(
+      await ok(["sessions", "search", "high", "k2"], setup),
+      new RegExp(`^ID.*\n${first} +1 .*How high is K2\\?\n$`)
+    )
+    assert.strictEqual(await ok(["sessions", "title", first], setup), "How high is K2?\n")
+    assert.strictEqual(await ok(["sessions", "title", first, "Mountains"], setup), "")
+    const copy = (await ok(["sessions", "copy", first, "--new-title", "Copy"], setup)).trim()
+    assert.strictEqual(
+      await ok(["sessions", "export", copy, "--markdown"], setup),
+      "# Copy\n\n**You:** How high is K2?\n\n**Model:** 8,611 m.\n"
+    )
+    const lines = await ok(["sessions", "export"], setup)
+    assert.lengthOf(lines.trim().split("\n"), 3)
+    const other = { env: { XDG_STATE_HOME: folder() } }
+    assert.lengthOf((await ok(["sessions", "import", "-"], { ...other, input: lines })).trim().split("\n"), 3)
+    assert.strictEqual(await ok(["sessions", "export"], other), lines)
+    const pruned = await run(["sessions", "prune", "--older-than", "0s", "--title", "mount", "--dry-run"], setup)
+    assert.match(pruned.stdout, new RegExp(`^ID.*\n${first}.*Mountains\n$`))
+    assert.include(pruned.stderr, "1 conversations would be deleted")
+    await ok(["sessions", "prune", "--older-than", "0s", "--title", "mount"], setup)
+    assert.strictEqual(await ok(["sessions", "delete", second, copy], setup), "")
+    assert.strictEqual(await ok(["sessions", "--json"], setup), "[]\n")
+    for (const [args, code, message] of [
+      [["sessions", "prune"], 2, "give --older-than DURATION"],
+      [["sessions", "list", "--metadata", "x"], 2, "--metadata must be NAME=VALUE"],
+      [["sessions", "list", "--used-since", "soon"], 2, "--used-since must be a time"],
+      [["sessions", "list", "--cursor", "x"], 2, "--cursor must be"],
+      [["sessions", "export", "--markdown"], 2, "--markdown needs the id"]
+    ] as const) {
+      assert.include(await failed(args, setup, code), message)
+    }
+    assert.include(
+      await failed(["sessions", "import", "-"], { ...setup, input: "{" }),
+      "standard input holds no conversations: it must be JSON"
+    )
+  })
+
   it("refuses what is no conversation", async () => {
-    const setup = { env: { AICORTEX_SESSIONS: join(folder(), "sessions") } }
+    const setup = { env: { XDG_STATE_HOME: folder() } }
     const from = (input: string) => failed(["sessions", "create", "--from", "-"], { ...setup, input })
     assert.include(await from("hello"), "standard input is not JSON")
     assert.include(await from('[{"role":"user"}]'), "standard input holds no conversation")
@@ -939,7 +1028,7 @@ describe("aicortex sessions", () => {
 describe("aicortex chat --interactive", () => {
   it("asks each line of its input, in one conversation", async () => {
     const server = await ollama({ reply: ({ messages }) => `${messages.length}` })
-    const setup = { ...on(server), env: { AICORTEX_SESSIONS: join(folder(), "sessions") } }
+    const setup = { ...on(server), env: { XDG_STATE_HOME: folder() } }
     const one = await run(["chat", "-i"], { ...setup, input: "a\n\n  b  \nexit()\nnever asked\n" })
     assert.deepEqual(one, { code: 0, stdout: "1\n3\n", stderr: "" })
     const [{ id, messages }] = JSON.parse(await ok(["sessions", "--json"], setup))
@@ -951,7 +1040,7 @@ describe("aicortex chat --interactive", () => {
 
   it("ends with what went wrong, and keeps no conversation in which nothing was said", async () => {
     const server = await ollama({ faults: { kind: "status", code: 500 } })
-    const setup = { ...on(server), env: { AICORTEX_SESSIONS: join(folder(), "sessions") } }
+    const setup = { ...on(server), env: { XDG_STATE_HOME: folder() } }
     const failing = await run(["chat", "-i"], { ...setup, input: "a\nb\n" })
     assert.deepEqual([failing.code, failing.stdout], [1, ""])
     assert.include(failing.stderr, "All server attempts failed")
@@ -1407,7 +1496,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
   it("holds a conversation, whose failures leave no trace, and which goes on later", async () => {
     const server = await ollama({ reply: ({ messages }) => `you said ${messages.length} things` })
     const path = folder()
-    const setup = { ...on(server), env: { TERM: "dumb", AICORTEX_SESSIONS: join(path, "sessions") } }
+    const setup = { ...on(server), env: { TERM: "dumb", XDG_STATE_HOME: path } }
     const child = spawn("python3", ["-c", pty, "80", process.execPath, bin, "chat"], {
       env: environment(setup),
       stdio: ["pipe", "pipe", "pipe"]

@@ -87,6 +87,7 @@ const fleetOptions: { readonly [K in keyof Required<CortexOptions>]: null } = {
   stateFile: null,
   store: null,
   defaultStateFile: null,
+  defaultStore: null,
   maxQueued: null,
   maxSchemaBytes: null,
   maxAnswerBytes: null,

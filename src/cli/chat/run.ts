@@ -150,7 +150,7 @@ export const run = Effect.fnUntraced(function* (flags: Given) {
       requireModel(options.model),
       runInteractive({ session, continues, options, verbose, plain: Printing.stream, ask })
     ),
-    Fleet.layer
+    Fleet.chatLayer
   )
 })
 

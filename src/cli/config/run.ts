@@ -28,13 +28,14 @@ const placeOf = (location: Server.Location, coordinates: Server.Location | undef
 }
 
 /** Where conversations are stored, and the limits, if any were set. */
-const kept = ({ folder = "in memory", maxBytes, maxSessions, ttl }: SessionPolicy): string => {
+const kept = ({ folder, inMemory, maxBytes, maxSessions, ttl }: SessionPolicy, hasStore: boolean): string => {
+  const where = hasStore && inMemory !== true ? "in the store" : (folder ?? "in memory")
   const bounds = [
     ...(maxSessions === undefined ? [] : [`${maxSessions}`]),
     ...(maxBytes === undefined ? [] : [`${maxBytes} bytes`]),
     ...(ttl === undefined ? [] : [`${ttl / 1000} s`])
   ]
-  return bounds.length === 0 ? folder : `${folder} (at most ${bounds.join(", ")})`
+  return bounds.length === 0 ? where : `${where} (at most ${bounds.join(", ")})`
 }
 
 const aliasOf = ([name, models]: readonly [string, ReadonlyArray<string>]): string => `${name}: ${models.join(", ")}`
@@ -73,7 +74,7 @@ export const fleetRows = (resolved: Config.Resolved): ReadonlyArray<Shown> => {
     personas: [list(Object.keys(personas)).join(", ")],
     stateFile: [stateFile ?? "off"],
     store: [Explained.storeOf(store) || "off"],
-    sessions: [kept(sessions)],
+    sessions: [kept(sessions, store !== undefined)],
     models: [
       Object.entries(Explained.modelFields(models))
         .map(([name, value]) => `${name}: ${shownValue(value)}`)
@@ -114,6 +115,7 @@ const settingsNow = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const resolved = yield* Config.resolve({
     defaultStateFile: yield* ConfigFile.stateFile,
+    defaultStore: yield* ConfigFile.storeFile,
     defaultSessionFolder: yield* ConfigFile.sessionFolder
   })
   const { file = "" } = resolved

@@ -44,6 +44,7 @@ export const run = ({
   Effect.gen(function* () {
     const resolved = yield* Config.resolve({
       defaultStateFile: yield* ConfigFile.stateFile,
+      defaultStore: yield* ConfigFile.storeFile,
       defaultSessionFolder: yield* ConfigFile.sessionFolder
     })
     const { keys: _, ...section } = resolved.content.gateway ?? {}

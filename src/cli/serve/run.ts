@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Cortex from "../../Cortex.js"
+import * as ConfigFile from "../../config/file.js"
 import * as Settings from "../../config/gatewaySettings.js"
 import * as Config from "../../config/resolve.js"
 import { environment } from "../../cortex/environment.js"
@@ -96,8 +97,10 @@ const check = Effect.fnUntraced(function* (flags: Flags) {
 /** What the settings keep in a store, for a worker or the first process. */
 const storedBy = Effect.fnUntraced(function* (flags: Flags) {
   const settings = yield* Config.settings(cortexOptions(flags))
-  const store = yield* Cortex.makeStore(settings)
-  return store === undefined ? undefined : { store, sessions: yield* Cortex.makeSessionStore(settings.sessions, store) }
+  const store = yield* Cortex.openStore(settings, log)
+  if (store === undefined) return undefined
+  const { sessions } = settings
+  return { store, sessions: sessions.inMemory === true ? undefined : yield* Cortex.makeSessionStore(sessions, store) }
 })
 
 /** Serves in this process until it is stopped. */
@@ -155,7 +158,9 @@ const announce = Effect.fnUntraced(function* (flags: Flags, url: string) {
   )
 })
 
-export const run = Effect.fnUntraced(function* (flags: Flags) {
+export const run = Effect.fnUntraced(function* (given: Flags) {
+  const [defaultStore, defaultSessionFolder] = yield* Effect.all([ConfigFile.storeFile, ConfigFile.sessionFolder])
+  const flags: Flags = { ...given, fleet: { ...given.fleet, defaultStore, defaultSessionFolder } }
   const workers = flags.workers ?? 1
   if (flags.dryRun) {
     const { dryRun } = yield* Effect.promise(() => import("./dryRun.js"))

@@ -159,7 +159,8 @@ const exchangeOf =
 /** What a process has of a store. */
 export interface Stored {
   readonly store: Store.Service
-  readonly sessions: Sessions.Store
+  /** `undefined`: they are in the memory of the first process. */
+  readonly sessions: Sessions.Store | undefined
 }
 
 /** What a worker has from the others; `responses` and `keyLimits` where there is no store. */
@@ -180,7 +181,8 @@ export const forWorker = (
     const sessions = sessionsOf(first)
     if (stored !== undefined) {
       const { turn } = sessions
-      const ordered = turn === undefined ? stored.sessions : { ...stored.sessions, turn }
+      const kept = stored.sessions ?? sessions
+      const ordered = turn === undefined ? kept : { ...kept, turn }
       return Effect.succeed<WorkerState>({ store: stored.store, sessions: ordered, events })
     }
     return Effect.map(
