@@ -371,7 +371,7 @@ describe("aicortex serve", () => {
 
     it("one that dies in the middle of a turn gives it back, and takes no session with it", async () => {
       const server = await fake()
-      const { child, said: told, url } = await serve(["--workers", "2"], config(server, { concurrency: 2 }))
+      const { child, said: told, url } = await serve(["--workers", "2", "--store", "memory"], config(server, { concurrency: 2 }))
       const create = async () => ((await (await call(url, "/v1/sessions", {})).json()) as { id: string }).id
       const turn = (session: string, text: string) => call(url, "/v1/chat/completions", { ...said(text), session })
       /** A connection that is kept, to a worker that is not this one. */
@@ -429,7 +429,7 @@ describe("aicortex serve", () => {
       // A place that is free within half a second is waited for.
       const server = await fake({ perToken: 60, reply: "word ".repeat(40) })
       const settings = (limits: object) => config(server, { concurrency: 4, ...limits })
-      const { child, file, said: log, url } = await serve(["--workers", "2"], settings({}))
+      const { child, file, said: log, url } = await serve(["--workers", "2", "--store", "memory"], settings({}))
       const { id } = (await (await call(url, "/v1/sessions", {})).json()) as { id: string }
       const streams = await Promise.all([
         call(url, "/v1/chat/completions", { ...said("turn"), session: id, stream: true }),
