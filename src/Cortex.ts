@@ -198,10 +198,11 @@ const layerResponseStore = (folder: string | undefined) =>
  * @since 0.4.0
  * @category constructors
  */
-export const makeStore = ({
-  store
-}: Pick<Settings, "store">): Effect.Effect<Store.Service | undefined, InvalidConfig, Scope.Scope> =>
-  store === undefined ? Effect.succeed(undefined) : Store.make(store)
+export const makeStore = (
+  { store }: Pick<Settings, "store">,
+  options?: Store.MakeOptions
+): Effect.Effect<Store.Service | undefined, InvalidConfig, Scope.Scope> =>
+  store === undefined ? Effect.succeed(undefined) : Store.make(store, options)
 
 /**
  * The store that these settings name, opened. Where nobody has named it and there can be none (its package is not

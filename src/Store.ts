@@ -33,7 +33,7 @@ import type { Channel } from "./store/channel.js"
 import { type Dialect, postgres, sqlite } from "./store/dialect.js"
 import { described, isSqlError } from "./store/failure.js"
 import { migrate, NewerStore } from "./store/migrations.js"
-import { isAbsent, MissingBinary, MissingPackage } from "./store/packages.js"
+import { isAbsent, MissingBinary, MissingPackage, NoPlace } from "./store/packages.js"
 import * as Postgres from "./store/postgres.js"
 import * as Sqlite from "./store/sqlite.js"
 
@@ -102,8 +102,19 @@ const maxAttempts = 12
 
 const dialects = { sqlite, postgres } as const
 
-const connect = (address: Address): Effect.Effect<Omit<Opened, "dialect">, unknown, Scope.Scope> =>
-  address.kind === "sqlite" ? Sqlite.open(address.path) : Postgres.open(address.url)
+const connect = (address: Address, makes: boolean): Effect.Effect<Omit<Opened, "dialect">, unknown, Scope.Scope> =>
+  address.kind === "sqlite" ? Sqlite.open(address.path, makes) : Postgres.open(address.url)
+
+/**
+ * How a store is opened.
+ *
+ * @since 0.5.0
+ * @category models
+ */
+export interface MakeOptions {
+  /** Whether a SQLite file that is not there is made; default `true`. Without it such a store is empty and in memory. */
+  readonly create?: boolean | undefined
+}
 
 /** The password of an address must not be in any message, whoever wrote it. */
 const concealing = (address: Address): ((text: string) => string) => {
@@ -117,6 +128,9 @@ const concealing = (address: Address): ((text: string) => string) => {
 const reasonOf = (error: unknown, address: Address): string => {
   if (error instanceof MissingPackage || error instanceof MissingBinary || error instanceof NewerStore)
     return error.message
+  if (error instanceof NoPlace && address.kind === "sqlite") {
+    return `${address.path} cannot be made (${error.message}): let AICORTEX_STORE, or \`store\` in the configuration file, name another place, or memory`
+  }
   const words = isSqlError(error) ? described(error) : error instanceof Error ? error.message : String(error)
   return address.kind === "sqlite"
     ? `${address.path} cannot be used (${words})`
@@ -131,7 +145,8 @@ const reasonOf = (error: unknown, address: Address): string => {
  * @category constructors
  */
 export const make = Effect.fnUntraced(function* (
-  given: string | Redacted.Redacted
+  given: string | Redacted.Redacted,
+  { create = true }: MakeOptions = {}
 ): Effect.fn.Return<Service, InvalidConfig, Scope.Scope> {
   const parsed = parse(given)
   if (Either.isLeft(parsed)) {
@@ -156,7 +171,7 @@ export const make = Effect.fnUntraced(function* (
   const openNow = Effect.gen(function* () {
     if (opened !== undefined) return opened
     const own = yield* Scope.fork(scope, { _tag: "Sequential" })
-    opened = yield* Scope.extend(connect(address), own).pipe(
+    opened = yield* Scope.extend(connect(address, create), own).pipe(
       Effect.tap(({ sql }) => migrate(sql, dialect)),
       Effect.map((connected) => ({ ...connected, dialect })),
       Effect.catchAllCause((cause) => Effect.fail(Cause.squash(cause))),

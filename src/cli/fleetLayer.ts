@@ -1,4 +1,6 @@
 /** The fleet of the command line: the user's settings, and folders of its own. */
+import * as FileSystem from "@effect/platform/FileSystem"
+import type * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Cortex from "../Cortex.js"
@@ -36,6 +38,18 @@ const sessionsOfChat = Layer.scoped(
   })
 )
 
+/** Conversations in the store, of which no file is made; unless there are some to be taken into it. */
+const sessionsOfReader = Layer.scoped(
+  Sessions.SessionStore,
+  Effect.gen(function* () {
+    const settings = yield* CurrentSettings
+    const fs = yield* FileSystem.FileSystem
+    const { folder } = settings.sessions
+    const create = folder !== undefined && (yield* Effect.orElseSucceed(fs.exists(folder), () => true))
+    return yield* Cortex.makeSessionStore(settings.sessions, yield* Cortex.makeStore(settings, { create }))
+  })
+)
+
 /** What the command line sets for what nobody else names. */
 const defaults = Effect.map(
   Effect.all([ConfigFile.cacheFolder, ConfigFile.stateFile, ConfigFile.storeFile, ConfigFile.sessionFolder]),
@@ -58,10 +72,18 @@ const withLocalServers = <E, R>(cortex: Layer.Layer<Cortex.Services, E, R>) =>
  */
 export const layer = Layer.unwrapEffect(Effect.map(defaults, (options) => withLocalServers(Cortex.layer(options))))
 
+const withSessions = <E>(
+  sessions: Layer.Layer<Sessions.SessionStore, E, CurrentSettings | FileSystem.FileSystem | Path.Path>
+) =>
+  Layer.unwrapEffect(
+    Effect.map(defaults, (options) => {
+      const store = Layer.provide(sessions, Cortex.layerSettings(options))
+      return withLocalServers(Cortex.layer(options, { store }))
+    })
+  )
+
 /** The same for a conversation that is held here, which needs no store. */
-export const chatLayer = Layer.unwrapEffect(
-  Effect.map(defaults, (options) => {
-    const store = Layer.provide(sessionsOfChat, Cortex.layerSettings(options))
-    return withLocalServers(Cortex.layer(options, { store }))
-  })
-)
+export const chatLayer = withSessions(sessionsOfChat)
+
+/** The same for what only reads conversations. */
+export const readerLayer = withSessions(sessionsOfReader)

@@ -12,16 +12,20 @@ export interface StoreFlags {
   readonly fleet: Pick<Cortex.Options, "store">
 }
 
-/** Runs this with the store that the flag, the environment or the configuration file names. */
+/**
+ * Runs this with the store that the flag, the environment or the configuration file names, else with the default one. What
+ * only reads makes no file.
+ */
 export const withStore = <A, E, R>(
   { fleet }: StoreFlags,
   command: ReadonlyArray<string>,
-  use: (store: Store.Service, settings: Settings.Settings) => Effect.Effect<A, E, R>
+  use: (store: Store.Service, settings: Settings.Settings) => Effect.Effect<A, E, R>,
+  reads = false
 ) =>
   Effect.scoped(
     Effect.gen(function* () {
       const settings = yield* Config.settings({ ...fleet, defaultStore: yield* ConfigFile.storeFile })
-      const store = yield* Cortex.makeStore(settings)
+      const store = yield* Cortex.makeStore(settings, { create: !reads })
       if (store === undefined) {
         const message =
           "the store is off: give --store ADDRESS, or set AICORTEX_STORE, or `store` in the configuration file"

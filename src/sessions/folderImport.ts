@@ -30,7 +30,15 @@ export const importFolder = Effect.fnUntraced(function* (
   const fs = yield* FileSystem.FileSystem
   const unusable = (cause: { readonly message: string }) =>
     new SessionsUnavailable({ reason: `the folder ${folder} cannot be taken into the store: ${cause.message}` })
-  if (!(yield* Effect.mapError(fs.exists(folder), unusable))) return
+  const exists = fs.exists(folder).pipe(
+    // A file stands where the folder above it would.
+    Effect.catchIf(
+      (error) => error._tag === "SystemError" && error.reason === "BadResource",
+      () => Effect.succeed(false)
+    ),
+    Effect.mapError(unusable)
+  )
+  if (!(yield* exists)) return
   const sessions = yield* SessionFolder.make({ folder, maxSessions: Number.POSITIVE_INFINITY })
   const all = yield* sessions.list({ limit: Number.MAX_SAFE_INTEGER })
   for (const summary of all) {

@@ -183,9 +183,13 @@ const channelOver = (sql: SqlClient): Channel => {
   }
 }
 
-/** Opens the file, and makes it where there is none; only this user may read it. */
+/**
+ * Opens the file. Where there is none it is made, and only this user may read it; or, where nothing is to be made, what is
+ * opened is empty and in memory.
+ */
 export const open = (
-  path: string
+  path: string,
+  makes: boolean
 ): Effect.Effect<{ readonly sql: SqlClient; readonly channel: Channel }, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const [Driver, Libsql, Reactivity] = yield* importing(() =>
@@ -197,10 +201,11 @@ export const open = (
       ])
     )
     const file = resolve(path)
+    const isThere = makes || existsSync(file)
     const connect = (synchronous: "NORMAL" | "FULL") =>
       Effect.gen(function* () {
         const connection = yield* Effect.acquireRelease(
-          Effect.try({ try: () => new Connection(new Driver(file)), catch: (error) => error }),
+          Effect.try({ try: () => new Connection(new Driver(isThere ? file : ":memory:")), catch: (error) => error }),
           (made) => Effect.sync(() => made.close())
         )
         const prepare = () => {
@@ -210,14 +215,17 @@ export const open = (
         yield* Effect.tryPromise({ try: () => patient(prepare), catch: (error) => error })
         return connection
       })
-    yield* Effect.try({
+    const make = Effect.try({
       try: () => {
         mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
         closeSync(openSync(file, "a", 0o600))
       },
       catch: (error) => (existsSync(file) || !(error instanceof Error) ? error : new NoPlace(error.message))
     })
-    const liveClient = clientOf(yield* connect("NORMAL"), yield* connect("FULL"))
+    if (isThere) yield* make
+    const transactions = yield* connect("FULL")
+    // What is in the memory of a connection is only there.
+    const liveClient = clientOf(isThere ? yield* connect("NORMAL") : transactions, transactions)
     type Options = Parameters<typeof Libsql.make>[0]
     const client = Libsql.make({ liveClient } as unknown as Options)
     const sql = yield* Effect.provideServiceEffect(client, Reactivity.Reactivity, Reactivity.make)

@@ -371,7 +371,11 @@ describe("aicortex serve", () => {
 
     it("one that dies in the middle of a turn gives it back, and takes no session with it", async () => {
       const server = await fake()
-      const { child, said: told, url } = await serve(["--workers", "2", "--store", "memory"], config(server, { concurrency: 2 }))
+      const {
+        child,
+        said: told,
+        url
+      } = await serve(["--workers", "2", "--store", "memory"], config(server, { concurrency: 2 }))
       const create = async () => ((await (await call(url, "/v1/sessions", {})).json()) as { id: string }).id
       const turn = (session: string, text: string) => call(url, "/v1/chat/completions", { ...said(text), session })
       /** A connection that is kept, to a worker that is not this one. */

@@ -1,5 +1,5 @@
 /** `aicortex serve --dry-run`. */
-import { existsSync, readdirSync } from "node:fs"
+import { existsSync, readdirSync, rmSync } from "node:fs"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { join } from "node:path"
@@ -82,8 +82,22 @@ describe("aicortex serve --dry-run", () => {
     const { code, out } = await home.run(["serve", "--dry-run", "--json"], { AICORTEX_STORE: store })
     expect(code).toBe(0)
     const found = JSON.parse(out)
-    expect(found).toMatchObject({ models: { local: [] }, notes: [expect.stringContaining("store")] })
+    expect(found).toMatchObject({ models: { local: [] }, notes: ["the store is a file that would be made"] })
     expect(found.settings.store).toEqual({ value: store, from: "AICORTEX_STORE" })
+    // Where nobody names one it is a file under the state folder, unless there is to be none.
+    const [standard, none] = await Promise.all(
+      [[], ["--store", "memory"]].map(async (flags) =>
+        JSON.parse((await home.run(["serve", "--dry-run", "--json", ...flags])).out)
+      )
+    )
+    const file = join(home.path, ".local/state/aicortex/store.db")
+    expect(standard.settings.store).toEqual({ value: file, from: "default" })
+    expect(none).toMatchObject({ notes: [], settings: { store: { value: false, from: "--store" } } })
+    // One that is there may have keys.
+    const there = home.write("there.db", "")
+    const kept = await home.run(["serve", "--dry-run", "--json", "--store", there])
+    expect(JSON.parse(kept.out).notes).toEqual([expect.stringContaining("the store is not opened")])
+    rmSync(there)
     const config = await home.run(["config", "--json"], { AICORTEX_STORE: "postgres://ann:hush@db/chats" })
     expect(JSON.parse(config.out).settings.store).toMatch(/^postgres:\/\/.*@db\/chats$/)
     expect(config.out).not.toContain("hush")

@@ -112,7 +112,7 @@ it("refuses what cannot be", { timeout: 120_000 }, async () => {
     [["revoke", "sk-aic-secret"], /^1: .*There is no API key with this text/]
   ]
   for (const [args, words] of table) expect(await refused(args)).toMatch(words)
-  expect(await refused(["list"], {})).toMatch(/^2: .*there is no store: give --store ADDRESS/)
+  expect(await refused(["list"], { AICORTEX_STORE: "memory" })).toMatch(/^2: .*the store is off: give --store ADDRESS/)
 })
 
 it("usage outlives SIGTERM, and is printed as a table, JSON and CSV", { timeout: 240_000 }, async () => {

@@ -32,7 +32,7 @@ const over = <A, E, R>(
   command: string,
   use: (keys: ApiKeys.ApiKeys) => Effect.Effect<A, E | ApiKeys.KeyRefused, R>
 ) =>
-  withStore(given, ["keys", command], (store) => use(ApiKeys.make(store))).pipe(
+  withStore(given, ["keys", command], (store) => use(ApiKeys.make(store)), command !== "create").pipe(
     Effect.catchIf(
       (error): error is ApiKeys.KeyRefused => error instanceof ApiKeys.KeyRefused,
       ({ code, field, reason }) =>

@@ -21,7 +21,7 @@ export const list = Effect.fnUntraced(function* ({ json, limit = 50, since, ...f
   const command = ["requests", "list"]
   const now = yield* Clock.currentTimeMillis
   const from = since === undefined ? undefined : yield* timeOf("since", since, now, command)
-  const found = yield* withStore(flags, command, (store) => RequestLog.list(store, { limit, since: from }))
+  const found = yield* withStore(flags, command, (store) => RequestLog.list(store, { limit, since: from }), true)
   if (json) return yield* Output.writeJson(found)
   if (found.length === 0) return yield* Output.notice("no request is logged; see `serve --request-log`")
   const rows = found.map((one) => [
@@ -45,7 +45,7 @@ export const show = Effect.fnUntraced(function* ({
   json,
   ...flags
 }: StoreFlags & JsonFlag & { readonly id: string }) {
-  const found = yield* withStore(flags, ["requests", "show"], (store) => RequestLog.show(store, id))
+  const found = yield* withStore(flags, ["requests", "show"], (store) => RequestLog.show(store, id), true)
   if (found === undefined) return yield* new CommandFailed({ message: `there is no request '${id}' in the log` })
   if (json) return yield* Output.writeJson(found)
   const { request, response, ...entry } = found
@@ -72,21 +72,25 @@ export const prune = Effect.fnUntraced(function* ({ dryRun, json, before, ...fla
   const now = yield* Clock.currentTimeMillis
   const until = yield* timeOf("before", before, now, command)
   const bounds = { age: now - until, bytes: undefined }
-  const gone = yield* withStore(flags, command, (store) => RequestLog.prune(store, bounds, now, dryRun))
+  const gone = yield* withStore(flags, command, (store) => RequestLog.prune(store, bounds, now, dryRun), true)
   if (json) return yield* Output.writeJson({ ...gone, dryRun })
   const what = `${gone.requests} requests (${gone.bytes} bytes)`
   yield* Output.notice(dryRun ? `${what} would be removed` : `${what} are removed`)
 })
 
 export const exportAll = (flags: StoreFlags) =>
-  withStore(flags, ["requests", "export"], (store) =>
-    Effect.gen(function* () {
-      let last: RequestLog.ShownRequest | undefined
-      while (true) {
-        const found = yield* RequestLog.page(store, last)
-        yield* Output.write(found.map((one) => `${JSON.stringify(one)}\n`).join(""))
-        last = found.at(-1)
-        if (last === undefined) return
-      }
-    })
+  withStore(
+    flags,
+    ["requests", "export"],
+    (store) =>
+      Effect.gen(function* () {
+        let last: RequestLog.ShownRequest | undefined
+        while (true) {
+          const found = yield* RequestLog.page(store, last)
+          yield* Output.write(found.map((one) => `${JSON.stringify(one)}\n`).join(""))
+          last = found.at(-1)
+          if (last === undefined) return
+        }
+      }),
+    true
   )

@@ -6,6 +6,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
 import type * as Cortex from "../../Cortex.js"
 import * as Settings from "../../config/gatewaySettings.js"
 import * as Config from "../../config/resolve.js"
@@ -13,6 +14,7 @@ import { environment } from "../../cortex/environment.js"
 import * as LocalStore from "../../cortex/localStore.js"
 import type * as Gateway from "../../Gateway.js"
 import { ModelStore } from "../../ModelStore.js"
+import { parse } from "../../store/address.js"
 import * as ConfigRun from "../config/run.js"
 import { CommandFailed, type UsageError } from "../errors.js"
 import * as Mdns from "../mdns/announce.js"
@@ -57,6 +59,13 @@ const localModels = (configFile: string | false | undefined) =>
     return all.flatMap(({ name, problem }) => (problem === undefined ? [name] : []))
   }).pipe(Effect.scoped)
 
+/** Whether a store is a file that would be made. */
+const isMissing = Effect.fnUntraced(function* (store: Redacted.Redacted) {
+  const fs = yield* FileSystem.FileSystem
+  const address = Either.getOrUndefined(parse(store))
+  return address?.kind === "sqlite" && !(yield* Effect.orElseSucceed(fs.exists(address.path), () => true))
+})
+
 const inspect = Effect.fnUntraced(function* ({ announced, check, cortex, gateway, workers }: Asked) {
   const fs = yield* FileSystem.FileSystem
   const refused: Array<string> = []
@@ -69,7 +78,8 @@ const inspect = Effect.fnUntraced(function* ({ announced, check, cortex, gateway
     return { refused, notes, rows: [] }
   }
   const { content, file = "", settings } = fleet.right
-  const stored = settings.store !== undefined
+  // A file that is not there has no keys.
+  const stored = settings.store !== undefined && !(yield* isMissing(settings.store))
   const from = { variable: environment, file: content.gateway ?? {}, path: file, hasStoredKeys: stored }
   const resolved = Settings.resolve(gateway, from)
   if (Either.isLeft(resolved) && Either.isRight(checked)) refused.push(resolved.left.message)
@@ -87,6 +97,7 @@ const inspect = Effect.fnUntraced(function* ({ announced, check, cortex, gateway
   const { aliases, defaultModel, host, keys, localModels: local, port } = resolved.right
   const locals = local ? yield* Effect.either(localModels(cortex.configFile)) : Either.right([])
   if (Either.isLeft(locals)) refused.push(locals.left.message)
+  if (settings.store !== undefined && !stored) notes.push("the store is a file that would be made")
   if (stored) notes.push("the store is not opened: API keys in it, and whether it can be used, are not known")
   if (keys.length === 0 && !stored) notes.push("no API key is required")
   if (announced && Mdns.isLoopback(host)) notes.push("it would not be announced: only this machine can reach it")

@@ -56,7 +56,7 @@ export const list = (flags: Flags.ListFlags & { readonly json: boolean }) =>
       return yield* Output.notice("no conversation is kept; make one with `aicortex sessions create`")
     } else return yield* Output.notice("there is no such conversation")
     yield* next(page.next)
-  }).pipe(Effect.provide(Fleet.layer))
+  }).pipe(Effect.provide(Fleet.readerLayer))
 
 export const search = (words: string, flags: Flags.ListFlags & { readonly json: boolean }) =>
   Effect.gen(function* () {
@@ -69,7 +69,7 @@ export const search = (words: string, flags: Flags.ListFlags & { readonly json: 
       yield* Output.write(Table.table(["ID", "Turn", "Said", "Text"], rows, "Text"))
     }
     yield* next(page.next)
-  }).pipe(Effect.provide(Fleet.layer))
+  }).pipe(Effect.provide(Fleet.readerLayer))
 
 const readInput = Effect.fnUntraced(function* (file: string) {
   const fs = yield* FileSystem.FileSystem
@@ -117,12 +117,12 @@ export const show = (id: string, json: boolean) =>
   Effect.gen(function* () {
     const messages = yield* Sessions.history(id)
     yield* json ? Output.writeJson({ id, messages }) : Output.writeLine(messages.map(line).join(""))
-  }).pipe(Effect.provide(Fleet.layer))
+  }).pipe(Effect.provide(Fleet.readerLayer))
 
-export const reset = (id: string) => Effect.provide(Sessions.reset(id), Fleet.layer)
+export const reset = (id: string) => Effect.provide(Sessions.reset(id), Fleet.readerLayer)
 
 export const remove = (ids: ReadonlyArray<string>) =>
-  Effect.forEach(ids, (id) => Sessions.remove(id), { discard: true }).pipe(Effect.provide(Fleet.layer))
+  Effect.forEach(ids, (id) => Sessions.remove(id), { discard: true }).pipe(Effect.provide(Fleet.readerLayer))
 
 export const title = (id: string, given: string | undefined, derived: boolean) =>
   Effect.gen(function* () {
@@ -134,11 +134,11 @@ export const title = (id: string, given: string | undefined, derived: boolean) =
     }
     const { title = "" } = yield* Sessions.details(id)
     yield* Output.write(`${title}\n`)
-  }).pipe(Effect.provide(Fleet.layer))
+  }).pipe(Effect.provide(Fleet.readerLayer))
 
 export const copy = (id: string, options: Sessions.CopyOptions) =>
   Effect.flatMap(refusing("sessions copy", Sessions.copy(id, options)), (made) => Output.write(`${made.id}\n`)).pipe(
-    Effect.provide(Fleet.layer)
+    Effect.provide(Fleet.readerLayer)
   )
 
 export const exported = (id: string | undefined, flags: Flags.FilterFlags & { readonly markdown: boolean }) =>
@@ -153,7 +153,7 @@ export const exported = (id: string | undefined, flags: Flags.FilterFlags & { re
     if (!Flags.isUnfiltered(flags)) return yield* wrong("ID: filters are for all conversations")
     const one = yield* Sessions.exportSession(id)
     yield* flags.markdown ? Output.writeLine(Sessions.markdown(one)) : Output.writeJson(one)
-  }).pipe(Effect.provide(Fleet.layer))
+  }).pipe(Effect.provide(Fleet.readerLayer))
 
 interface ImportFlags {
   readonly newIds: boolean
@@ -208,4 +208,4 @@ export const prune = ({ dryRun, json, olderThan: given, ...flags }: PruneFlags) 
     if (json) return yield* Output.writeJson(gone.map(summaryJson))
     if (gone.length > 0) yield* Output.write(table(gone))
     yield* Output.notice(`${gone.length} conversations ${dryRun ? "would be" : "were"} deleted`)
-  }).pipe(Effect.provide(Fleet.layer))
+  }).pipe(Effect.provide(Fleet.readerLayer))

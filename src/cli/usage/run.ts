@@ -64,10 +64,15 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   const by = yield* byOf(flags.by ?? "key,model")
   const since = yield* timeOf("since", flags.since ?? "7d", yield* Clock.currentTimeMillis)
   if (flags.csv && flags.json) return yield* wrong("--csv and --json: give one of them")
-  const { prices, rows } = yield* withStore(flags, ["usage"], (store, settings) => {
-    const prices = pricesOf(settings.prices)
-    return Effect.map(Usage.rows(store, { by, since }, undefined, prices), (rows) => ({ prices, rows }))
-  })
+  const { prices, rows } = yield* withStore(
+    flags,
+    ["usage"],
+    (store, settings) => {
+      const prices = pricesOf(settings.prices)
+      return Effect.map(Usage.rows(store, { by, since }, undefined, prices), (rows) => ({ prices, rows }))
+    },
+    true
+  )
   if (rows.length > Usage.maxRows) {
     return yield* wrong(`--by has more than ${Usage.maxRows} rows: ask for less time, or group by less`)
   }
@@ -97,8 +102,11 @@ export const prune = Effect.fnUntraced(function* ({ dryRun, json, before, ...fla
   if (before === undefined) return yield* wrong("--before is needed: what ended before goes", command)
   const now = yield* Clock.currentTimeMillis
   const time = yield* timeOf("before", before, now, command)
-  const gone = yield* withStore(flags, command, (store) =>
-    dryRun ? Retention.olderThan(store, time) : Retention.prune(store, time, now)
+  const gone = yield* withStore(
+    flags,
+    command,
+    (store) => (dryRun ? Retention.olderThan(store, time) : Retention.prune(store, time, now)),
+    true
   )
   if (json) return yield* Output.writeJson({ ...gone, dryRun })
   const what = `usage of ${gone.requests} requests (${gone.rows} rows)`
