@@ -85,7 +85,7 @@ it("lists, shows, exports and prunes what was logged, and tells what it does not
     [["prune"], 2, /--before is needed/],
     [["prune", "--before", "x"], 2, /--before must be a time/],
     [["list", "--store", "memory"], 2, /the store is off/],
-    [["list", "--store", "mysql://db"], 1, /store/]
+    [["list", "--store", "mysql://db"], 2, /--store/]
   ]
   const refused = await Promise.all(wrong.map(([args]) => requests(...args)))
   for (const [i, { code, err, out }] of refused.entries()) {
