@@ -1,5 +1,5 @@
 // Three gateways with one PostgreSQL, each in a network namespace of its own, while one is killed, PostgreSQL is stopped
-// and a line is cut: `node bench/replicas.mjs [--quick] [--verbose]`; see README.md. Measures dist/bin.js: build it first.
+// and a line is cut: `node bench/replicas.mjs [--quick | --short] [--verbose]`; see README.md. Measures dist/bin.js: build it first.
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { Agent, request as httpRequest } from "node:http"
 import { tmpdir } from "node:os"
@@ -12,10 +12,12 @@ import * as Upstream from "./replicas/upstream.mjs"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const flag = (name) => process.argv.includes(`--${name}`)
-const quick = flag("quick")
+/** A few seconds on one address: PostgreSQL stands still instead of being stopped, and no line is cut. */
+const short = flag("short")
+const quick = flag("quick") || short
 /** How long a fault lasts, and how long all is well before and after it, in milliseconds. */
-const outage = quick ? 3_000 : 10_000
-const calm = quick ? 2_000 : 8_000
+const outage = short ? 1_500 : quick ? 3_000 : 10_000
+const calm = short ? 1_000 : quick ? 2_000 : 8_000
 const perRequest = 20
 
 const folder = mkdtempSync(join(tmpdir(), "aicortex-replicas-"))
@@ -29,7 +31,7 @@ process.on("exit", cleanUp)
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1))
 
 const hosts = ["postgres", "g1", "g2", "g3"]
-const network = Network.make(hosts)
+const network = short ? Network.alone("a short run has none") : Network.make(hosts)
 if (network.why !== undefined) console.log(`without network namespaces (${network.why}): no line is cut`)
 const upstream = await Upstream.start(network.own, 30)
 const postgres = await Postgres.make(network, "postgres", folder, 21_000 + (process.pid % 9_000))
@@ -85,8 +87,7 @@ const startGateway = (name) =>
     })
   })
 
-const gateways = []
-for (const name of ["g1", "g2", "g3"]) gateways.push(await startGateway(name))
+const gateways = await Promise.all(["g1", "g2", "g3"].map(startGateway))
 
 const call = (gateway, method, path, key, body) =>
   new Promise((resolve, reject) => {
@@ -257,7 +258,10 @@ const useUp = async (name, quota, until) => {
 // What happens
 // -----------------------------------------------------------------------------
 
-const clients = [...Array.from({ length: 8 }, (_, n) => plain(n)), ...Array.from({ length: 6 }, (_, n) => converse(n))]
+const clients = [
+  ...Array.from({ length: short ? 2 : 8 }, (_, n) => plain(n)),
+  ...Array.from({ length: short ? 2 : 6 }, (_, n) => converse(n))
+]
 const results = []
 const check = (what, figure, holds) => {
   results.push({ what, figure, holds })
@@ -289,7 +293,7 @@ for (const until = performance.now() + 60_000; performance.now() < until; ) {
 const fault = async (what, name, during) => {
   console.log(`-- ${what}`)
   const until = { done: false }
-  const quota = quick ? 600 : 1_000
+  const quota = short ? 240 : quick ? 600 : 1_000
   const using = useUp(name, quota, until)
   await sleep(calm / 2)
   await during()
@@ -308,11 +312,19 @@ await fault("one gateway is killed", "kill", async () => {
   gateways[2] = await startGateway("g3")
   flood.push(hammer(gateways[2], 0))
 })
-await fault(`PostgreSQL is stopped for ${outage / 1_000} s`, "stop", async () => {
-  await postgres.stop()
-  await sleep(outage)
-  await postgres.start()
-})
+if (short) {
+  await fault(`PostgreSQL stands still for ${outage / 1_000} s`, "pause", async () => {
+    postgres.pause()
+    await sleep(outage)
+    postgres.resume()
+  })
+} else {
+  await fault(`PostgreSQL is stopped for ${outage / 1_000} s`, "stop", async () => {
+    await postgres.stop()
+    await sleep(outage)
+    await postgres.start()
+  })
+}
 if (network.cut !== undefined) {
   await fault(`the line from PostgreSQL to one gateway is cut for ${outage / 1_000} s`, "cut", async () => {
     const mend = network.cut("postgres", "g2")

@@ -24,7 +24,8 @@ export const remove = () => {
   bridge = undefined
 }
 
-const alone = (why) => ({
+/** All on one address, where no line can be cut. */
+export const alone = (why) => ({
   why,
   own: "127.0.0.1",
   host: () => "127.0.0.1",

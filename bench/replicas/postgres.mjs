@@ -1,5 +1,5 @@
 // A PostgreSQL of its own, on a host of the network.
-import { execFileSync } from "node:child_process"
+import { execFileSync, spawnSync } from "node:child_process"
 import { appendFileSync, chownSync, existsSync, mkdirSync, readdirSync } from "node:fs"
 import { delimiter, join } from "node:path"
 
@@ -61,11 +61,20 @@ export const make = async (network, host, folder, port) => {
       child.once("exit", () => resolve())
       child.kill("SIGINT")
     })
+  // Its processes are in groups of their own. While it stands still it starts no further ones.
+  const signalAll = (signal) => {
+    process.kill(child.pid, signal)
+    const children = spawnSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" }).stdout
+    for (const pid of children.split("\n").filter((line) => line !== "")) process.kill(Number(pid), signal)
+  }
   await start()
   return {
     url: `postgres://aicortex@${network.host(host)}:${port}/postgres`,
     start,
     stop,
+    /** It and all its connections stand still, as where a disk hangs, until `resume`. */
+    pause: () => signalAll("SIGSTOP"),
+    resume: () => signalAll("SIGCONT"),
     kill: () => child.kill("SIGKILL")
   }
 }
