@@ -371,7 +371,7 @@ export const make = Effect.gen(function* () {
     publish: (server, at) => feed.publish(server, undefined, at)
   })
   const changed: Feed.ChangeFeed["publish"] = (server, model, at) => {
-    note(server)
+    note(server, model)
     feed.publish(server, model, at)
   }
   const dependencies = { now, rest: settings.serverCooldown, changed }

@@ -71,8 +71,8 @@ export interface ReplicatedFleet {
 export interface ReplicaLink {
   /** A fleet takes part from now on. */
   readonly attach: (fleet: ReplicatedFleet) => void
-  /** Something has changed that has not been told yet. */
-  readonly wake: () => void
+  /** Something has changed that has not been told yet; `urgent`: others must not go by what they know any longer. */
+  readonly wake: (urgent: boolean) => void
 }
 
 /** What connects a fleet with those of other processes; default: nothing does. */
@@ -119,6 +119,15 @@ const nothing = (): Told => ({
 
 const isEmpty = (report: object): boolean => Object.values(report).filter((value) => value !== undefined).length < 2
 
+/** Whether the last place of a server, or of a model there, is taken. */
+const isFull = (server: ServerState, model: string | undefined): boolean => {
+  if (server.inFlight === 0) return false
+  if (server.inFlight + server.elsewhere >= server.maxInFlight) return true
+  if (model === undefined) return false
+  const { elsewhere, inFlight, places } = server.model(model)
+  return inFlight > 0 && inFlight + elsewhere >= places
+}
+
 interface Dependencies {
   readonly servers: ReadonlyMap<string, ServerState>
   readonly serverState: (url: string) => ServerState
@@ -138,11 +147,13 @@ class Replicated implements ReplicatedFleet {
     private readonly dependencies: Dependencies
   ) {}
 
-  /** A server has changed. */
-  note(server: ServerState): void {
-    if (this.dirty.has(server)) return
+  /** A server has changed, or one of its models. */
+  note(server: ServerState, model: string | undefined): void {
+    const isFirst = this.dirty.size === 0
     this.dirty.add(server)
-    if (this.dirty.size === 1) this.link.wake()
+    // Nobody else is to take the place that was the last.
+    if (isFull(server, model)) this.link.wake(true)
+    else if (isFirst) this.link.wake(false)
   }
 
   changes(): ReadonlyArray<ServerReport> {
@@ -369,9 +380,9 @@ class Replicated implements ReplicatedFleet {
 export const make = (
   link: ReplicaLink | undefined,
   dependencies: Dependencies
-): { readonly note: (server: ServerState) => void } => {
+): { readonly note: (server: ServerState, model: string | undefined) => void } => {
   if (link === undefined) return { note: () => {} }
   const replicated = new Replicated(link, dependencies)
   link.attach(replicated)
-  return { note: (server) => replicated.note(server) }
+  return { note: (server, model) => replicated.note(server, model) }
 }

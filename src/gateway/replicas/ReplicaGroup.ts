@@ -18,8 +18,9 @@ import type * as Store from "../../Store.js"
 import { maxMessage } from "../../store/channel.js"
 import { inTime } from "../storeTimeout.js"
 
-/** The shortest time between two batches, in milliseconds. */
+/** The shortest time between two batches, and before one that is urgent, in milliseconds. */
 const batchInterval = 50
+const urgentInterval = 2
 
 /** How often all that is in flight is told, and after which silence a gateway counts as gone; in milliseconds. */
 const heartbeat = 1_000
@@ -60,6 +61,8 @@ export class ReplicaGroup implements ReplicaLink {
   /** When each of the others was last heard of. */
   private readonly peers = new Map<string, number>()
   private timer: ReturnType<typeof setTimeout> | undefined
+  /** When the next batch is told. */
+  private dueAt = Number.POSITIVE_INFINITY
   private flushedAt = Number.NEGATIVE_INFINITY
   private sending: Promise<void> = Promise.resolve()
   private heardItself = performance.now()
@@ -86,17 +89,21 @@ export class ReplicaGroup implements ReplicaLink {
     this.tellsAll = true
     // What the others have told so far has reached nobody.
     this.asks = true
-    this.wake()
+    this.wake(false)
   }
 
-  wake(): void {
-    if (this.timer !== undefined || this.ended) return
-    const wait = Math.max(0, this.flushedAt + batchInterval - performance.now())
+  wake(urgent: boolean): void {
+    if (this.ended || (urgent && this.peers.size === 0)) return
+    const now = performance.now()
+    const at = Math.max(now, this.flushedAt + (urgent ? urgentInterval : batchInterval))
+    if (this.timer !== undefined && this.dueAt <= at) return
+    clearTimeout(this.timer)
+    this.dueAt = at
     this.timer = setTimeout(() => {
       this.timer = undefined
       this.flushedAt = performance.now()
       void this.tell(false)
-    }, wait)
+    }, at - now)
     this.timer.unref()
   }
 
@@ -196,7 +203,7 @@ export class ReplicaGroup implements ReplicaLink {
     this.remoteTokens.merge(remoteTokens, Date.now())
     if (isNew || asks === true) {
       this.tellsAll = true
-      this.wake()
+      this.wake(false)
     }
   }
 
