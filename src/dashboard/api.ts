@@ -31,9 +31,13 @@ const messageOf = async (response: Response): Promise<string> => {
 /** The page is shown under any prefix of a proxy. */
 export const href = (path: string): string => path.replace(/^\//, "./")
 
+/** What a request that changes something has besides the cookie. */
+export const credentials = (): Readonly<Record<string, string>> =>
+  session?.csrf ? { "x-aicortex-csrf": session.csrf } : {}
+
 export const call = async (path: string, init: RequestInit = {}): Promise<Response> => {
   const headers = new Headers(init.headers)
-  if (session?.csrf) headers.set("x-aicortex-csrf", session.csrf)
+  for (const [name, value] of Object.entries(credentials())) headers.set(name, value)
   if (init.body !== undefined) headers.set("content-type", "application/json")
   let response: Response
   try {

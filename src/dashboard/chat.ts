@@ -37,6 +37,8 @@ export interface Answer {
   readonly session: string
   /** The session that was asked in is not there any more. */
   readonly lost: boolean
+  /** It could not be stored in its session. */
+  readonly unstored: boolean
 }
 
 /** A question and its answers: one of each model that was asked. */
@@ -62,8 +64,12 @@ export const begun: Answer = {
   tokens: undefined,
   finish: "",
   session: "",
-  lost: false
+  lost: false,
+  unstored: false
 }
+
+/** How the gateway tells at the end of a stream that an answer could not be stored. */
+const notStored = /^: x-aicortex-warning: .*\bsession_not_stored\b/i
 
 /** A longer answer is not kept, in characters. */
 const maxText = 2_000_000
@@ -146,6 +152,7 @@ export const ask = async (
       session: header("session")
     })
     await lines(response, (line) => {
+      if (notStored.test(line)) change({ unstored: true })
       if (!line.startsWith("data: ") || line === "data: [DONE]") return
       const event = JSON.parse(line.slice(6))
       if (event.error !== undefined) throw new Error(event.error.message ?? String(event.error))

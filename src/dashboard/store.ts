@@ -178,8 +178,32 @@ const point = (): void => {
   )
 }
 
-/** Begins to read; gives what ends it. */
+/** A page that nobody sees for so long reads nothing more, in milliseconds. */
+const hiddenTime = 15_000
+
+/** Reads while the page is seen; gives what ends it. */
 export const start = (): (() => void) => {
+  let stop: (() => void) | undefined = listen()
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const changed = () => {
+    clearTimeout(timer)
+    if (document.visibilityState === "visible") stop ??= listen()
+    else {
+      timer = setTimeout(() => {
+        stop?.()
+        stop = undefined
+      }, hiddenTime)
+    }
+  }
+  document.addEventListener("visibilitychange", changed)
+  return () => {
+    document.removeEventListener("visibilitychange", changed)
+    clearTimeout(timer)
+    stop?.()
+  }
+}
+
+const listen = (): (() => void) => {
   void readFleet()
   void readRequests().catch(fail)
   const events = eventsAt("fleet,request,download,model")
@@ -205,6 +229,7 @@ export const start = (): (() => void) => {
   }, 5_000)
   return () => {
     events.close()
+    connected.set(false)
     clearInterval(every)
     clearInterval(poll)
   }

@@ -101,6 +101,8 @@ export interface Request {
   readonly completion_tokens?: number
   readonly client_left?: boolean
   readonly error?: string | null
+  /** What failed after the answer, such as `session_not_stored`. */
+  readonly warning?: string | null
   readonly why?: string | null
   readonly decision?: Placed & {
     readonly asked: string

@@ -28,12 +28,15 @@ const capacity = 1_024
 
 export interface ChangeFeed {
   readonly changes: Stream.Stream<Change>
+  /** `listener` is called at once at each change; gives what ends it. */
+  readonly onChange: (listener: (server: string, model: string) => void) => () => void
   /** A change of one model, or of every model of the server. */
   readonly publish: (server: ServerState, model: string | undefined, now: number) => void
 }
 
 export const make = (): ChangeFeed => {
   const listeners = new Set<Mailbox.Mailbox<Change>>()
+  const called = new Set<(server: string, model: string) => void>()
   const listen = Effect.acquireRelease(
     Effect.tap(Mailbox.make<Change>({ capacity, strategy: "sliding" }), (mailbox) =>
       Effect.sync(() => listeners.add(mailbox))
@@ -46,7 +49,15 @@ export const make = (): ChangeFeed => {
   )
   return {
     changes: Stream.unwrapScoped(Effect.map(listen, Mailbox.toStream)),
+    onChange: (listener) => {
+      called.add(listener)
+      return () => called.delete(listener)
+    },
     publish: (server, model, now) => {
+      for (const listener of called) {
+        if (model !== undefined || server.models.length === 0) listener(server.url, model ?? "")
+        else for (const state of server.models) listener(server.url, state.model)
+      }
       if (listeners.size === 0) return
       if (server.models.length === 0) {
         const change = { at: now, server: server.url, model: "", snapshot: snapshotOf(server, "", now) }

@@ -3,6 +3,7 @@ import { version } from "../internal/version.js"
 import * as Dashboard from "./dashboard/files.js"
 import * as Login from "./dashboard/login.js"
 import * as Watching from "./events/handlers.js"
+import { onlyOf } from "./events/requestLog.js"
 import * as EventStream from "./events/stream.js"
 import type { GatewayContext } from "./GatewayContext.js"
 import type { RequestContext } from "./http/RequestContext.js"
@@ -58,6 +59,7 @@ const root: Handler = (gateway, context) => {
 const config: Handler = async (gateway, context) => {
   const models = await Models.available(gateway)
   const { settings } = gateway
+  const only = onlyOf(context)
   context.json({
     default_model: ModelSelection.defaultModel(gateway),
     host: settings.host,
@@ -69,7 +71,8 @@ const config: Handler = async (gateway, context) => {
     routing: gateway.routing,
     max_body: settings.maxBody,
     responses: settings.responses ?? false,
-    keys: settings.keys.map(({ name }) => name)
+    // A key that may only use models sees no other key's name.
+    keys: settings.keys.map(({ name }) => name).filter((name) => only === undefined || name === only)
   })
 }
 
@@ -96,7 +99,7 @@ addRoute(
   "/servers/",
   "Lets a server rest, drains it, or wakes it",
   (gateway, context, body, id) => Watching.act(gateway, context, body, id),
-  { admin: true, body: Watching.actionBody }
+  { admin: true, body: Watching.actionBody, example: { action: "rest", seconds: 60 } }
 )
 addRoute("GET", "/requests", "The requests to models under way, and the latest that ended", Watching.requests, {
   holdsNoPlace: true

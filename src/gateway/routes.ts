@@ -93,6 +93,9 @@ const byProtocol =
 // =============================================================================
 
 const answersEvents = { isAnswer: true, streams: "text/event-stream" } as const
+/** What examples of bodies ask. */
+const asked = { model: "auto", messages: [{ role: "user", content: "Why is the sky blue?" }] }
+
 const answersLines = { isAnswer: true, streams: "application/x-ndjson" } as const
 
 addRoute(
@@ -100,21 +103,23 @@ addRoute(
   "/v1/chat/completions",
   "Creates a chat completion, complete or streamed (OpenAI)",
   dispatched(Chat.decode, Chat.codec),
-  { body: Chat.body, ...answersEvents }
+  { body: Chat.body, example: { ...asked, max_tokens: 200 }, ...answersEvents }
 )
 addRoute(
   "POST",
   "/v1/completions",
   "Completes a text, or fills in the middle (OpenAI)",
   dispatched(Completions.decode, Completions.codec),
-  { body: Completions.body, ...answersEvents }
+  { body: Completions.body, example: { model: "auto", prompt: "The sky is", max_tokens: 50 }, ...answersEvents }
 )
 addRoute("POST", "/v1/responses", "Creates a response, complete or streamed (OpenAI)", Responses.create, {
   body: ResponsesRequest.body,
+  example: { model: "auto", input: "Why is the sky blue?" },
   ...answersEvents
 })
 addRoute("POST", "/v1/responses/compact", "Compacts a conversation (OpenAI)", Responses.compact, {
   body: ResponsesRequest.compactBody,
+  example: { model: "auto", input: "Why is the sky blue?" },
   isAnswer: true
 })
 addRoute("GET", "/v1/responses/", "A stored response (OpenAI)", (gateway, context, _, id) =>
@@ -138,10 +143,12 @@ addRoute(
 )
 addRoute("POST", "/v1/embeddings", "Embeddings of texts (OpenAI)", Embeddings.openAI, {
   body: Embeddings.openAIBody,
+  example: { model: "auto", input: ["Why is the sky blue?"] },
   namesServer: true
 })
 addRoute("POST", "/v1/messages", "Creates a message, complete or streamed (Anthropic)", anthropic(Messages.create), {
   body: MessagesRequest.body,
+  example: { ...asked, max_tokens: 200 },
   ...answersEvents
 })
 addRoute(
@@ -149,7 +156,7 @@ addRoute(
   "/v1/messages/count_tokens",
   "Estimates the tokens of a prompt (Anthropic)",
   anthropic(Messages.countTokens),
-  { body: MessagesRequest.countBody }
+  { body: MessagesRequest.countBody, example: asked }
 )
 const anthropicVersion = OpenApi.header("anthropic-version", "Has the answer in the form of Anthropic's API.")
 addRoute(
@@ -220,6 +227,7 @@ addCortexRoutes()
 
 addRoute("POST", "/api/chat", "A chat answer, streamed or complete (Ollama)", ollamaAsk(OllamaRequest.chat, false), {
   body: OllamaRequest.chatBody,
+  example: { ...asked, stream: false },
   ...answersLines
 })
 addRoute(
@@ -227,14 +235,20 @@ addRoute(
   "/api/generate",
   "An answer to a prompt, or the completion of a text, streamed or complete (Ollama)",
   ollamaAsk(OllamaRequest.generate, true),
-  { body: OllamaRequest.generateBody, ...answersLines }
+  {
+    body: OllamaRequest.generateBody,
+    example: { model: "auto", prompt: "Why is the sky blue?", stream: false },
+    ...answersLines
+  }
 )
 addRoute("POST", "/api/embed", "Embeddings of texts (Ollama)", Embeddings.ollama, {
   body: Embeddings.ollamaBody,
+  example: { model: "auto", input: ["Why is the sky blue?"] },
   namesServer: true
 })
 addRoute("POST", "/api/embeddings", "The embedding of one text (Ollama, older form)", Embeddings.legacy, {
   body: Embeddings.legacyBody,
+  example: { model: "auto", prompt: "Why is the sky blue?" },
   namesServer: true
 })
 addRoute("GET", "/api/tags", "The models of all servers (Ollama)", Listings.tags)

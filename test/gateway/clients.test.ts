@@ -15,11 +15,11 @@ const model = "llama3.2:3b"
 const story = "Once upon a time there was a robot."
 const weather = { name: "weather", arguments: { city: "Berlin" } }
 const parameters = {
-  type: "object",
-  properties: { city: { type: "string" } },
+  type: "object" as const,
+  properties: { city: { type: "string" as const } },
   required: ["city"],
   additionalProperties: false
-} as const
+}
 
 let server: FakeServer
 let gateway: TestGateway

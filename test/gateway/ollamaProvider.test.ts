@@ -7,11 +7,11 @@ import { startGateway, type TestGateway } from "../support/gateway.js"
 const story = "Once upon a time there was a robot."
 const weather = { name: "weather", arguments: { city: "Berlin" } }
 const parameters = {
-  type: "object",
-  properties: { city: { type: "string" } },
+  type: "object" as const,
+  properties: { city: { type: "string" as const } },
   required: ["city"],
   additionalProperties: false
-} as const
+}
 
 let ollama: FakeServer
 let openai: FakeServer

@@ -284,7 +284,7 @@ describe("requests", () => {
 
   it.each(kinds)("that break in mid-answer are seen to be resumed, while they run (%s)", async (kind) => {
     const one = await fake(kind, { faults: { kind: "cut", after: 5 } })
-    const two = await fake(kind, { perToken: 15 })
+    const two = await fake(kind, { perToken: 60 })
     const gateway = await serve([one, two])
     const events = await watch(gateway, "?types=request")
     const answer = ask(gateway, { stream: true }).then((response) => response.text())

@@ -136,14 +136,24 @@ const screens = [
 describe("the page", () => {
   it("is small, and asks no other host for anything", async () => {
     const folder = join(root, "dist/dashboard")
-    const sizes = readdirSync(folder).map((name) => gzipSync(readFileSync(join(folder, name)), { level: 9 }).length)
-    expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(150 * 1024)
+    const sizeOf = (names: ReadonlyArray<string>) =>
+      names.reduce((sum, name) => sum + gzipSync(readFileSync(join(folder, name)), { level: 9 }).length, 0)
+    const files = readdirSync(folder)
+    const viewer = files.filter((name) => name.startsWith("apiViewer-"))
+    expect(viewer).toHaveLength(1)
+    expect(sizeOf(files.filter((name) => !viewer.includes(name)))).toBeLessThan(150 * 1024)
+    expect(sizeOf(viewer)).toBeLessThan(180 * 1024)
     const gateway = await serve([await ollama()])
     const { hosts, page, problems } = await open(gateway)
+    const loaded: Array<string> = []
+    page.on("request", (request) => loaded.push(request.url()))
     for (const screen of screens) {
       await page.goto(`${gateway.url}/#/${screen}`)
-      await page.getByRole("heading", { level: 1 }).waitFor()
+      await page.getByRole("heading", { level: 1 }).first().waitFor()
+      // The viewer is loaded by who looks at it.
+      expect([screen, loaded.some((url) => url.includes("apiViewer"))]).toEqual([screen, screen === "api"])
     }
+    await page.locator("openapi-explorer").getByText("A fleet of language-model servers").waitFor()
     expect([...hosts]).toEqual([new URL(gateway.url).host])
     expect(problems).toEqual([])
   })
@@ -172,14 +182,19 @@ describe("the page", () => {
     await busy.waitForChats(1)
     for (const screen of screens) {
       await page.goto(`${gateway.url}/#/${screen}`)
-      await page.getByRole("heading", { level: 1 }).waitFor()
+      await page.getByRole("heading", { level: 1 }).first().waitFor()
       if (screen === "fleet") await page.getByRole("article").nth(2).waitFor()
       if (screen === "live") {
         await page.getByText("resumed").first().waitFor()
         await page.locator(".request .expand", { hasText: "resumed" }).first().click()
         await page.getByText("Asked for").waitFor()
       }
-      if (screen === "api") await page.getByText("/v1/chat/completions", { exact: true }).click()
+      if (screen === "api") {
+        const viewer = page.locator("openapi-explorer")
+        await viewer.locator(".nav-bar-path, .endpoint-head", { hasText: "/v1/chat/completions" }).first().click()
+        await viewer.getByRole("button", { name: "Execute" }).first().click()
+        await viewer.getByText(/Status: OK/).waitFor()
+      }
       if (screen === "playground") {
         await page.getByLabel("Message", { exact: true }).fill("Why is the sky blue?")
         await page.keyboard.press("Enter")
@@ -317,6 +332,50 @@ describe("a gateway with keys", () => {
     await page.goto(`${gateway.url}/#/fleet`)
     await page.getByRole("button", { name: "Drain" }).click()
     await page.getByText("draining").waitFor()
+    expect(problems).toEqual([])
+  })
+})
+
+describe("the API viewer", () => {
+  it("sends requests with the session of the page, and shows what comes", async () => {
+    const keys = [{ name: "root", key: "key-of-the-administrator", admin: true }]
+    const one = await ollama()
+    const gateway = await serve([one], { keys })
+    const { page, problems } = await open(gateway)
+    await page.getByLabel("API key").fill("key-of-the-administrator")
+    await page.keyboard.press("Enter")
+    await page.getByRole("link", { name: "API", exact: true }).click()
+    const viewer = page.locator("openapi-explorer")
+    const choose = async (method: string, path: string) => {
+      const entry = viewer
+        .locator(".nav-bar-path")
+        .filter({ hasText: new RegExp(`^\\s*${method}\\s*${path}\\s*$`, "i") })
+      await entry.click()
+    }
+    const execute = () => viewer.getByRole("button", { name: "Execute" }).click()
+    await choose("post", "/v1/chat/completions")
+    await execute()
+    await viewer.getByText(/At sunset/).waitFor()
+    expect(one.chatRequests).toHaveLength(1)
+    // As a stream.
+    await viewer
+      .getByLabel("REQUEST BODY")
+      .fill(JSON.stringify({ model, stream: true, messages: [{ role: "user", content: "Hi" }] }))
+    await execute()
+    await viewer.getByText("[DONE]").waitFor()
+    // What changes something has the token besides the cookie.
+    await choose("post", "/servers/\\{id\\}")
+    await viewer.locator("[data-pname=id]").fill("server-1")
+    await execute()
+    await viewer.getByText(/Status: OK/).waitFor()
+    await page.getByRole("link", { name: "Fleet" }).click()
+    await page.getByText(/an administrator lets it rest/).waitFor()
+    // An error is shown as it is, and back again the viewer works.
+    await page.getByRole("link", { name: "API", exact: true }).click()
+    await choose("post", "/v1/embeddings")
+    await viewer.getByLabel("REQUEST BODY").fill('{"model": 7}')
+    await execute()
+    await viewer.getByText(/Status: Bad Request/).waitFor()
     expect(problems).toEqual([])
   })
 })

@@ -1,14 +1,20 @@
 /** The events of all workers as one sequence: the first process numbers them, and passes each on to every worker. */
 import type { Worker } from "node:cluster"
 import type { ServerView } from "../../gateway/events/fleetState.js"
-import type { EventLink, EventType, Question } from "../../gateway/events/hub.js"
+import type { EventLink, EventType, Owner, Question } from "../../gateway/events/hub.js"
 import { FleetViews } from "../../gateway/events/mergeFleet.js"
 import type { WorkerChannel } from "./workerRpc.js"
 
 type Message =
-  | { readonly type: "event:publish"; readonly event: EventType; readonly data: string }
+  | { readonly type: "event:publish"; readonly event: EventType; readonly data: string; readonly owner?: Owner }
   | { readonly type: "event:watched"; readonly on: boolean }
-  | { readonly type: "event:given"; readonly number: number; readonly event: EventType; readonly data: string }
+  | {
+      readonly type: "event:given"
+      readonly number: number
+      readonly event: EventType
+      readonly data: string
+      readonly owner?: Owner
+    }
   | { readonly type: "event:needed"; readonly on: boolean; readonly sequence: string; readonly last: number }
   | { readonly type: "event:ask"; readonly id: number; readonly question: Question }
   | { readonly type: "event:question"; readonly id: number; readonly question: Question }
@@ -37,7 +43,8 @@ export const makeRelay = (): ((worker: Worker) => void) => {
   const all = (message: Message) => {
     for (const worker of workers.keys()) send(worker, message)
   }
-  const give = (event: EventType, data: string) => all({ type: "event:given", number: ++last, event, data })
+  const give = (event: EventType, data: string, owner?: Owner) =>
+    all({ type: "event:given", number: ++last, event, data, owner })
   const asked = (worker: Worker, question: Question): Promise<string | undefined> =>
     new Promise((resolve) => {
       const id = questions++
@@ -79,11 +86,11 @@ export const makeRelay = (): ((worker: Worker) => void) => {
         if (isNew) send(worker, state())
         look()
       } else if (message.type === "event:publish") {
-        const { data, event } = message
+        const { data, event, owner } = message
         if (event === "fleet") {
           const { at, ...view } = JSON.parse(data) as ServerView & { readonly at: number }
           give(event, JSON.stringify({ at, ...views.note(worker, view) }))
-        } else give(event, data)
+        } else give(event, data, owner)
       } else if (message.type === "event:ask") void askOthers(worker, message.id, message.question)
       else if (message.type === "event:answer") {
         const asked = open.get(message.id)
@@ -109,7 +116,7 @@ export const link = (end: WorkerChannel): EventLink => {
   }
   return {
     sequence: () => sequence,
-    send: (event, data) => send({ type: "event:publish", event, data }),
+    send: (event, data, owner) => send({ type: "event:publish", event, data, owner }),
     watched: (on) => send({ type: "event:watched", on }),
     ask: (question) =>
       new Promise((resolve) => {
@@ -127,7 +134,7 @@ export const link = (end: WorkerChannel): EventLink => {
       end.on("message", (message) => {
         if (!isMessage(message)) return
         if (message.type === "event:given") {
-          received({ number: message.number, type: message.event, data: message.data })
+          received({ number: message.number, type: message.event, data: message.data, owner: message.owner })
         } else if (message.type === "event:needed") {
           sequence = message.sequence
           needed(message.on, message.last)

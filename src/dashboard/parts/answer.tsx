@@ -42,6 +42,13 @@ export const AnswerView = ({ answer }: { readonly answer: Answer }) => {
           {Format.harmless(answer.error)}
         </p>
       ) : null}
+      {answer.unstored ? (
+        <p role="status" class="trouble">
+          The gateway could not store this answer: its disk is full or cannot be written, or its store does not answer.
+          The stored conversation is as it was before. What is said here stays on this page, and goes along with the
+          next question.
+        </p>
+      ) : null}
       {facts.length === 0 ? null : (
         <div class="facts-line dim" title={answer.reason}>
           {facts.join(" · ")}

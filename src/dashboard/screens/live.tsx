@@ -10,7 +10,8 @@ const marks = ({
   attempts = [],
   cached,
   cached_tokens = 0,
-  queued_ms
+  queued_ms,
+  warning
 }: Request): ReadonlyArray<readonly [string, string]> => {
   const known = attempts.filter((one) => one !== undefined)
   const all: Array<readonly [string, string]> = []
@@ -18,6 +19,7 @@ const marks = ({
   else if (known.some(({ outcome }) => outcome === "failure") && known.length > 1) all.push(["failover", "warn"])
   if (known.some(({ hedge }) => hedge)) all.push(["hedged", "info"])
   if (queued_ms !== undefined) all.push(["queued", "warn"])
+  if (warning?.includes("session_not_stored")) all.push(["not stored", "warn"])
   if (cached === true) all.push(["from cache", "good"])
   else if (cached_tokens > 0) all.push(["prompt cache", "good"])
   return all
@@ -123,6 +125,9 @@ const Row = ({ admin, request }: { readonly request: Request; readonly admin: bo
           {failures.length === 0 ? "" : ` ${failures.map(({ server, why }) => `${server}: ${why}`).join("; ")}.`}
         </p>
       )}
+      {request.warning?.includes("session_not_stored") ? (
+        <p class="trouble">Its client has the answer, but the conversation could not be stored.</p>
+      ) : null}
       {failed === "" ? null : (
         <p role="alert" class="error">
           {failed}

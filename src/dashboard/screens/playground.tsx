@@ -128,7 +128,12 @@ export const Playground = () => {
     const { system } = settings
     await Promise.all(
       requests.map(async ({ body, headers }, which) => {
-        const { lost, session, state } = await ask(body, headers, stop.signal, (answer) => {
+        const {
+          lost,
+          session,
+          state,
+          unstored: failed
+        } = await ask(body, headers, stop.signal, (answer) => {
           const last = all.at(-1)
           if (last === undefined) return
           all = all.with(-1, { ...last, answers: last.answers.with(which, answer) })
@@ -137,7 +142,7 @@ export const Playground = () => {
         })
         const known = kept.stored[which] ?? unstored
         if (lost) kept.stored[which] = unstored
-        else if (state === "done" && session !== "") {
+        else if (state === "done" && session !== "" && !failed) {
           kept.stored[which] = { id: session, ends: [...known.ends, all.length], system }
           if (known.system !== system) await keepSystem(session, system).catch(() => {})
         }

@@ -1,6 +1,4 @@
 /** Tells changes of the fleet while somebody watches: at most four times a second for each server. */
-import * as Effect from "effect/Effect"
-import * as Stream from "effect/Stream"
 import type { ServerStatus } from "../../Registry.js"
 import type { Labels } from "../http/errorResponse.js"
 import type { Library } from "../library.js"
@@ -10,12 +8,6 @@ import { known } from "./upstream.js"
 
 /** Changes within this time are told together, in milliseconds. */
 const interval = 250
-
-/**
- * Changes are taken together after this time, in milliseconds: waking a fiber for each of them would cost more than all
- * else that a watcher costs. In so short a time there are far fewer than the changes that wait.
- */
-const pause = 50
 
 /** How old the servers' statuses may be, in milliseconds. */
 const maxStatusAge = 1_000
@@ -56,19 +48,12 @@ export const start = (library: Library, labels: Labels, hub: EventsHub): (() => 
     timer = setTimeout(onTime, interval)
     timer.unref()
   }
-  const { result, stop } = library.run(
-    Stream.runForEachChunk(library.fleet.changes, (changes) =>
-      Effect.sync(() => {
-        for (const { model, server } of changes) {
-          const models = dirty.get(server)
-          if (models === undefined) dirty.set(server, new Set([model]))
-          else models.add(model)
-        }
-        schedule()
-      }).pipe(Effect.zipRight(Effect.sleep(pause)))
-    )
-  )
-  result.catch(() => {})
+  const stop = library.fleet.onChange((server, model) => {
+    const models = dirty.get(server)
+    if (models === undefined) dirty.set(server, new Set([model]))
+    else models.add(model)
+    schedule()
+  })
   return () => {
     stopped = true
     clearTimeout(timer)

@@ -7,6 +7,7 @@ import { make, RequestRejected } from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
 import { type ServerView, statusesOf } from "./fleetState.js"
 import * as Peers from "./peers.js"
+import { ofKey, onlyOf } from "./requestLog.js"
 import type { ServerAction } from "./serverActions.js"
 
 /** `GET /servers`. */
@@ -59,7 +60,7 @@ export const fleet = async (gateway: GatewayContext, context: RequestContext): P
 
 /** `GET /requests`. */
 export const requests = async (gateway: GatewayContext, context: RequestContext): Promise<void> =>
-  context.json(await Peers.requests(gateway))
+  context.json(ofKey(await Peers.requests(gateway), onlyOf(context)))
 
 /** `DELETE /requests/{id}`. */
 export const cancel = async (gateway: GatewayContext, context: RequestContext, id: string): Promise<void> => {

@@ -14,11 +14,18 @@ export const eventTypes = ["fleet", "request", "download", "model"] as const
  */
 export type EventType = (typeof eventTypes)[number]
 
+/**
+ * Whose an event is: the name of the key whose request it tells of, `null` for a request without a key. Without an owner
+ * an event is for everybody.
+ */
+export type Owner = string | null | undefined
+
 /** An event as it is kept: `data` is JSON, `at` is in milliseconds since the epoch. */
 export interface PublishedEvent {
   readonly number: number
   readonly type: EventType
   readonly data: string
+  readonly owner?: Owner
 }
 
 /** What the processes of one gateway ask each other. */
@@ -33,7 +40,7 @@ export type Question =
  */
 export interface EventLink {
   readonly sequence: () => string
-  readonly send: (type: EventType, data: string) => void
+  readonly send: (type: EventType, data: string, owner?: Owner) => void
   /** Whether this process has watchers. */
   readonly watched: (on: boolean) => void
   readonly attach: (
@@ -63,7 +70,7 @@ const maxLength = 64 * 1024
  * Events within this time are sent together, in milliseconds: each watcher costs a write each time, so many of them are
  * told less often.
  */
-const minBatchTime = 50
+const minBatchTime = 250
 const batchTimePerWatcher = 5
 const maxBatchTime = 500
 
@@ -78,7 +85,9 @@ const position = /^([a-z0-9]+)-(\d{1,15})$/
 
 interface Watcher {
   readonly types: ReadonlySet<EventType>
-  /** The same for all that read the same types. */
+  /** The key whose events it sees alone; `undefined`: it sees all. */
+  readonly only: string | undefined
+  /** The same for all that read the same events. */
   readonly key: string
   readonly sink: EventSink
   /** The last event that it got, or that is not for it. */
@@ -147,17 +156,21 @@ export class EventsHub {
   }
 
   /** `data` must hold no key, and nothing of a prompt or an answer. */
-  publish(type: EventType, data: object): void {
+  publish(type: EventType, data: object, owner?: Owner): void {
     if (!this.active) return
     const json = JSON.stringify(data)
     if (json.length > maxLength) return
-    if (this.link === undefined) this.receive({ number: this.last + 1, type, data: json })
-    else this.link.send(type, json)
+    if (this.link === undefined) this.receive({ number: this.last + 1, type, data: json, owner })
+    else this.link.send(type, json, owner)
   }
 
-  /** Sends the events of these types, from the one after `seen` on (the id of an event), or from now on. */
-  watch(types: ReadonlySet<EventType>, seen: string | undefined, sink: EventSink): () => void {
-    const watcher: Watcher = { types, key: [...types].sort().join(), sink, seen: this.last, slow: false }
+  /**
+   * Sends the events of these types, from the one after `seen` on (the id of an event), or from now on. Of those that have
+   * an owner, only those of `only`, if it is given.
+   */
+  watch(types: ReadonlySet<EventType>, seen: string | undefined, sink: EventSink, only?: string): () => void {
+    const key = `${[...types].sort().join()} ${only === undefined ? "" : JSON.stringify(only)}`
+    const watcher: Watcher = { types, only, key, sink, seen: this.last, slow: false }
     this.watchers.add(watcher)
     clearTimeout(this.linger)
     if (this.watchers.size === 1) {
@@ -233,20 +246,21 @@ export class EventsHub {
     const key = `${watcher.seen} ${watcher.key}`
     let text = texts.get(key)
     if (text === undefined) {
-      text = this.textAfter(watcher.seen, watcher.types)
+      text = this.textAfter(watcher)
       texts.set(key, text)
     }
     watcher.seen = this.last
     if (text !== "") this.send(watcher, text)
   }
 
-  private textAfter(seen: number, types: ReadonlySet<EventType>): string {
+  private textAfter({ only, seen, types }: Watcher): string {
     let text = ""
     const { kept } = this
     const first = kept[0]?.number ?? 0
     for (let i = Math.max(0, seen + 1 - first); i < kept.length; i++) {
       const event = kept[i]
       if (event === undefined || !types.has(event.type)) continue
+      if (only !== undefined && event.owner !== undefined && event.owner !== only) continue
       text += `id: ${this.sequence}-${event.number}\nevent: ${event.type}\ndata: ${event.data}\n\n`
     }
     return text

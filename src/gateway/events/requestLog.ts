@@ -16,7 +16,7 @@ import * as Words from "./words.js"
 const maxRecent = 200
 
 /** What an attempt does within this time is one event, in milliseconds. */
-const attemptTime = 25
+const attemptTime = 100
 
 /** More of one request is not told: a call with many answers has many attempts. */
 const maxAttempts = 64
@@ -134,7 +134,7 @@ class WatchedRequest implements CallListener {
     return tenths(performance.now() - this.live.context.began)
   }
   tell(attempt: AttemptView): void {
-    if (!this.over) this.log.tellSoon(attempt, this.live.id)
+    if (!this.over) this.log.tellSoon(attempt, this.live.id, ownerOf(this.live))
   }
 
   attempt(host: Host, loads: boolean, hedge: boolean): AttemptWatch {
@@ -155,12 +155,12 @@ class WatchedRequest implements CallListener {
   }
   queued(): void {
     this.queued_ms ??= this.elapsed()
-    this.log.publish({ kind: "queued", id: this.live.id, queued_ms: this.queued_ms })
+    this.log.publish({ kind: "queued", id: this.live.id, queued_ms: this.queued_ms }, ownerOf(this.live))
   }
   dequeued(): void {
     if (this.queued_ms === undefined || this.dequeued_ms !== undefined) return
     this.dequeued_ms = this.elapsed()
-    this.log.publish({ kind: "dequeued", id: this.live.id, dequeued_ms: this.dequeued_ms })
+    this.log.publish({ kind: "dequeued", id: this.live.id, dequeued_ms: this.dequeued_ms }, ownerOf(this.live))
   }
   used({ cachedTokens = 0 }: Usage): void {
     this.cachedTokens += cachedTokens
@@ -218,6 +218,8 @@ class LiveRequest {
   }
 }
 
+const ownerOf = ({ context }: LiveRequest): string | null => context.caller ?? null
+
 const head = ({ at, context, id }: LiveRequest) => ({
   id,
   request_id: context.id,
@@ -231,6 +233,8 @@ const head = ({ at, context, id }: LiveRequest) => ({
 /** What is listed of a request; times are in milliseconds, `at` since the epoch. */
 interface ListedRequest {
   readonly id: string
+  /** The name of its key. */
+  readonly key: string | null
   readonly at: number
   readonly duration_ms: number
 }
@@ -240,6 +244,19 @@ export interface ListedRequests {
   readonly running: ReadonlyArray<ListedRequest>
   readonly recent: ReadonlyArray<ListedRequest>
 }
+
+/** The key whose requests are all that the caller may see; `undefined`: it may see all. */
+export const onlyOf = ({ caller, manages }: Pick<RequestContext, "caller" | "manages">): string | undefined =>
+  manages ? undefined : caller
+
+/** Those of one key; `undefined`: all. */
+export const ofKey = (all: ListedRequests, only: string | undefined): ListedRequests =>
+  only === undefined
+    ? all
+    : {
+        running: all.running.filter(({ key }) => key === only),
+        recent: all.recent.filter(({ key }) => key === only)
+      }
 
 /** The requests of several processes. */
 export const mergeRequests = (all: readonly [ListedRequests, ...ReadonlyArray<ListedRequests>]): ListedRequests => {
@@ -263,21 +280,21 @@ export class RequestLog {
   private readonly recent: Array<ListedRequest> = []
   private count = 0
   /** Attempts that have done something, with the ids of their requests. */
-  private readonly untold = new Map<AttemptView, string>()
+  private readonly untold = new Map<AttemptView, { readonly id: string; readonly owner: string | null }>()
   private timer: ReturnType<typeof setTimeout> | undefined
 
   constructor(private readonly hub: EventsHub) {}
 
-  publish(event: object): void {
-    this.hub.publish("request", event)
+  publish(event: object, owner: string | null): void {
+    this.hub.publish("request", event, owner)
   }
 
   /** Tells of an attempt of a request, with all that it does in the next moment. */
-  tellSoon(attempt: AttemptView, id: string): void {
-    this.untold.set(attempt, id)
+  tellSoon(attempt: AttemptView, id: string, owner: string | null): void {
+    if (!this.untold.has(attempt)) this.untold.set(attempt, { id, owner })
     this.timer ??= setTimeout(() => {
       this.timer = undefined
-      for (const [attempt, id] of this.untold) this.publish({ kind: "attempt", id, attempt })
+      for (const [attempt, { id, owner }] of this.untold) this.publish({ kind: "attempt", id, attempt }, owner)
       this.untold.clear()
     }, attemptTime)
     this.timer.unref()
@@ -301,7 +318,7 @@ export class RequestLog {
     if (live?.watched === undefined) return undefined
     if (!live.told) {
       live.told = true
-      this.publish({ kind: "begin", ...head(live) })
+      this.publish({ kind: "begin", ...head(live) }, ownerOf(live))
     }
     return live.watched
   }
@@ -335,11 +352,12 @@ export class RequestLog {
       cached_tokens: live.watched?.cachedTokens ?? 0,
       completion_tokens: record.completionTokens,
       client_left: context.disconnected,
+      warning: record.warning ?? null,
       error: record.error ?? null,
       why: record.error === undefined ? null : Words.ofError(record.error, status)
     }
     if (this.recent.push(end) > maxRecent) this.recent.shift()
-    this.publish({ kind: "end", ...end })
+    this.publish({ kind: "end", ...end }, ownerOf(live))
   }
 
   /** The requests of this process. */

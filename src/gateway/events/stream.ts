@@ -3,6 +3,7 @@ import type { GatewayContext } from "../GatewayContext.js"
 import { make, RequestRejected } from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
 import { type EventType, eventTypes, maxWatchers } from "./hub.js"
+import { onlyOf } from "./requestLog.js"
 
 /** Something is sent at least this often, in milliseconds: a connection through a proxy stays open. */
 const heartbeatTime = 15_000
@@ -40,11 +41,12 @@ export const events = ({ events: hub }: GatewayContext, context: RequestContext)
     return
   }
   context.write(`retry: ${retryTime}\n\n`)
-  const leave = hub.watch(types, typeof seen === "string" && seen !== "" ? seen : undefined, {
-    write: (text) => context.write(text),
+  const sink = {
+    write: (text: string) => context.write(text),
     drained: () => context.drained(),
     end: () => context.end()
-  })
+  }
+  const leave = hub.watch(types, typeof seen === "string" && seen !== "" ? seen : undefined, sink, onlyOf(context))
   const heartbeat = setInterval(() => {
     if (!context.response.writableNeedDrain) context.write(": \n\n")
   }, heartbeatTime)

@@ -1,6 +1,7 @@
 /** The gateway's own documentation: `/openapi.json`, and `/docs` for people. */
 import { version } from "../../internal/version.js"
 import type * as Body from "../http/bodyDeclaration.js"
+import { exampleOf } from "./example.js"
 
 /** A parameter of an endpoint. */
 interface Parameter {
@@ -21,6 +22,8 @@ export interface Endpoint {
   readonly admin: boolean
   /** The body that it reads. */
   readonly body?: Pick<Body.Struct<Body.FieldMap>, "schema" | "name">
+  /** A body to begin with; default: its required fields. */
+  readonly example?: object
   /** Its body is a file, which its handler reads. */
   readonly isBinary?: boolean
   /** A model answers: the headers for retries, conversation and priority apply. */
@@ -167,14 +170,40 @@ const succeeded = ({ isAnswer, namesServer, returns, streams }: Endpoint): objec
   }
 }
 
-const requestBody = ({ body, isBinary }: Endpoint): object => {
+const requestBody = ({ body, example, isBinary }: Endpoint): object => {
   if (isBinary === true) return { requestBody: { required: true, content: { "application/octet-stream": {} } } }
   if (body === undefined) return {}
-  return { requestBody: { required: true, content: { "application/json": { schema: body.schema() } } } }
+  const schema = body.schema()
+  const json = { schema, example: example ?? exampleOf(schema) }
+  return { requestBody: { required: true, content: { "application/json": json } } }
 }
+
+/** The API that an endpoint belongs to. */
+const tagOf = (path: string): string => {
+  if (path.startsWith("/api/")) return "Ollama"
+  if (path.startsWith("/v1/messages")) return "Anthropic"
+  if (path.startsWith("/v1/sessions")) return "Conversations"
+  if (/^\/(local|v1\/(hardware|engines|models\/(start|stop|pull|import)))/.test(path)) return "Models of this machine"
+  if (path.startsWith("/v1/")) return "OpenAI"
+  if (/^\/(fleet|servers|requests|events|metrics|benchmarks)/.test(path)) return "Fleet"
+  if (/^\/(keys|usage)/.test(path)) return "Keys and usage"
+  return "Gateway"
+}
+
+const tags = [
+  "OpenAI",
+  "Anthropic",
+  "Ollama",
+  "Conversations",
+  "Fleet",
+  "Models of this machine",
+  "Keys and usage",
+  "Gateway"
+].map((name) => ({ name }))
 
 const operation = ({ endpoint, method, path }: Listed): object => ({
   summary: endpoint.about,
+  tags: [tagOf(path)],
   operationId: `${method.toLowerCase()}${path.replace(/[^a-z0-9]+/gi, "_")}`,
   parameters: parametersOf(path, endpoint),
   ...requestBody(endpoint),
@@ -190,6 +219,7 @@ const operation = ({ endpoint, method, path }: Listed): object => ({
 
 /** An OpenAPI document. */
 export interface Document {
+  readonly tags: ReadonlyArray<{ readonly name: string }>
   readonly paths: { readonly [path: string]: { readonly [method: string]: object } }
 }
 
@@ -201,7 +231,7 @@ export const make = (endpoints: Endpoints): Document => {
     paths[one.path] = known
     known[one.method.toLowerCase()] = operation(one)
   }
-  return { ...head, paths }
+  return { ...head, tags, paths }
 }
 
 const head = {
@@ -232,7 +262,8 @@ export const page = (endpoints: Endpoints): string => `<!doctype html>
 <style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:56rem;padding:0 1rem}td{padding:.2rem .8rem .2rem 0;vertical-align:top}pre{background:#f4f4f4;padding:1rem;overflow:auto}</style>
 </head><body><h1>aicortex ${version}</h1>
 <p>A fleet of language-model servers behind one server. Point any OpenAI client at <code>/v1</code>, and any Anthropic
-or Ollama client at this address. The whole API is in <a href="/openapi.json">openapi.json</a>.</p>
+or Ollama client at this address. The whole API is in <a href="/openapi.json">openapi.json</a>;
+<a href="/#/api">the gateway's page</a> shows it with all fields, and sends requests.</p>
 <pre>curl http://HOST:PORT/v1/chat/completions -H 'content-type: application/json' \\
   -d '{"model":"auto","messages":[{"role":"user","content":"Why is the sky blue?"}],"stream":true}'</pre>
 <table>${listed(endpoints).map(row).join("\n")}</table>
