@@ -36,6 +36,7 @@ const make = (): HTMLElement => {
   viewer.setAttribute("fetch-credentials", "same-origin")
   viewer.setAttribute("hide-server-selection", "true")
   viewer.setAttribute("default-schema-tab", "body")
+  viewer.setAttribute("schema-expand-level", "1")
   viewer.setAttribute("use-path-in-nav-bar", "true")
   // A request is sent with the session of the page.
   viewer.addEventListener("request", (event) => {
