@@ -52,6 +52,8 @@ let viewer: HTMLElement | undefined
 export const show = (place: HTMLElement): (() => void) => {
   const shown = viewer ?? make()
   place.append(shown)
+  // It takes itself for new whenever it is attached; what it has read holds.
+  if (viewer !== undefined) Object.assign(shown, { loading: false })
   if (viewer === undefined && shown.shadowRoot !== null) {
     const sheet = new CSSStyleSheet()
     sheet.replaceSync(inside)

@@ -368,7 +368,7 @@ describe("the API viewer", () => {
     await viewer.locator("[data-pname=id]").fill("server-1")
     await execute()
     await viewer.getByText(/Status: OK/).waitFor()
-    await page.getByRole("link", { name: "Fleet" }).click()
+    await page.getByRole("link", { name: "Fleet", exact: true }).click()
     await page.getByText(/an administrator lets it rest/).waitFor()
     // An error is shown as it is, and back again the viewer works.
     await page.getByRole("link", { name: "API", exact: true }).click()
