@@ -53,6 +53,26 @@ describe("the events of several workers", () => {
     two.hub.close()
   })
 
+  it("of a key's request are told at other workers to those alone who may see them", async () => {
+    const relay = makeRelay()
+    const [one, two] = [worker(relay), worker(relay)]
+    const [everything, ann] = [note(), note()]
+    await eventually(() => one.hub.sequence.length > 1 && two.hub.sequence === one.hub.sequence, "they agree")
+    one.hub.watch(all, undefined, everything)
+    one.hub.watch(all, undefined, ann, "ann")
+    await eventually(() => two.hub.active, "the other one publishes, too")
+    two.hub.publish("request", { of: "bob" }, "bob")
+    two.hub.publish("request", { of: "nobody" }, null)
+    two.hub.publish("request", { of: "ann" }, "ann")
+    two.hub.publish("model", { of: "all" })
+    await eventually(() => everything.text().includes("all") && ann.text().includes("all"), "the last is seen")
+    const told = (text: string) => [...text.matchAll(/"of":"(\w+)"/g)].map(([, of]) => of)
+    expect(told(ann.text())).toEqual(["ann", "all"])
+    expect(told(everything.text())).toEqual(["bob", "nobody", "ann", "all"])
+    one.hub.close()
+    two.hub.close()
+  })
+
   it("are told to a worker that starts later, and are not made where the only watcher is gone", async () => {
     const relay = makeRelay()
     const [one, two] = [worker(relay), worker(relay)]

@@ -17,7 +17,12 @@ interface Document {
 }
 
 it("proposes bodies that are answered, and sorts the endpoints", async () => {
-  const server = keep(await startFakeOllama({ models: ["llama3.2:3b", { name: "nomic-embed-text", capabilities: ["embedding"] }], perToken: "burst" }))
+  const server = keep(
+    await startFakeOllama({
+      models: ["llama3.2:3b", { name: "nomic-embed-text", capabilities: ["embedding"] }],
+      perToken: "burst"
+    })
+  )
   const gateway = keep(await startGateway([], { strict: true }, { cortex: { servers: [{ url: server.url }] } }))
   const document = (await (await gateway.get("/openapi.json")).json()) as Document
   const bodies = Object.entries(document.paths).flatMap(([path, methods]) =>
