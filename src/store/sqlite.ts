@@ -10,7 +10,6 @@ import { closeSync, existsSync, mkdirSync, openSync } from "node:fs"
 import { dirname, resolve } from "node:path"
 import type { SqlClient } from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
-import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import type Database from "libsql"
 import type { Channel } from "./channel.js"
@@ -147,8 +146,18 @@ const clientOf = (singles: Connection, transactions: Connection) => ({
 const pollInterval = 50
 const messageLife = 10_000
 
-/** Messages as rows, which everybody looks for. A table of no value: its rows are gone after seconds. */
-const channelOver = (sql: SqlClient): Channel => {
+interface Stored {
+  readonly id: number
+  readonly text: string
+}
+
+const newer = "SELECT id, text FROM aicortex_messages WHERE id > ? ORDER BY id"
+
+/**
+ * Messages as rows, which everybody looks for. A table of no value: its rows are gone after seconds. A look is a call of
+ * the driver and no Effect, which would cost fifty times as much: an idle process did nothing else.
+ */
+const channelOver = (sql: SqlClient, read: (statement: Statement) => ReadonlyArray<unknown>): Channel => {
   const table =
     sql`CREATE TABLE IF NOT EXISTS aicortex_messages (id INTEGER PRIMARY KEY AUTOINCREMENT, text TEXT NOT NULL, at BIGINT NOT NULL)`.pipe(
       Effect.asVoid
@@ -166,18 +175,29 @@ const channelOver = (sql: SqlClient): Channel => {
         yield* table
         const [newest] = yield* sql<{ id: number }>`SELECT COALESCE(MAX(id), 0) AS id FROM aicortex_messages`
         let last = newest?.id ?? 0
-        const look = Effect.suspend(() =>
-          Effect.map(
-            sql<{ id: number; text: string }>`SELECT id, text FROM aicortex_messages WHERE id > ${last} ORDER BY id`,
-            (rows) => {
-              for (const { id, text } of rows) {
-                last = id
-                hear(text)
-              }
+        const take = (rows: ReadonlyArray<Stored>) => {
+          for (const { id, text } of rows) {
+            last = id
+            hear(text)
+          }
+        }
+        const untilFailure = Effect.async<void>((resume) => {
+          const timer = setInterval(() => {
+            try {
+              take(read({ sql: newer, args: [last] }) as ReadonlyArray<Stored>)
+            } catch (error) {
+              if (isBusy(error)) return
+              clearInterval(timer)
+              resume(Effect.void)
             }
-          )
+          }, pollInterval)
+          return Effect.sync(() => clearInterval(timer))
+        })
+        // Its failure is one of the client's.
+        const look = Effect.suspend(() =>
+          Effect.map(sql<Stored>`SELECT id, text FROM aicortex_messages WHERE id > ${last} ORDER BY id`, take)
         )
-        yield* Effect.repeat(look, Schedule.spaced(pollInterval))
+        yield* Effect.forever(Effect.zipRight(untilFailure, look))
       }),
     dropSilent: () => {}
   }
@@ -225,9 +245,10 @@ export const open = (
     if (isThere) yield* make
     const transactions = yield* connect("FULL")
     // What is in the memory of a connection is only there.
-    const liveClient = clientOf(isThere ? yield* connect("NORMAL") : transactions, transactions)
+    const singles = isThere ? yield* connect("NORMAL") : transactions
+    const liveClient = clientOf(singles, transactions)
     type Options = Parameters<typeof Libsql.make>[0]
     const client = Libsql.make({ liveClient } as unknown as Options)
     const sql = yield* Effect.provideServiceEffect(client, Reactivity.Reactivity, Reactivity.make)
-    return { sql, channel: channelOver(sql) }
+    return { sql, channel: channelOver(sql, (statement) => singles.run(statement).rows) }
   })

@@ -93,7 +93,8 @@ export class ReplicaGroup implements ReplicaLink {
   }
 
   wake(urgent: boolean): void {
-    if (this.ended || (urgent && this.peers.size === 0)) return
+    // Where nobody else is, nobody hears what happens between two heartbeats.
+    if (this.ended || this.peers.size === 0) return
     const now = performance.now()
     const at = Math.max(now, this.flushedAt + (urgent ? urgentInterval : batchInterval))
     if (this.timer !== undefined && this.dueAt <= at) return
@@ -116,10 +117,9 @@ export class ReplicaGroup implements ReplicaLink {
   private async tellNow(beats: boolean): Promise<void> {
     const all = this.tellsAll || this.asks
     const changes = this.fleets.flatMap((fleet) => fleet.changes())
-    // Nobody hears what happens between two heartbeats.
-    if (this.peers.size === 0 && !beats) return
     const messages: Array<Message> = []
-    if (changes.length > 0) messages.push(...this.messages("change", changes))
+    // A newcomer asks for all that is known.
+    if (changes.length > 0 && this.peers.size > 0) messages.push(...this.messages("change", changes))
     if (beats || all) {
       const [first, ...rest] = this.messages(
         "whole",

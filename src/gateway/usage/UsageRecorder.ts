@@ -90,6 +90,7 @@ const keyOf = ({ end_user, hour, key_name, model, server }: Counter): string =>
 
 export class UsageRecorder {
   private counters = new Map<string, Counter>()
+  private last: Counter | undefined
   private pending: Batch | undefined
   private readonly writer = randomUUID()
   private number = 0
@@ -118,10 +119,27 @@ export class UsageRecorder {
   }
 
   private counterOf(hour: number, key: string, user: string, model: string, server: string): Counter {
+    // Most requests are counted where the one before was: a name for each would cost more than the counting.
+    const { last } = this
+    if (
+      last !== undefined &&
+      last.server === server &&
+      last.model === model &&
+      last.key_name === key &&
+      last.end_user === user &&
+      last.hour === hour
+    ) {
+      return last
+    }
+    this.last = this.namedCounter(hour, key, user, model, server)
+    return this.last
+  }
+
+  private namedCounter(hour: number, key: string, user: string, model: string, server: string): Counter {
     const name = `${hour}\n${key}\n${user}\n${model}\n${server}`
     const known = this.counters.get(name)
     if (known !== undefined) return known
-    if (this.counters.size >= maxCounters && user !== others) return this.counterOf(hour, key, others, model, server)
+    if (this.counters.size >= maxCounters && user !== others) return this.namedCounter(hour, key, others, model, server)
     const counter: Counter = {
       hour,
       key_name: key,
@@ -156,6 +174,7 @@ export class UsageRecorder {
     // In one order, so that gateways that add at once do not wait for each other in a circle.
     const counters = [...this.counters.values()].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1))
     this.counters = new Map()
+    this.last = undefined
     this.pending = { number: ++this.number, counters }
     return this.pending
   }
