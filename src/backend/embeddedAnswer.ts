@@ -1,4 +1,5 @@
 /** Writes one answer, token by token. */
+import { setImmediate as nextTurn } from "node:timers/promises"
 import type { GbnfJsonObjectSchema, LlamaContextSequence, LlamaGrammar, Token } from "node-llama-cpp"
 import type { Finish } from "../Backend.js"
 import { type ChatRequest, completes, type JsonObject } from "../ChatRequest.js"
@@ -82,6 +83,9 @@ class Output {
   }
 }
 
+/** Whoever awaits the same promise is told of its failure. */
+const ignore = (): void => {}
+
 /** What this model cannot do, which is known only once it is loaded. */
 const refusal = (engine: Engine, { think }: ChatRequest) =>
   think !== undefined && think !== false && !engine.template.thinks
@@ -128,7 +132,7 @@ export const answer = async (engine: Engine, job: Job): Promise<void> => {
     await write(engine, sequence, job, prompt, Math.min(request.maxTokens ?? space, space), grammar, callGrammar)
   } catch (cause) {
     // What it has evaluated is not known.
-    await sequence.clearHistory().catch(() => {})
+    await sequence.clearHistory().catch(ignore)
     throw cause
   } finally {
     engine.sequences.release(sequence)
@@ -198,7 +202,14 @@ const write = async (
       ...(state === undefined && callGrammar === undefined ? {} : { grammarEvaluationState: () => callState ?? state })
     }
   )
-  // The next token is computed while this one is written.
+  // The next token is computed while this one is written, unless a grammar of calls has to know the text before it.
+  const ahead = callGrammar === undefined
+  let asks = true
+  const endAsking = (): void => {
+    if (asks) engine.batching.end()
+    asks = false
+  }
+  engine.batching.begin()
   let next = answer.next()
   try {
     for (;;) {
@@ -208,7 +219,15 @@ const write = async (
       if (done === true || model.isEogToken(value.token)) break
       const { token } = value
       generated.push(token)
-      if (generated.length < limit) next = answer.next()
+      if (generated.length < limit) {
+        next = answer.next()
+        if (ahead) {
+          next.catch(ignore)
+          // By then its evaluation has begun, in another thread.
+          await nextTurn()
+          if (job.over) return
+        }
+      } else endAsking()
       partial.push(token)
       if (output.isThinking) reasoning++
       const { probabilities } = value as { readonly probabilities?: ReadonlyMap<Token, number> }
@@ -234,8 +253,9 @@ const write = async (
       }
     }
   } finally {
+    endAsking()
     // The sequence is free once nothing is computed in it.
-    next.catch(() => {})
+    next.catch(ignore)
     await answer.return()
   }
   if (job.over) return
