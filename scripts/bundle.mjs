@@ -50,6 +50,28 @@ const smallUndici = {
 }
 
 /**
+ * The platform's module also loads a server with WebSockets and all of undici, which takes as long as starting Node; the
+ * gateway takes two functions of it.
+ *
+ * @type {import("esbuild").Plugin}
+ */
+const smallServerRequest = {
+  name: "small-server-request",
+  setup(build) {
+    build.onResolve({ filter: /^@effect\/platform-node\/NodeHttpServerRequest$/ }, ({ path }) => ({
+      path,
+      namespace: "small-server-request"
+    }))
+    build.onLoad({ filter: /.*/, namespace: "small-server-request" }, () => ({
+      contents: `
+export const toIncomingMessage = ({ source }) => source
+export const toServerResponse = ({ response }) => (typeof response === "function" ? response() : response)
+`
+    }))
+  }
+}
+
+/**
  * The driver of SQLite has binaries and is installed beside the bundle. The client of libSQL is never made: a store hands
  * its own to `@effect/sql-libsql`.
  *
@@ -79,7 +101,7 @@ const common = {
   metafile: true,
   // Its main module is UMD, whose parts a bundler does not find.
   alias: { "jsonc-parser": "jsonc-parser/lib/esm/main.js" },
-  plugins: [moduleUrls, smallUndici, withoutLibsqlClient]
+  plugins: [moduleUrls, smallUndici, smallServerRequest, withoutLibsqlClient]
 }
 
 /** @type {import("esbuild").BuildOptions} */

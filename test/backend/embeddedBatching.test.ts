@@ -3,20 +3,20 @@ import { expect, it } from "vitest"
 import type { Sink } from "../../src/Backend.js"
 import * as Embedded from "../../src/backend/embedded.js"
 import { loadEngine } from "../../src/backend/embeddedEngine.js"
-import { Job } from "../../src/backend/embeddedJob.js"
+import type { Job } from "../../src/backend/embeddedJob.js"
 import * as ChatRequest from "../../src/ChatRequest.js"
 import { user } from "../../src/Message.js"
 import * as Server from "../../src/Server.js"
 
 /** The answer never ends by itself. */
 const endless = { type: "array", items: { type: "string", minLength: 400 }, minItems: 20 }
-const maxTokens = 60
+const maxTokens = 40
 
 interface Inner {
   readonly initBatch: (tokens: number) => unknown
 }
 
-it.each([1, 2, 3, 4])("%i answers at once, and a prompt that comes in parts meanwhile", { timeout: 120_000 }, async (n) => {
+it.each([1, 3])("%i answers at once, and a prompt that comes in parts meanwhile", { timeout: 180_000 }, async (n) => {
   const engine = await loadEngine(Embedded.defaultModelPath(), { contextSize: 1024, parallel: 5 }, true)
   const { backend, close } = Embedded.make({
     modelPath: Embedded.defaultModelPath(),
