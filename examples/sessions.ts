@@ -1,11 +1,11 @@
-/** Conversations that outlive the process: they are in a folder, and another fleet goes on with them. */
+/** Conversations that outlive the process: they are in a store, and another fleet goes on with them. */
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { createCortex } from "aicortex/promise"
 
 const folder = await mkdtemp(join(tmpdir(), "conversations-"))
-const options = { model: "aicortex-demo", sessions: { folder }, defaults: { temperature: 0 } }
+const options = { model: "aicortex-demo", store: join(folder, "store.db"), defaults: { temperature: 0 } }
 
 const ask = async (session: string | undefined, question: string) => {
   await using cortex = createCortex(options)

@@ -61,7 +61,6 @@ import * as KeyValue from "./responseCache/keyValue.js"
 import * as Sessions from "./Sessions.js"
 import { CurrentSettings, type Settings } from "./Settings.js"
 import * as Store from "./Store.js"
-import * as SessionFolder from "./sessions/folder.js"
 import * as FolderImport from "./sessions/folderImport.js"
 import * as SessionSql from "./sessions/sql.js"
 import type { Transport } from "./Transport.js"
@@ -225,8 +224,8 @@ export const openStore = Effect.fnUntraced(function* (
 })
 
 /**
- * The session store that these settings ask for: in memory, in a folder, or in this store. What is in the folder is taken
- * into the store when that is first used, and the folder is renamed.
+ * The session store that these settings ask for: in memory, or in this store. What is in the folder, where earlier
+ * versions kept them, is taken into the store when that is first used, and the folder is renamed.
  *
  * @since 0.1.0
  * @category constructors
@@ -235,17 +234,14 @@ export const makeSessionStore = (
   { folder, inMemory, ...bounds }: Settings["sessions"],
   store?: Store.Service
 ): Effect.Effect<Sessions.Store, never, FileSystem.FileSystem | Path.Path> => {
-  if (inMemory === true) return Sessions.makeStoreMemory(bounds)
-  if (store !== undefined) {
-    const sessions = SessionSql.make(store, bounds)
-    if (folder === undefined) return sessions
-    return Effect.flatMap(Effect.context<FileSystem.FileSystem | Path.Path>(), (context) =>
-      Effect.map(sessions, (made) =>
-        FolderImport.after(Effect.provide(FolderImport.importFolder(store, folder), context), made)
-      )
+  if (inMemory === true || store === undefined) return Sessions.makeStoreMemory(bounds)
+  const sessions = SessionSql.make(store, bounds)
+  if (folder === undefined) return sessions
+  return Effect.flatMap(Effect.context<FileSystem.FileSystem | Path.Path>(), (context) =>
+    Effect.map(sessions, (made) =>
+      FolderImport.after(Effect.provide(FolderImport.importFolder(store, folder), context), made)
     )
-  }
-  return folder === undefined ? Sessions.makeStoreMemory(bounds) : SessionFolder.make({ ...bounds, folder })
+  )
 }
 
 const layerSessionStore = Layer.scoped(
@@ -269,7 +265,7 @@ const layerSessionStore = Layer.scoped(
  * @category models
  */
 export interface Replacements<out E = never, out R = never> {
-  /** The session store; default: memory, or the configured folder. */
+  /** The session store; default: the configured store, or memory. */
   readonly store?: Layer.Layer<Sessions.SessionStore, E, R> | undefined
   /** The response store for calls with `cache`; default: memory, or the configured folder. */
   readonly responses?: Layer.Layer<ResponseCache.ResponseCacheStore, E, R> | undefined

@@ -377,7 +377,7 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicort
   override get message() {
     return (
       `No session with id '${this.id}' found. Create one, with Session.create() or Sessions.create(), and use its id; ` +
-      `sessions end with their process unless \`sessions.folder\` is set.`
+      `sessions end with their process unless a \`store\` is set.`
     )
   }
 }

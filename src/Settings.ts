@@ -119,14 +119,14 @@ export interface Proxy {
 }
 
 /**
- * Where conversations are kept (`folder`; in memory where there is none), how many, how many bytes of them, and for how
- * many milliseconds. What is left out has the default of its store.
+ * How many conversations are kept, how many bytes of them, and for how many milliseconds, in the store or in memory. What
+ * is left out has the default of either.
  *
  * @since 0.1.0
  * @category models
  */
 export interface SessionPolicy {
-  /** The folder that they are kept in, or taken from into the store, where there is one; default: in memory. */
+  /** The folder of an earlier version, whose conversations are taken into the store once; default: none. */
   readonly folder?: string | undefined
   /** In memory, also where there is a store. */
   readonly inMemory?: true | undefined

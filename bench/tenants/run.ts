@@ -67,7 +67,7 @@ const main = async (): Promise<boolean> => {
     config,
     JSON.stringify({
       servers: urls.map((url) => ({ url, maxInFlight: 4 })),
-      sessions: { folder: join(folder, "sessions") },
+      store: join(folder, "store.db"),
       gateway: {
         log: "json",
         keys: [

@@ -238,13 +238,13 @@ export const fleet = {
     text: (text: string) => Either.right(text === "0" ? undefined : numberOf(text))
   }),
   /**
-   * Conversations: how many are kept (maxSessions), how many bytes of them (maxBytes), for how long (ttl), and in which
-   * folder, which several processes may share; where there is a store, those of the folder are taken into it, once.
-   * folder: false means memory, unless a store is named. The variable is a folder, or off. Default: 10,000
-   * conversations, 256 MiB and for ever, in memory, or in the store where there is one.
+   * Conversations: how many are kept (maxSessions), how many bytes of them (maxBytes), and for how long (ttl). They are
+   * in the store; folder is where earlier versions kept them, and is taken into the store once. folder: false keeps
+   * them in memory, unless a store is named. The variable is the folder, or off. Default: 10,000 conversations, 256 MiB
+   * and for ever, in memory, or in the store where there is one.
    */
   sessions: setting(SessionOptions, {
-    doc: "Conversations: how many are kept (maxSessions), how many bytes of them (maxBytes), for how long (ttl), and in which folder, which several processes may share; where there is a store, those of the folder are taken into it, once. folder: false means memory, unless a store is named. The variable is a folder, or off.",
+    doc: "Conversations: how many are kept (maxSessions), how many bytes of them (maxBytes), and for how long (ttl). They are in the store; folder is where earlier versions kept them, and is taken into the store once. folder: false keeps them in memory, unless a store is named. The variable is the folder, or off.",
     defaultText: "10,000 conversations, 256 MiB and for ever, in memory, or in the store where there is one",
     env: ["AICORTEX_SESSIONS"],
     text: (text: string) => Either.map(orOff(text), (folder) => ({ folder })),

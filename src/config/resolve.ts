@@ -220,6 +220,16 @@ export const resolve = Effect.fnUntraced(function* (
   const store = values.store === false ? undefined : (values.store ?? defaultStore)
   const isDefaultStore = store !== undefined && values.store === undefined
   const { folder = store === undefined ? undefined : defaultSessionFolder, ...bounds } = values.sessions ?? {}
+  if (store === undefined && typeof values.sessions?.folder === "string") {
+    const { field, origin, source } = members.sessions?.["folder"] ?? placeOfSetting("sessions")
+    return yield* new InvalidConfig({
+      source,
+      field: origin === "AICORTEX_SESSIONS" ? field : `${field}.folder`,
+      reason:
+        "is where earlier versions kept conversations, which are taken into a store: let `store` (AICORTEX_STORE) name " +
+        "one too, such as file:PATH, or leave the folder out"
+    })
+  }
   const stateFile = values.stateFile ?? defaultStateFile
   return {
     settings: {

@@ -1,26 +1,17 @@
 /**
- * Takes the conversations of a session folder into a store, once: then the folder is renamed, so that it is kept and not
- * read again. Several processes may do it at the same time, and one that ended in the middle is gone on with: a
- * conversation that the store has already stays as it is there.
+ * Takes the conversations of a session folder, where earlier versions kept them, into a store, once: then the folder is
+ * renamed, so that it is kept and not read again. Several processes may do it at the same time, and one that ended in the
+ * middle is gone on with: a conversation that the store has already stays as it is there.
  */
 import * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import { SessionsUnavailable, type StoreUnavailable } from "../Errors.js"
 import type * as Sessions from "../Sessions.js"
 import type * as Store from "../Store.js"
-import * as SessionFolder from "./folder.js"
+import * as OldFolder from "./oldFolder.js"
 import { insert } from "./sqlRecord.js"
-import type { Summary } from "./summary.js"
-
-/** Stores one conversation, whose turns become one. */
-const insertOne = (store: Store.Service, { id, usedAt }: Summary, { messages }: Sessions.Stored) => {
-  const time = Math.round(usedAt)
-  const turns = messages.length === 0 ? [] : [{ messages, at: time }]
-  return store.transaction((sql) => insert(sql, id, { turns, createdAt: time, usedAt: time }, `import ${id}`))
-}
 
 /** Imports the folder, if it is there. A conversation that cannot be read is named in the log, and stays in the folder. */
 export const importFolder = Effect.fnUntraced(function* (
@@ -30,25 +21,23 @@ export const importFolder = Effect.fnUntraced(function* (
   const fs = yield* FileSystem.FileSystem
   const unusable = (cause: { readonly message: string }) =>
     new SessionsUnavailable({ reason: `the folder ${folder} cannot be taken into the store: ${cause.message}` })
-  const exists = fs.exists(folder).pipe(
-    // A file stands where the folder above it would.
-    Effect.catchIf(
-      (error) => error._tag === "SystemError" && error.reason === "BadResource",
-      () => Effect.succeed(false)
-    ),
-    Effect.mapError(unusable)
-  )
-  if (!(yield* exists)) return
-  const sessions = yield* SessionFolder.make({ folder, maxSessions: Number.POSITIVE_INFINITY })
-  const all = yield* sessions.list({ limit: Number.MAX_SAFE_INTEGER })
-  for (const summary of all) {
-    const stored = yield* sessions.load(summary.id)
+  const ids = yield* Effect.mapError(OldFolder.idsIn(folder), unusable)
+  if (ids === undefined) return
+  let taken = 0
+  for (const id of ids) {
+    const one = yield* Effect.mapError(OldFolder.read(folder, id), unusable)
     // Another process has taken the folder meanwhile.
-    if (Option.isSome(stored)) yield* insertOne(store, summary, stored.value)
+    if (one === undefined) continue
+    if ("reason" in one) {
+      yield* Effect.logWarning(`the conversation ${id} is not taken into the store: ${one.reason}`)
+      continue
+    }
+    yield* store.transaction((sql) => insert(sql, id, one, `import ${id}`))
+    taken++
   }
   const first = `${folder}.imported`
-  const taken = yield* Effect.mapError(fs.exists(first), unusable)
-  const aside = taken ? `${first}-${yield* Clock.currentTimeMillis}` : first
+  const isTaken = yield* Effect.mapError(fs.exists(first), unusable)
+  const aside = isTaken ? `${first}-${yield* Clock.currentTimeMillis}` : first
   const renamed = yield* fs.rename(folder, aside).pipe(
     Effect.as(true),
     Effect.catchIf(
@@ -59,7 +48,7 @@ export const importFolder = Effect.fnUntraced(function* (
   )
   if (renamed) {
     yield* Effect.logInfo(
-      `${all.length} conversations of ${folder} are in the store now; the folder is kept as ${aside}`
+      `${taken} of ${ids.length} conversations of ${folder} are in the store now; the folder is kept as ${aside}`
     )
   }
 })

@@ -347,11 +347,11 @@ describe("aicortex serve", () => {
       for (let i = 0; i < 2; i++) expect((await call(url, `/v1/sessions/${id}`)).status).toBe(404)
     })
 
-    it("keep sessions in a folder where the file says so", async () => {
+    it("keep sessions in the store that the file names", async () => {
       const server = await fake()
       const folder = mkdtempSync(join(tmpdir(), "aicortex-serve-"))
       try {
-        const kept = { ...config(server), sessions: { folder } }
+        const kept = { ...config(server), store: join(folder, "store.db") }
         const first = await serve(["--workers", "2"], kept)
         const { id } = (await (await call(first.url, "/v1/sessions", {})).json()) as { id: string }
         await call(first.url, "/v1/chat/completions", { ...said("one"), session: id })

@@ -279,13 +279,13 @@ describe("what is asked besides", () => {
     ])
   })
 
-  it("conversations in a folder outlive the gateway, and each key lists its own", async () => {
+  it("conversations in a store outlive the gateway, and each key lists its own", async () => {
     const one = await ollama({ reply: ({ messages }) => `${messages.length}` })
     const folder = await mkdtemp(join(tmpdir(), "aicortex-gateway-"))
     keep({ [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) })
     const keys = ["a", "b"].map((name) => ({ name, key: `sk-${name}` }))
     const as = (name: string, init: RequestInit = {}) => ({ ...init, headers: { authorization: `Bearer sk-${name}` } })
-    const start = () => serve([one], { keys }, { cortex: { sessions: { folder } } })
+    const start = () => serve([one], { keys }, { cortex: { store: join(folder, "store.db") } })
     const first = await start()
     const { id } = await json(first.post("/v1/sessions", {}, as("a")))
     expect(await textOf(first.post("/v1/chat/completions", { model, messages, session: id }, as("a")))).toBe("1")

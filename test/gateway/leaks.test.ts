@@ -1,11 +1,10 @@
-import { writeFileSync } from "node:fs"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import type { Gateway } from "aicortex"
+import * as Effect from "effect/Effect"
 import { describe, expect, it } from "vitest"
+import { SessionsUnavailable } from "../../src/Errors.js"
 import * as Redaction from "../../src/gateway/http/redaction.js"
 import { isPublic } from "../../src/gateway/pipeline/imageUrls.js"
+import * as Sessions from "../../src/Sessions.js"
 import { type FakeServer, type Fault, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
 import { startGateway } from "../support/gateway.js"
 import { useKeep } from "../support/keep.js"
@@ -111,13 +110,12 @@ describe.each(["ollama", "openai"] as const)("what clients see of a failure of a
   })
 })
 
-it("a folder of conversations that cannot be used is not named", async () => {
-  const folder = await mkdtemp(join(tmpdir(), "aicortex-canary-"))
-  keep({ [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) })
-  const file = join(folder, "sessions")
-  writeFileSync(file, "no folder")
+it("a store of conversations that cannot be used is not named", async () => {
+  const failing = Effect.fail(new SessionsUnavailable({ reason: "the folder /home/aicortex-canary cannot be used" }))
+  const memory = await Effect.runPromise(Sessions.makeStoreMemory())
+  const sessions: Sessions.Store = { ...memory, create: () => failing }
   const server = await fake("ollama")
-  const gateway = keep(await startGateway([], {}, { cortex: { servers: [server.url], sessions: { folder: file } } }))
+  const gateway = keep(await startGateway([server.url], {}, { shared: { sessions } as never }))
   const response = await gateway.post("/v1/sessions", {})
   const text = await response.text()
   expect(response.status).toBe(503)

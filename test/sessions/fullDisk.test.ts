@@ -1,11 +1,8 @@
 import { spawnSync } from "node:child_process"
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { request } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { type PlatformError, SystemError } from "@effect/platform/Error"
-import * as FileSystem from "@effect/platform/FileSystem"
-import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -18,7 +15,6 @@ import { SessionNotFound, SessionsUnavailable, TurnNotStored } from "../../src/E
 import { type Message, text } from "../../src/Message.js"
 import { createCortex } from "../../src/promise.js"
 import * as Sessions from "../../src/Sessions.js"
-import * as SessionFolder from "../../src/sessions/folder.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
 import { startGateway } from "../support/gateway.js"
 
@@ -43,42 +39,23 @@ const start = async (protocol: Protocol, options: object = {}): Promise<FakeServ
 
 /** A disk that takes no more once it is told so. */
 class Disk {
-  failure: { readonly code: string; readonly at: "open" | "write" } | undefined
-
-  readonly layer = Layer.effect(
-    FileSystem.FileSystem,
-    Effect.map(FileSystem.FileSystem, (fs) => ({
-      ...fs,
-      open: (path: string, options?: FileSystem.OpenFileOptions) => {
-        const { failure } = this
-        if (failure?.at === "open") return Effect.fail(error(failure.code, path))
-        return Effect.map(fs.open(path, options), (file) =>
-          failure === undefined
-            ? file
-            : Object.create(file, { writeAll: { value: () => Effect.fail(error(failure.code, path)) } })
-        )
-      }
-    }))
-  ).pipe(Layer.provideMerge(NodeContext.layer))
+  failure: { readonly code: string } | undefined
 }
-const error = (code: string, path: string): PlatformError =>
-  new SystemError({
-    module: "FileSystem",
-    method: "open",
-    reason: "Unknown",
-    pathOrDescriptor: path,
-    description: `${code}: no`
-  })
 
-const failures = [
-  { code: "ENOSPC", at: "write" },
-  { code: "EDQUOT", at: "write" },
-  { code: "EROFS", at: "open" },
-  { code: "EACCES", at: "open" }
-] as const
+const failures = [{ code: "ENOSPC" }, { code: "EDQUOT" }, { code: "EROFS" }, { code: "EACCES" }] as const
 
-const storeOn = (disk: Disk, folder: string) =>
-  Effect.runPromise(Effect.provide(SessionFolder.make({ folder }), disk.layer))
+const storeOn = async (disk: Disk, folder: string): Promise<Sessions.Store> => {
+  const memory = await Effect.runPromise(Sessions.makeStoreMemory())
+  return {
+    ...memory,
+    append: (...turn) =>
+      Effect.suspend(() =>
+        disk.failure === undefined
+          ? memory.append(...turn)
+          : Effect.fail(new SessionsUnavailable({ reason: `${folder} cannot be used (${disk.failure.code})` }))
+      )
+  }
+}
 const said = async (store: Sessions.Store, id: string) => {
   const stored = await Effect.runPromise(store.load(id))
   return stored._tag === "Some" ? stored.value.messages.map(text) : undefined
@@ -238,45 +215,24 @@ describe("a turn that cannot be stored after the model has answered", () => {
       1
     )
   })
-
-  it("a file in the place of the conversation's folder, made while the model answers", async () => {
-    const folder = newFolder()
-    const server = await start("ollama", { perToken: 20 })
-    const cortex = createCortex({ servers: [server.url], model, configFile: false, sessions: { folder } })
-    stops.push(() => cortex.close())
-    const session = await cortex.Session.create()
-    const events = await cortex.chat("Hi", { session, stream: true })
-    let end: End | undefined
-    for await (const event of events) {
-      if (event.type === "token" && readdirSync(folder).includes(session.id)) {
-        // The next file of the conversation cannot be linked into a folder of another name.
-        rmSync(join(folder, session.id), { recursive: true, force: true })
-        mkdirSync(join(folder, session.id))
-        mkdirSync(join(folder, session.id, "1.json"))
-      }
-      if (event.type === "end") end = event
-    }
-    assert.strictEqual(await events.text(), "It is blue.")
-    assert.instanceOf(end?.warnings?.[0], TurnNotStored)
-  })
 })
 
 describe("a disk that is really full", () => {
   const place = join(home, "tmpfs")
   mkdirSync(place)
-  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", place]).status === 0
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", place]).status === 0
   afterAll(() => {
     if (mounted) spawnSync("umount", [place])
   })
 
   it.skipIf(!mounted)("the answer is there, the turns before stay, and nothing half written is left", async () => {
     const server = await start("ollama")
-    const cortex = createCortex({ servers: [server.url], model, configFile: false, sessions: { folder: place } })
+    const cortex = createCortex({ servers: [server.url], model, configFile: false, store: join(place, "store.db") })
     stops.push(() => cortex.close())
     const session = await cortex.Session.create()
     assert.strictEqual(await cortex.chat("One", { session }), "It is blue.")
     try {
-      writeFileSync(join(place, ".filler"), Buffer.alloc(128 * 1024))
+      writeFileSync(join(place, ".filler"), Buffer.alloc(2 * 1024 * 1024))
     } catch (error) {
       assert.strictEqual((error as NodeJS.ErrnoException).code, "ENOSPC")
     }
@@ -284,9 +240,8 @@ describe("a disk that is really full", () => {
     const events = await cortex.chat("Three", { session, stream: true })
     assert.strictEqual(await events.text(), "It is blue.")
     const end = events.events.at(-1) as End
-    assert.match(end.warnings?.[0]?.reason ?? "", /ENOSPC|no space/)
+    assert.match(end.warnings?.[0]?.reason ?? "", /full|ENOSPC|no space/)
     assert.deepEqual((await session.history()).map(text), ["One", "It is blue."])
-    assert.deepEqual(readdirSync(place).sort(), [".filler", session.id])
     rmSync(join(place, ".filler"))
     await cortex.chat("Four", { session })
     assert.deepEqual((await session.history()).map(text), ["One", "It is blue.", "Four", "It is blue."])

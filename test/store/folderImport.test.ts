@@ -1,15 +1,25 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Logger from "effect/Logger"
 import { build } from "esbuild"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import * as Cortex from "../../src/Cortex.js"
-import { assistant, text, user } from "../../src/Message.js"
+import * as Config from "../../src/config/resolve.js"
+import { assistant, type Message, text, user } from "../../src/Message.js"
 import * as Store from "../../src/Store.js"
-import * as SessionFolder from "../../src/sessions/folder.js"
 import { importing, MissingPackage } from "../../src/store/packages.js"
 import { type Database, engines } from "../support/databases.js"
 
@@ -19,6 +29,16 @@ const run = <A, E>(effect: Effect.Effect<A, E, NodeContext.NodeContext>): Promis
   Effect.runPromise(Effect.provide(effect, NodeContext.layer))
 let count = 0
 
+type Entry = { readonly reset?: true; readonly messages: ReadonlyArray<Message> }
+
+/** A conversation as earlier versions wrote it: what was added together is one file. */
+const write = (folder: string, id: string, entries: ReadonlyArray<Entry>, first = 1) => {
+  mkdirSync(join(folder, id), { recursive: true })
+  for (const [i, entry] of entries.entries()) {
+    writeFileSync(join(folder, id, `${first + i}.json`), JSON.stringify(entry))
+  }
+}
+
 for (const engine of engines) {
   describe(`the conversations of a folder in ${engine.name}`, () => {
     let database: Database
@@ -27,18 +47,18 @@ for (const engine of engines) {
     })
     afterAll(() => database.close())
 
-    const folderOf = (ids: ReadonlyArray<string>) =>
-      run(
-        Effect.gen(function* () {
-          const folder = join(home, String(count++))
-          const sessions = yield* SessionFolder.make({ folder })
-          for (const id of ids) {
-            yield* sessions.create(id)
-            for (let i = 0; i < 3; i++) yield* sessions.append(id, i, [user(`${id} ${i}`), assistant(`re: ${i}`)])
-          }
-          return folder
-        })
-      )
+    const folderOf = (ids: ReadonlyArray<string>) => {
+      const folder = join(home, String(count++))
+      mkdirSync(folder)
+      for (const id of ids) {
+        write(
+          folder,
+          id,
+          [0, 1, 2].map((i) => ({ messages: [user(`${id} ${i}`), assistant(`re: ${i}`)] }))
+        )
+      }
+      return folder
+    }
     const open = (address: string, folder: string) =>
       Effect.flatMap(Store.make(address), (store) => Cortex.makeSessionStore({ folder }, store))
     const listed = (address: string, folder: string) =>
@@ -57,7 +77,7 @@ for (const engine of engines) {
     const said = (id: string) => `${id} 0,re: 0,${id} 1,re: 1,${id} 2,re: 2`
 
     it("are there once, whoever takes them in and however often, and the folder is kept aside", async () => {
-      const folder = await folderOf(["a", "b", "c"])
+      const folder = folderOf(["a", "b", "c"])
       const address = await database.address()
       const all = await Promise.all([listed(address, folder), listed(address, folder)])
       for (const found of all) assert.deepEqual(found, { a: said("a"), b: said("b"), c: said("c") })
@@ -69,36 +89,115 @@ for (const engine of engines) {
           Effect.gen(function* () {
             const sessions = yield* open(address, folder)
             yield* sessions.remove("a")
-            assert.isTrue(yield* sessions.append("b", 1, [user("more")]))
+            assert.isTrue(yield* sessions.append("b", 3, [user("more")]))
           })
         )
       )
       assert.deepEqual(await listed(address, folder), { b: `${said("b")},more`, c: said("c") })
     })
 
-    it("an import that was interrupted is gone on with, and one that cannot be read stays in the folder", async () => {
-      const folder = await folderOf(["a", "b"])
+    it("keep their turns and times; what was reset is not among them", async () => {
+      const folder = folderOf(["a"])
+      const time = (file: string, seconds: number) => utimesSync(join(folder, file), seconds, seconds)
+      for (const i of [1, 2, 3]) time(join("a", `${i}.json`), 1_700_000_000 + i)
+      time("a", 1_700_000_003)
+      // A reset that was killed before it had deleted the files before it, and one that had.
+      write(folder, "b", [{ messages: [user("old")] }, { reset: true, messages: [] }, { messages: [user("new")] }])
+      write(folder, "c", [{ reset: true, messages: [] }, { messages: [user("last")] }], 7)
+      mkdirSync(join(folder, "d"))
       const address = await database.address()
-      const other = await folderOf(["a"])
+      const [a, b, c, d] = await run(
+        Effect.scoped(
+          Effect.gen(function* () {
+            const sessions = yield* open(address, folder)
+            return yield* Effect.forEach(["a", "b", "c", "d"], (id) => Effect.flatten(sessions.read(id)))
+          })
+        )
+      )
+      const of = (one: typeof a) => one?.turns.map(({ messages }) => messages.map(text))
+      assert.deepEqual(
+        a?.turns.map(({ at }) => at),
+        [1, 2, 3].map((i) => (1_700_000_000 + i) * 1_000)
+      )
+      assert.deepEqual(
+        [a?.summary.createdAt, a?.summary.usedAt],
+        [1_700_000_001, 1_700_000_003].map((seconds) => seconds * 1_000)
+      )
+      assert.deepEqual(of(a), [
+        ["a 0", "re: 0"],
+        ["a 1", "re: 1"],
+        ["a 2", "re: 2"]
+      ])
+      assert.deepEqual([of(b), of(c), of(d)], [[["new"]], [["last"]], []])
+    })
+
+    it("an import that was interrupted is gone on with: a conversation that the store has stays as it is", async () => {
+      const folder = folderOf(["a", "b"])
+      const address = await database.address()
+      const other = folderOf(["a"])
       await listed(address, other)
       await run(
         Effect.scoped(
           Effect.gen(function* () {
             const sessions = yield* open(address, other)
-            yield* sessions.append("a", 1, [user("newer")])
+            yield* sessions.append("a", 3, [user("newer")])
           })
         )
       )
-      await folderOf([])
-      const broken = await run(SessionFolder.make({ folder }))
-      await run(broken.create("c"))
-      writeFileSync(join(folder, "c", "1.json"), "{")
       assert.deepEqual(await listed(address, folder), { a: `${said("a")},newer`, b: said("b") })
-      assert.include(readdirSync(`${folder}.imported`), "c")
+    })
+
+    it("what cannot be read stays in the folder, and what others have put there stops nothing", async () => {
+      const folder = folderOf(["a"])
+      write(folder, "half", [{ messages: [user("x")] }])
+      writeFileSync(join(folder, "half", "2.json"), "{")
+      write(folder, "gap", [{ messages: [user("x")] }])
+      write(folder, "gap", [{ messages: [user("y")] }], 3)
+      write(folder, "headless", [{ messages: [user("y")] }], 2)
+      writeFileSync(join(folder, "notes"), "mine")
+      writeFileSync(join(folder, ".sizes"), "{}")
+      symlinkSync(join(folder, "loop"), join(folder, "loop"))
+      mkdirSync(join(folder, "With Capitals"))
+      const lines: Array<string> = []
+      const logger = Logger.replace(
+        Logger.defaultLogger,
+        Logger.make(({ message }) => void lines.push([message].flat().join(" ")))
+      )
+      const address = await database.address()
+      const found = await run(
+        Effect.scoped(Effect.flatMap(open(address, folder), (sessions) => sessions.list())).pipe(Effect.provide(logger))
+      )
+      assert.deepEqual(
+        found.map(({ id }) => id),
+        ["a"]
+      )
+      for (const name of ["half", "gap", "headless", "notes"]) {
+        assert.include(readdirSync(`${folder}.imported`), name)
+      }
+      assert.deepEqual(
+        lines.map((line) => /conversation (\w+) is not taken/.exec(line)?.[1] ?? /^\d of \d/.exec(line)?.[0]),
+        ["gap", "half", "headless", "1 of 4"]
+      )
     })
   })
 }
 
+it("a folder without a store is refused, and names the setting", async () => {
+  const folder = join(home, "alone")
+  const place = [
+    { options: { sessions: { folder } }, field: "sessions.folder" },
+    { options: { sessions: { folder }, store: false as const }, field: "sessions.folder" }
+  ]
+  for (const { field, options } of place) {
+    const error = await run(Effect.flip(Config.settings({ configFile: false, ...options })))
+    assert.strictEqual(error.field, field)
+    assert.match(error.reason, /`store`/)
+  }
+  // Controls: with a store, and with none of both.
+  await run(Config.settings({ configFile: false, sessions: { folder }, store: join(home, "s.db") }))
+  await run(Config.settings({ configFile: false, sessions: { folder: false } }))
+  assert.isFalse(existsSync(folder))
+})
 describe("the packages of a store", () => {
   it.each(["libsql", "@effect/sql-libsql", "@effect/sql-pg", "@effect/sql", "@effect/experimental"])(
     "where %s is missing, the error says how to install it",
