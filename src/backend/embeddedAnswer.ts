@@ -1,5 +1,4 @@
 /** Writes one answer, token by token. */
-import { setImmediate as nextTurn } from "node:timers/promises"
 import type { GbnfJsonObjectSchema, LlamaContextSequence, LlamaGrammar, Token } from "node-llama-cpp"
 import type { Finish } from "../Backend.js"
 import { type ChatRequest, completes, type JsonObject } from "../ChatRequest.js"
@@ -83,9 +82,6 @@ class Output {
   }
 }
 
-/** Whoever awaits the same promise is told of its failure. */
-const ignore = (): void => {}
-
 /** What this model cannot do, which is known only once it is loaded. */
 const refusal = (engine: Engine, { think }: ChatRequest) =>
   think !== undefined && think !== false && !engine.template.thinks
@@ -132,7 +128,7 @@ export const answer = async (engine: Engine, job: Job): Promise<void> => {
     await write(engine, sequence, job, prompt, Math.min(request.maxTokens ?? space, space), grammar, callGrammar)
   } catch (cause) {
     // What it has evaluated is not known.
-    await sequence.clearHistory().catch(ignore)
+    await sequence.clearHistory().catch(() => {})
     throw cause
   } finally {
     engine.sequences.release(sequence)
@@ -202,14 +198,7 @@ const write = async (
       ...(state === undefined && callGrammar === undefined ? {} : { grammarEvaluationState: () => callState ?? state })
     }
   )
-  // The next token is computed while this one is written, unless a grammar of calls has to know the text before it.
-  const ahead = callGrammar === undefined
-  let asks = true
-  const endAsking = (): void => {
-    if (asks) engine.batching.end()
-    asks = false
-  }
-  engine.batching.begin()
+  // The next token is computed while this one is written.
   let next = answer.next()
   try {
     for (;;) {
@@ -219,15 +208,7 @@ const write = async (
       if (done === true || model.isEogToken(value.token)) break
       const { token } = value
       generated.push(token)
-      if (generated.length < limit) {
-        next = answer.next()
-        if (ahead) {
-          next.catch(ignore)
-          // By then its evaluation has begun, in another thread.
-          await nextTurn()
-          if (job.over) return
-        }
-      } else endAsking()
+      if (generated.length < limit) next = answer.next()
       partial.push(token)
       if (output.isThinking) reasoning++
       const { probabilities } = value as { readonly probabilities?: ReadonlyMap<Token, number> }
@@ -253,9 +234,8 @@ const write = async (
       }
     }
   } finally {
-    endAsking()
     // The sequence is free once nothing is computed in it.
-    next.catch(ignore)
+    next.catch(() => {})
     await answer.return()
   }
   if (job.over) return

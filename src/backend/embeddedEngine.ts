@@ -14,7 +14,6 @@ import type {
   TokenBias
 } from "node-llama-cpp"
 import { engineFailure } from "../internal/engineFailure.js"
-import { Batching } from "./embeddedBatching.js"
 import type { EngineOptions } from "./embeddedEngineOptions.js"
 import { describe, gpuOf, LoadFailure, takeLibrary } from "./embeddedLibrary.js"
 import { sampleInTurn } from "./embeddedSampling.js"
@@ -26,7 +25,6 @@ export interface Engine {
   readonly model: LlamaModel
   readonly template: ChatTemplate
   readonly sequences: Sequences
-  readonly batching: Batching
   /** Tokens of context of each request. */
   readonly contextSize: number
   /** Tokens that are evaluated at once. */
@@ -75,15 +73,13 @@ export const loadEngine = async (modelPath: string, options: EngineOptions, buil
     // With the narrow heads of small models it takes a processor up to eight times as long as the plain way.
     const attention = size < smallModel && llama.gpu === false ? { flashAttention: false } : {}
     const contextSize = wanted > 0 ? wanted : size < smallModel ? model.trainContextSize : ("auto" as const)
-    const batching = new Batching()
     let context: LlamaContext | undefined
     let vectors: LlamaEmbeddingContext | undefined
     if (options.embeddings === true) {
       const most = Math.min(wanted > 0 ? wanted : model.trainContextSize, longestText)
       vectors = await model.createEmbeddingContext({ contextSize: most, batchSize: most, ...threads })
     } else {
-      const sequences = { sequences: parallel, batching: batching.options }
-      context = await model.createContext({ contextSize, ...sequences, ...threads, ...attention })
+      context = await model.createContext({ contextSize, sequences: parallel, ...threads, ...attention })
     }
     const made = context
     // Where sequences would disturb each other, there is one.
@@ -92,7 +88,6 @@ export const loadEngine = async (modelPath: string, options: EngineOptions, buil
       model,
       template: new ChatTemplate(model, jinja, builtIn),
       sequences: new Sequences(made === undefined ? [] : Array.from({ length: together }, () => made.getSequence())),
-      batching,
       contextSize: made?.contextSize ?? Math.min(wanted > 0 ? wanted : model.trainContextSize, longestText),
       batchSize: made?.batchSize ?? longestText,
       vectors,
