@@ -230,7 +230,7 @@ export const make = Effect.fnUntraced(function* (
             })
           )
         })
-        return typed(repeated(once), () => ending)
+        return typed(repeated(once), () => ending && dialect.endsUncertain)
       })
   }
 })

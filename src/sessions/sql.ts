@@ -40,6 +40,9 @@ const isId = (id: string): boolean => id !== "" && id.length <= longestId && !id
 /** How often it is asked whether a turn was stored, when the store was lost meanwhile, and the pause between. */
 const confirmations = { times: 4, pause: 500 }
 
+/** How often a turn is written whose end was lost and that turned out not to be stored. */
+const writes = 2
+
 interface Row {
   readonly version: number
   readonly used_at: number
@@ -175,9 +178,17 @@ export const make = (
               )
             : Effect.fail(error)
         )
-      return yield* Effect.catchTag(store.transaction(write), "StoreUnavailable", (error) =>
-        error.uncertain ? confirmLater(confirmations.times) : Effect.fail(error)
-      )
+      const attempt = (left: number): Effect.Effect<boolean, StoreUnavailable> =>
+        Effect.catchTag(store.transaction(write), "StoreUnavailable", (error) =>
+          error.uncertain
+            ? Effect.flatMap(confirmLater(confirmations.times), (isStored) => {
+                if (isStored) return Effect.succeed(true)
+                // Not a conflict, after which the caller would try for ever.
+                return left > 1 ? attempt(left - 1) : Effect.fail(error)
+              })
+            : Effect.fail(error)
+        )
+      return yield* attempt(writes)
     }, Effect.uninterruptible)
 
     return {

@@ -31,6 +31,8 @@ export interface Dialect {
   readonly hasMember: (sql: SqlClient, column: string, name: string, json: string) => Fragment
   /** Whether the statement, or its transaction, did nothing because others were in its way: it may be tried again. */
   readonly isConflict: (error: SqlError) => boolean
+  /** Whether a transaction that failed while it ended may be stored all the same: its answer was lost on the way. */
+  readonly endsUncertain: boolean
 }
 
 /** The code of the driver's error. */
@@ -49,7 +51,8 @@ export const sqlite: Dialect = {
   hasMember: (sql, column, name, json) =>
     sql`EXISTS (SELECT 1 FROM json_each(${sql.literal(column)}) AS e
       WHERE e.key = ${name} AND e.type = json_type(${json}) AND e.value IS json_extract(${json}, '$'))`,
-  isConflict: (error) => /^SQLITE_(BUSY|LOCKED)/.test(codeOf(error)) || /database is locked/.test(described(error))
+  isConflict: (error) => /^SQLITE_(BUSY|LOCKED)/.test(codeOf(error)) || /database is locked/.test(described(error)),
+  endsUncertain: false
 }
 
 /** Serialization failure, deadlock, lock not available. */
@@ -63,5 +66,6 @@ export const postgres: Dialect = {
   hasTable: (sql, name) =>
     Effect.map(sql`SELECT to_regclass(${name}) IS NOT NULL AS found`, (rows) => rows[0]?.["found"] === true),
   hasMember: (sql, column, name, json) => sql`(${sql.literal(column)}::jsonb -> ${name}::text) = ${json}::jsonb`,
-  isConflict: (error) => conflicts.has(codeOf(error))
+  isConflict: (error) => conflicts.has(codeOf(error)),
+  endsUncertain: true
 }

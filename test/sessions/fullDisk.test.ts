@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync } from "node:fs"
+import { spawnSync } from "node:child_process"
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { request } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -12,6 +13,7 @@ import type { End } from "../../src/ChatEvent.js"
 import * as Cortex from "../../src/Cortex.js"
 import { SessionNotFound, SessionsUnavailable, TurnNotStored } from "../../src/Errors.js"
 import { type Message, text } from "../../src/Message.js"
+import { createCortex } from "../../src/promise.js"
 import * as Sessions from "../../src/Sessions.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
 import { startGateway } from "../support/gateway.js"
@@ -212,6 +214,34 @@ describe("a turn that cannot be stored after the model has answered", () => {
       server.requests.filter(({ kind }) => kind === "chat"),
       1
     )
+  })
+})
+
+describe("a disk that is really full", () => {
+  const place = join(home, "tmpfs")
+  mkdirSync(place)
+  const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=4m", "tmpfs", place]).status === 0
+  afterAll(() => {
+    if (mounted) spawnSync("umount", ["--lazy", place])
+  })
+
+  it.skipIf(!mounted)("the answer is there, the turns before stay, and nothing half written is left", async () => {
+    const server = await start("ollama")
+    const cortex = createCortex({ servers: [server.url], model, configFile: false, store: join(place, "store.db") })
+    stops.push(() => cortex.close())
+    const session = await cortex.Session.create()
+    assert.strictEqual(await cortex.chat("One", { session }), "It is blue.")
+    const filler = join(place, ".filler")
+    assert.throws(() => writeFileSync(filler, Buffer.alloc(8 * 1024 * 1024)), /ENOSPC/)
+    assert.strictEqual(await cortex.chat("Two", { session }), "It is blue.")
+    const events = await cortex.chat("Three", { session, stream: true })
+    assert.strictEqual(await events.text(), "It is blue.")
+    const end = events.events.at(-1) as End
+    assert.match(end.warnings?.[0]?.reason ?? "", /full|ENOSPC|no space/)
+    assert.deepEqual((await session.history()).map(text), ["One", "It is blue."])
+    rmSync(filler)
+    await cortex.chat("Four", { session })
+    assert.deepEqual((await session.history()).map(text), ["One", "It is blue.", "Four", "It is blue."])
   })
 })
 

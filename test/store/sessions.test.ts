@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { afterAll, afterEach, assert, beforeAll, beforeEach, describe, it } from "vitest"
+import { StoreUnavailable } from "../../src/Errors.js"
 import { assistant, type Message, text, user } from "../../src/Message.js"
 import type * as Sessions from "../../src/Sessions.js"
 import * as Store from "../../src/Store.js"
@@ -48,6 +49,33 @@ for (const engine of engines) {
       const found = await Promise.all(ids.map((one) => run(store.load(one))))
       return ids.filter((_, i) => Option.isSome(found[i] as Option.Option<unknown>))
     }
+
+    it("a turn whose transaction is lost while it ends, and that is not there then, fails after a second attempt", async () => {
+      const sound = await storeAt(await database.address())
+      let attempts = 0
+      let losing = false
+      const store = {
+        ...sound,
+        transaction: (statements: Parameters<Store.Service["transaction"]>[0]) =>
+          sound.transaction((sql, dialect) =>
+            Effect.tap(statements(sql, dialect), (done) =>
+              losing && done === true && ++attempts
+                ? Effect.fail(new StoreUnavailable({ reason: "the line was cut", uncertain: true }))
+                : Effect.void
+            )
+          )
+      } as Store.Service
+      const sessions = await run(SessionSql.make(store))
+      assert.isTrue(await run(sessions.create(id("a", 1))))
+      losing = true
+      attempts = 0
+      const lost = await run(Effect.either(sessions.append(id("a", 1), 0, say("one"))))
+      assert.isTrue(Either.isLeft(lost) && /the line was cut/.test(lost.left.reason))
+      assert.strictEqual(attempts, 2)
+      assert.deepEqual(await said(sessions, id("a", 1)), [])
+      losing = false
+      assert.isTrue(await run(sessions.append(id("a", 1), 0, say("two"))))
+    })
 
     it("hold everything that a message may hold, for whoever opens the store next", async () => {
       const address = await database.address()
