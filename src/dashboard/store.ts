@@ -73,9 +73,11 @@ const merged = (before: ReadonlyArray<Model>, changed: ReadonlyArray<Model>): Re
   return all.slice(0, 200)
 }
 
-const onServer = (changed: Server): void => {
+/** `at` is when the gateway looked; events come later than that. */
+const onServer = ({ at, ...changed }: Server & { readonly at: number }): void => {
   const before = fleet.get()
-  if (before === undefined) return
+  // What has been read since holds: a button that comes back for a moment would be hit instead of another.
+  if (before === undefined || at < before.at) return
   const servers = before.servers.map((server) =>
     server.server === changed.server ? { ...changed, models: merged(server.models, changed.models) } : server
   )
@@ -135,9 +137,16 @@ const fail = (error: unknown): void =>
 export const gatewayTime = (): number => Date.now() + skew
 let skew = 0
 
+let asked = 0
+let answered = 0
+
 export const readFleet = async (): Promise<void> => {
+  const number = ++asked
   try {
     const known = await get<Fleet>("/fleet")
+    // A later question was answered sooner.
+    if (number < answered) return
+    answered = number
     skew = known.at - Date.now()
     fleet.set(known)
     problem.set(undefined)

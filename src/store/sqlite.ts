@@ -197,7 +197,7 @@ const channelOver = (sql: SqlClient, read: (statement: Statement) => ReadonlyArr
         const look = Effect.suspend(() =>
           Effect.map(sql<Stored>`SELECT id, text FROM aicortex_messages WHERE id > ${last} ORDER BY id`, take)
         )
-        yield* Effect.forever(Effect.zipRight(untilFailure, look))
+        return yield* Effect.forever(Effect.zipRight(untilFailure, look))
       }),
     dropSilent: () => {}
   }
