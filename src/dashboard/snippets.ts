@@ -28,12 +28,21 @@ const stream = await client.chat.completions.create(${json(shortened(body))})
 for await (const chunk of stream) process.stdout.write(chunk.choices[0]?.delta.content ?? "")`
 
 export const aicortex = (address: string, keys: boolean, body: Record<string, unknown>): string => {
-  const { max_tokens, messages, model, seed, temperature, top_p } = shortened(body)
-  const options = Object.fromEntries(
-    Object.entries({ model, temperature, topP: top_p, maxTokens: max_tokens, seed }).filter(
-      ([, value]) => value !== undefined
-    )
-  )
+  const { max_tokens, messages, model, reasoning_effort, response_format, seed, temperature, tools, top_p } =
+    shortened(body)
+  const think = reasoning_effort === "none" ? false : reasoning_effort
+  const format = response_format as { readonly json_schema?: { readonly schema?: unknown } } | undefined
+  const given = {
+    model,
+    temperature,
+    topP: top_p,
+    maxTokens: max_tokens,
+    seed,
+    think,
+    tools: Array.isArray(tools) ? tools.map((tool) => tool?.function ?? tool) : undefined,
+    schema: format?.json_schema?.schema
+  }
+  const options = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   const server = keys ? `{ url: "${address}/v1", apiKey: process.env.AICORTEX_API_KEY }` : `"${address}/v1"`
   return `import { createCortex } from "aicortex/promise"
 

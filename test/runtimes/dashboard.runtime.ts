@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url"
 import { gzipSync } from "node:zlib"
 import { Benchmark, Errors, type Gateway } from "aicortex"
 import * as Effect from "effect/Effect"
-import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core"
+import { type Browser, type BrowserContextOptions, chromium, type Page, type Route } from "playwright-core"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import type * as LocalModels from "../../src/LocalModels.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
@@ -764,16 +764,20 @@ describe("the playground", () => {
     await page.getByRole("button", { name: "Regenerate" }).click()
     await page.locator(".answer", { hasText: "Done now." }).nth(1).waitFor()
     expect(await page.locator(".turn").count()).toBe(1)
+    await page.getByLabel("Top P").fill("0.5")
+    await page.getByText("Tools and JSON schema").click()
+    await page.getByLabel("Tools (JSON)").fill('[{"type":"function","function":{"name":"weather"}}]')
     await page.getByText("The request as code").click()
     for (const [name, words] of [
       ["curl", "/v1/chat/completions"],
       ["openai", "baseURL"],
-      ["aicortex", "createCortex"]
+      ["aicortex", "createCortex"],
+      ["aicortex", '"topP": 0.5'],
+      ["aicortex", '"name": "weather"']
     ] as const) {
       await page.getByRole("button", { name, exact: true }).click()
       await page.locator(".as-code pre", { hasText: words }).waitFor()
     }
-    await page.getByText("Tools and JSON schema").click()
     await page.getByLabel("Tools (JSON)").fill("{not json")
     await page.getByLabel("Message", { exact: true }).fill("Again")
     await page.keyboard.press("Enter")
@@ -858,6 +862,37 @@ describe("the playground", () => {
     expect(await page.locator(".turn").count()).toBe(0)
     expect(await sessions()).toHaveLength(1)
     expect(addresses.filter((url) => /Ada|pioneers|brief|answer/i.test(decodeURIComponent(url)))).toEqual([])
+    expect(problems).toEqual([])
+  })
+
+  it("says what could not be stored, and asks on with what is on the page", async () => {
+    const one = await ollama({ reply: "First answer.", perToken: 1 })
+    const gateway = await serve([one])
+    const { page, problems } = await open(gateway, "#/playground")
+    const failing = async (route: Route) => {
+      const response = await route.fetch()
+      const body = (await response.text()).replace(
+        "data: [DONE]",
+        ": x-aicortex-warning: session_not_stored\n\ndata: [DONE]"
+      )
+      // What could not be stored is not there.
+      await gateway.get(`/v1/sessions/${response.headers()["x-aicortex-session"]}`, { method: "DELETE" })
+      await route.fulfill({ response, body })
+    }
+    await page.route("**/v1/chat/completions", failing)
+    const say = async (text: string) => {
+      await page.getByLabel("Message", { exact: true }).fill(text)
+      await page.keyboard.press("Enter")
+      await page.locator(".turn", { hasText: text }).locator(".answer", { hasText: "answer." }).waitFor()
+      await page.getByRole("button", { name: "Send" }).waitFor()
+    }
+    await say("Who was Ada?")
+    await page.getByText("could not store this answer").waitFor()
+    expect(await violations(page)).toEqual([])
+    await page.unroute("**/v1/chat/completions", failing)
+    await say("And Grace?")
+    expect(JSON.stringify(one.chatRequests.at(-1)?.body.messages)).toMatch(/Who was Ada\?.*First answer.*And Grace\?/)
+    expect(await page.getByText("could not store this answer").count()).toBe(1)
     expect(problems).toEqual([])
   })
 

@@ -40,6 +40,35 @@ const Field = ({
   </label>
 )
 
+const Slider = ({
+  label,
+  most,
+  name,
+  set,
+  settings,
+  start
+}: {
+  readonly label: string
+  readonly name: keyof Settings
+  readonly most: string
+  /** Where it stands while nothing is chosen. */
+  readonly start: string
+  readonly settings: Settings
+  readonly set: (settings: Settings) => void
+}) => (
+  <label>
+    {label} <output>{settings[name] === "" ? "default" : settings[name]}</output>
+    <input
+      type="range"
+      min="0"
+      max={most}
+      step="0.05"
+      value={settings[name] === "" ? start : settings[name]}
+      onInput={(event) => set({ ...settings, [name]: event.currentTarget.value })}
+    />
+  </label>
+)
+
 export const Options = ({
   set,
   settings
@@ -62,19 +91,9 @@ export const Options = ({
   return (
     <aside class="card options" aria-label="Options">
       {text("System prompt", "system", 3, "You are …")}
-      <label>
-        Temperature <output>{settings.temperature === "" ? "default" : settings.temperature}</output>
-        <input
-          type="range"
-          min="0"
-          max="2"
-          step="0.05"
-          value={settings.temperature === "" ? "0.7" : settings.temperature}
-          onInput={(event) => set({ ...settings, temperature: event.currentTarget.value })}
-        />
-      </label>
+      <Slider label="Temperature" name="temperature" start="0.7" most="2" settings={settings} set={set} />
+      <Slider label="Top P" name="topP" start="0.9" most="1" settings={settings} set={set} />
       <div class="two">
-        <Field label="Top P" name="topP" settings={settings} set={set} min="0" max="1" step="0.05" />
         <Field label="Max tokens" name="maxTokens" settings={settings} set={set} min="1" />
         <Field label="Seed" name="seed" settings={settings} set={set} />
         <label>
