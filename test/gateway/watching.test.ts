@@ -145,7 +145,7 @@ describe("the state of the fleet", () => {
     expect((await json(gateway.get("/servers"))).servers).toMatchObject([{ server: "embedded", reachable: true }])
   })
 
-  it("tells many changes of a server at most four times a second", async () => {
+  it("tells many changes of a server at most twice a second", async () => {
     const one = await fake("openai", { reply: "a b c", perToken: 1 })
     const gateway = await serve([one])
     const stream = await watch(gateway, "?types=fleet")
@@ -153,7 +153,7 @@ describe("the state of the fleet", () => {
     for (let i = 0; i < 10; i++) await Promise.all(Array.from({ length: 10 }, () => ask(gateway).then((r) => r.text())))
     const took = performance.now() - began
     await stream.next(({ data }) => data.in_flight === 0, "all have ended")
-    expect(stream.events.length).toBeLessThanOrEqual(Math.ceil(took / 250) + 2)
+    expect(stream.events.length).toBeLessThanOrEqual(Math.ceil(took / 500) + 2)
   })
 })
 

@@ -764,7 +764,7 @@ describe("the playground", () => {
     await page.getByRole("button", { name: "Regenerate" }).click()
     await page.locator(".answer", { hasText: "Done now." }).nth(1).waitFor()
     expect(await page.locator(".turn").count()).toBe(1)
-    await page.getByLabel("Top P").fill("0.5")
+    await page.getByRole("slider", { name: /^Top P/ }).fill("0.5")
     await page.getByText("Tools and JSON schema").click()
     await page.getByLabel("Tools (JSON)").fill('[{"type":"function","function":{"name":"weather"}}]')
     await page.getByText("The request as code").click()

@@ -1,4 +1,4 @@
-/** Tells changes of the fleet while somebody watches: at most four times a second for each server. */
+/** Tells changes of the fleet while somebody watches: at most twice a second for each server. */
 import type { ServerStatus } from "../../Registry.js"
 import type { Labels } from "../http/errorResponse.js"
 import type { Library } from "../library.js"
@@ -7,7 +7,7 @@ import type { EventsHub } from "./hub.js"
 import { known } from "./upstream.js"
 
 /** Changes within this time are told together, in milliseconds. */
-const interval = 250
+const interval = 500
 
 /** How old the servers' statuses may be, in milliseconds. */
 const maxStatusAge = 1_000
