@@ -59,6 +59,8 @@ const Slider = ({
   <label>
     {label} <output>{settings[name] === "" ? "default" : settings[name]}</output>
     <input
+      // The label is that of the first field in it, which is the output.
+      aria-label={label}
       type="range"
       min="0"
       max={most}
