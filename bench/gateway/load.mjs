@@ -88,6 +88,28 @@ export const load = async (port, message, connections, count) => {
   return { firsts, elapsed }
 }
 
+/** Sends `count` requests at `rate` per second, or as fast as the answers come where those are slower. */
+export const steady = async (port, message, connections, count, rate) => {
+  const clients = Array.from({ length: connections }, () => new Client(port, message))
+  await Promise.all(clients.map(({ ready }) => ready))
+  const began = performance.now()
+  let next = 0
+  await Promise.all(
+    clients.map(async (client) => {
+      while (next < count) {
+        const wait = began + (next++ * 1000) / rate - performance.now()
+        if (wait > 0) await new Promise((resume) => setTimeout(resume, wait))
+        const { status } = await client.once()
+        if (status !== 200) throw new Error(`status ${status}`)
+      }
+    })
+  )
+  for (const { socket } of clients) {
+    socket.removeAllListeners("close")
+    socket.destroy()
+  }
+}
+
 export const once = async (port, message) => {
   const client = new Client(port, message)
   await client.ready
