@@ -54,7 +54,7 @@ const surfaces = [
   "^src/(index|promise|browser)\\.ts$",
   "^src/(promise|browser|cli)/"
 ]
-/** The page runs in a browser, and knows the gateway by its endpoints alone. */
+/** The page runs in a browser, and knows the gateway by its endpoints and the types of what they tell. */
 const page = ["^src/dashboard/"]
 const all = [...page, ...internal, ...domain, ...services, ...features, ...surfaces]
 
@@ -168,9 +168,9 @@ export default {
     {
       name: "the-page-imports-nothing-of-the-library",
       severity: "error",
-      comment: "The page is built apart: it knows the gateway by its endpoints alone.",
+      comment: "The page is built apart: it knows the gateway by its endpoints, and the types of what they tell.",
       from: { path: page },
-      to: { path: "^src/", pathNot: page }
+      to: { path: "^src/", pathNot: [...page, "^src/gateway/events/views\\.ts$"] }
     },
     {
       name: "src-imports-only-what-it-declares",

@@ -7,28 +7,45 @@ import { dist, root, src } from "./bundle.mjs"
  * The API viewer sets inline styles, which the page's policy forbids: `inlineStyles.ts` applies them where they have other
  * names. What is bundled in it looks for the global object where modules have none.
  *
- * @type {import("vite").Plugin}
+ * @type {ReadonlyArray<readonly [package: string, text: RegExp, by: string]>}
  */
-const viewerPlugin = {
-  name: "viewer",
-  enforce: "pre",
-  transform: (code, id) => {
-    if (id.includes("node_modules/openapi-explorer/")) {
-      return (
-        code
-          .replace(/ style=(["'])/g, " data-style=$1")
-          .replaceAll("<style>", "<inline-style>")
-          .replaceAll("</style>", "</inline-style>")
-          // The page has a main landmark.
-          .replace(/<(\/?)main\b/g, "<$1div")
-          // No level of headings is left out.
-          .replaceAll("this.renderStyle === 'focused' ? 3 : 4", "2")
-      )
+const patches = [
+  ["openapi-explorer", / style=(["'])/g, " data-style=$1"],
+  ["openapi-explorer", /<style>/g, "<inline-style>"],
+  ["openapi-explorer", /<\/style>/g, "</inline-style>"],
+  // The page has a main landmark.
+  ["openapi-explorer", /<(\/?)main\b/g, "<$1div"],
+  // No level of headings is left out.
+  ["openapi-explorer", /this\.renderStyle === 'focused' \? 3 : 4/g, "2"],
+  ["openapi-resolver", /this\["webpackChunk/g, 'globalThis["webpackChunk'],
+  ["openapi-resolver", /\}\)\(this, /, "})(globalThis, "]
+]
+
+/** A plugin of one build, which fails where another version of the viewer has nothing to patch. */
+const viewerPlugin = () => {
+  const missing = new Set(patches)
+  /** @type {import("vite").Plugin} */
+  const plugin = {
+    name: "viewer",
+    enforce: "pre",
+    transform: (code, id) => {
+      let patched = code
+      for (const patch of patches) {
+        const [name, text, by] = patch
+        if (!id.includes(`node_modules/${name}/`)) continue
+        const before = patched
+        patched = before.replace(text, by)
+        if (patched !== before) missing.delete(patch)
+      }
+      return patched === code ? null : patched
+    },
+    buildEnd: (error) => {
+      if (error !== undefined || missing.size === 0) return
+      const texts = [...missing].map(([name, text]) => `${text} in ${name}`).join(", ")
+      throw new Error(`The page's API viewer has nothing to patch for ${texts}: see scripts/dashboard.mjs.`)
     }
-    return id.includes("node_modules/openapi-resolver/")
-      ? code.replaceAll('this["webpackChunk', 'globalThis["webpackChunk').replace("})(this, ", "})(globalThis, ")
-      : null
   }
+  return plugin
 }
 
 /** Gives what went into it, as esbuild tells it of its bundles. */
@@ -66,7 +83,7 @@ export const buildDashboard = async () => {
         }
       },
       plugins: [
-        viewerPlugin,
+        viewerPlugin(),
         {
           name: "inputs",
           generateBundle: (_, bundle) => {

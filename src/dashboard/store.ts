@@ -1,7 +1,7 @@
 /** What the page knows of the gateway: read once, and kept up to date by its events. All lists are bounded. */
 import { useEffect, useState } from "preact/hooks"
 import { ApiError, eventsAt, get } from "./api"
-import type { Download, Fleet, Model, Request, Server, Session } from "./types"
+import type { Download, Fleet, FleetEvent, Model, Request, RequestEvent, Session } from "./types"
 
 /** A value that screens look at; they are told once per frame. */
 export class Store<A> {
@@ -74,7 +74,7 @@ const merged = (before: ReadonlyArray<Model>, changed: ReadonlyArray<Model>): Re
 }
 
 /** `at` is when the gateway looked; events come later than that. */
-const onServer = ({ at, ...changed }: Server & { readonly at: number }): void => {
+const onServer = ({ at, ...changed }: FleetEvent): void => {
   const before = fleet.get()
   // What has been read since holds: a button that comes back for a moment would be hit instead of another.
   if (before === undefined || at < before.at) return
@@ -88,24 +88,20 @@ const onServer = ({ at, ...changed }: Server & { readonly at: number }): void =>
 /** Tokens of answers that ended since the last point. */
 let tokens = 0
 
-type RequestEvent = Request & { readonly kind: string; readonly attempt?: { readonly attempt: number } }
-
 const apply = (event: RequestEvent): void => {
   const all = requests.get()
-  const { attempt, kind, ...fields } = event
   const at = all.findIndex(({ id }) => id === event.id)
-  if (at === -1) {
-    if (kind === "begin" || kind === "end") requests.set([fields as Request, ...all].slice(0, maxRequests))
-  } else {
-    const known = all[at] as Request
-    let next: Request
-    if (kind === "attempt" && attempt !== undefined) {
-      const attempts = [...(known.attempts ?? [])]
-      attempts[attempt.attempt - 1] = attempt as never
-      next = { ...known, attempts }
-    } else next = { ...known, ...fields }
-    requests.set(all.with(at, next))
+  const known = all[at]
+  if (event.kind === "attempt") {
+    if (known === undefined) return
+    const attempts = [...(known.attempts ?? [])]
+    attempts[event.attempt.attempt - 1] = event.attempt
+    requests.set(all.with(at, { ...known, attempts }))
+    return
   }
+  const { kind, ...fields } = event
+  if (known !== undefined) requests.set(all.with(at, { ...known, ...fields }))
+  else if (event.kind === "begin" || event.kind === "end") requests.set([event, ...all].slice(0, maxRequests))
 }
 
 /** What has happened since the requests were asked for: the list may be older than that. */

@@ -1,8 +1,8 @@
 /** The events of all workers as one sequence: the first process numbers them, and passes each on to every worker. */
 import type { Worker } from "node:cluster"
-import type { ServerView } from "../../gateway/events/fleetState.js"
 import type { EventLink, EventType, Owner, Question } from "../../gateway/events/hub.js"
 import { FleetViews } from "../../gateway/events/mergeFleet.js"
+import type { ServerView } from "../../gateway/events/views.js"
 import type { WorkerChannel } from "./workerRpc.js"
 
 type Message =

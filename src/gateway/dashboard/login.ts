@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http"
 import type { TLSSocket } from "node:tls"
 import type { Access } from "../../config/gatewaySettings.js"
 import * as Auth from "../auth.js"
+import type { SessionView } from "../events/views.js"
 import { type GatewayContext, needsKey } from "../GatewayContext.js"
 import type * as BodyFields from "../http/body.js"
 import * as Body from "../http/bodyDeclaration.js"
@@ -52,7 +53,7 @@ interface SignedIn {
 }
 
 /** `role` is what the page may do: `null` where it has to sign in first. */
-const described = (keys: boolean, who: SignedIn | undefined, local: boolean): object => {
+const described = (keys: boolean, who: SignedIn | undefined, local: boolean): SessionView => {
   const role = who === undefined ? (keys ? null : local ? "admin" : "use") : roleOf(who)
   return {
     keys,

@@ -1,12 +1,13 @@
 /** Events of models that change: the progress of long operations, and what was done. */
 import type { Fields } from "../../management/models.js"
 import type { EventsHub } from "./hub.js"
+import type { DownloadEvent, ModelEvent } from "./views.js"
 
 /** Progress is told at most this often, in milliseconds. */
 const interval = 250
 
-/** What was done to a model on a server. */
-type Action = "pull" | "create" | "push" | "copy" | "remove" | "load" | "unload"
+/** Which model of which server, and what is done to it. */
+type About = Omit<ModelEvent, "at">
 
 const count = (value: unknown): number | null => (typeof value === "number" ? value : null)
 
@@ -17,12 +18,7 @@ export class Progress {
 
   constructor(
     private readonly hub: EventsHub,
-    private readonly about: {
-      readonly action: Action
-      readonly model: string
-      readonly server: string
-      readonly task?: string
-    }
+    private readonly about: About & Pick<DownloadEvent, "task">
   ) {
     this.tell("begin", "", {})
   }
@@ -42,24 +38,23 @@ export class Progress {
     if (error === undefined && this.about.action !== "push") changed(this.hub, this.about)
   }
 
-  private tell(state: "begin" | "progress" | "done" | "failed", status: string, line: Fields): void {
+  private tell(state: DownloadEvent["state"], status: string, line: Fields): void {
     if (!this.hub.active) return
     const { completed, total } = line
-    this.hub.publish("download", {
+    const event: DownloadEvent = {
       ...this.about,
       at: Date.now(),
       state,
       status: status.slice(0, 200),
       completed: count(completed),
       total: count(total)
-    })
+    }
+    this.hub.publish("download", event)
   }
 }
 
 /** Something was done to a model. */
-export const changed = (
-  hub: EventsHub,
-  about: { readonly action: Action; readonly model: string; readonly server: string }
-): void => {
-  if (hub.active) hub.publish("model", { ...about, model: about.model.slice(0, 200), at: Date.now() })
+export const changed = (hub: EventsHub, about: About): void => {
+  const event: ModelEvent = { ...about, model: about.model.slice(0, 200), at: Date.now() }
+  hub.publish("model", event)
 }

@@ -5,6 +5,7 @@ import type { Library } from "../library.js"
 import { serverView, statusesOf } from "./fleetState.js"
 import type { EventsHub } from "./hub.js"
 import { known } from "./upstream.js"
+import type { FleetEvent } from "./views.js"
 
 /** Changes within this time are told together, in milliseconds. */
 const interval = 500
@@ -32,7 +33,9 @@ export const start = (library: Library, labels: Labels, hub: EventsHub): (() => 
     for (const [url, models] of changed) {
       const status = byUrl.get(url)
       if (status === undefined) continue
-      hub.publish("fleet", { at: Date.now(), ...serverView(library, labels, status, known(library).get(url), models) })
+      const view = serverView(library, labels, status, known(library).get(url), models)
+      const event: FleetEvent = { at: Date.now(), ...view }
+      hub.publish("fleet", event)
     }
   }
   const onTime = () => {

@@ -4,6 +4,7 @@ import { isLocal } from "../../Server.js"
 import type { Labels } from "../http/errorResponse.js"
 import type { Library } from "../library.js"
 import { lookUp, type Upstream } from "./upstream.js"
+import type { BreakerView, ModelView, ServerView } from "./views.js"
 import * as Words from "./words.js"
 
 /** So many models of a server are listed: those in use first. */
@@ -17,53 +18,6 @@ const finite = (value: number | undefined): number | null =>
   value === undefined || !Number.isFinite(value) ? null : value
 const rounded = (value: number | undefined): number | null =>
   value === undefined || !Number.isFinite(value) ? null : Math.round(value * 10) / 10
-
-/** A breaker: `since` and `rests_until` are in milliseconds since the epoch, `why` is in words. */
-interface BreakerView {
-  readonly state: "closed" | "half-open" | "open"
-  readonly since: number | null
-  readonly rests_until: number | null
-  readonly reason: string | null
-  readonly why: string | null
-}
-
-/** A model on a server. Sizes are in bytes, times in milliseconds, `loaded_until` since the epoch. */
-export interface ModelView extends BreakerView {
-  readonly model: string
-  readonly loaded: boolean
-  readonly loaded_until: number | null
-  readonly size: number | null
-  readonly memory: number | null
-  readonly gpu_memory: number | null
-  readonly in_flight: number
-  readonly places: number | null
-  readonly queued: number
-  readonly tokens_per_second: number | null
-  readonly prompt_tokens_per_second: number | null
-  readonly first_token_ms: number | null
-}
-
-/** A server. */
-export interface ServerView extends BreakerView {
-  readonly server: string
-  readonly protocol: string | null
-  readonly version: string | null
-  readonly local: boolean
-  readonly reachable: boolean
-  readonly problem: string | null
-  readonly checked_at: number | null
-  readonly draining: boolean
-  readonly in_flight: number
-  /** Requests of other gateways with the same store. */
-  readonly in_flight_elsewhere?: number
-  readonly places: number | null
-  readonly queued: number
-  readonly round_trip_ms: number | null
-  readonly tokens_per_second: number | null
-  readonly first_token_ms: number | null
-  readonly model_count: number
-  readonly models: ReadonlyArray<ModelView>
-}
 
 const breakerOf = (library: Library, labels: Labels, url: string, model: string): BreakerView => {
   const { breaker, restsBecause, restsSince, restsUntil } = library.fleet.snapshot(url, model)

@@ -5,10 +5,11 @@ import type * as BodyFields from "../http/body.js"
 import * as Body from "../http/bodyDeclaration.js"
 import { make, RequestRejected } from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
-import { type ServerView, statusesOf } from "./fleetState.js"
+import { statusesOf } from "./fleetState.js"
 import * as Peers from "./peers.js"
 import { ofKey, onlyOf } from "./requestLog.js"
 import type { ServerAction } from "./serverActions.js"
+import type { FleetView, ServerView } from "./views.js"
 
 /** `GET /servers`. */
 export const servers = async (gateway: GatewayContext, context: RequestContext): Promise<void> =>
@@ -25,7 +26,7 @@ const queuedOf = (all: ReadonlyArray<ServerView>): number => {
   return sum
 }
 
-const remoteCosts = ({ fleet }: GatewayContext["library"]) => {
+const remoteCosts = ({ fleet }: GatewayContext["library"]): FleetView["remote_costs"] => {
   const costs = fleet.remoteCosts()
   if (costs === undefined) return null
   const of = ({ limit, resetsAt, spent }: (typeof costs)["day"]) => ({
@@ -41,7 +42,7 @@ export const fleet = async (gateway: GatewayContext, context: RequestContext): P
   const { events, library } = gateway
   const { processes, servers: all } = await Peers.fleet(gateway)
   const { limit, resetsAt, used } = library.fleet.remoteTokens()
-  context.json({
+  const view: FleetView = {
     at: Date.now(),
     version,
     process: process.pid,
@@ -55,7 +56,8 @@ export const fleet = async (gateway: GatewayContext, context: RequestContext): P
     remote_tokens: { used, limit: limit ?? null, resets_at: resetsAt },
     remote_costs: remoteCosts(library),
     servers: all
-  })
+  }
+  context.json(view)
 }
 
 /** `GET /requests`. */

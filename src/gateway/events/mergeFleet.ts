@@ -1,5 +1,5 @@
 /** What several processes of one gateway tell of the same servers, as one. */
-import type { ModelView, ServerView } from "./fleetState.js"
+import type { ModelView, ServerView } from "./views.js"
 
 type Breaker = Pick<ServerView, "state" | "since" | "rests_until" | "reason" | "why">
 

@@ -1,10 +1,11 @@
 /** The other processes of the same gateway: what they see of its servers and requests. */
 import type { Labels } from "../http/errorResponse.js"
 import type { Library } from "../library.js"
-import { type ServerView, serversOf } from "./fleetState.js"
+import { serversOf } from "./fleetState.js"
 import type { EventsHub } from "./hub.js"
 import { mergeFleets } from "./mergeFleet.js"
 import { type ListedRequests, mergeRequests, type RequestLog } from "./requestLog.js"
+import type { ServerView } from "./views.js"
 
 /** What this process has, and how it reaches the others. */
 interface Own {

@@ -10,6 +10,7 @@ import type { AttemptWatch, CallListener, Resumption } from "../../Telemetry.js"
 import type { Labels } from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
 import type { EventsHub } from "./hub.js"
+import type { AttemptView, DecisionView, RequestEvent, RequestHead, RequestView } from "./views.js"
 import * as Words from "./words.js"
 
 /** Number of requests that are kept after their end. */
@@ -26,25 +27,8 @@ const maxExcluded = 50
 /** Client-chosen names are clipped. */
 const longestName = 200
 
-/** Times are in milliseconds from the start of the request. */
-interface AttemptView {
-  readonly attempt: number
-  readonly server: string
-  readonly model: string
-  readonly began_ms: number
-  readonly loads: boolean
-  readonly hedge: boolean
-  connected_ms?: number
-  first_token_ms?: number
-  ended_ms?: number
-  resumes?: string
-  outcome?: "success" | "failure" | "cancelled" | "overtaken"
-  phase?: string
-  reason?: FailureReason
-  why?: string
-  status?: number
-  tokens_per_second?: number
-}
+/** An attempt that may still go on. */
+type GrowingAttempt = { -readonly [Field in keyof AttemptView]: AttemptView[Field] }
 
 const tenths = (milliseconds: number): number => Math.round(milliseconds * 10) / 10
 
@@ -58,8 +42,8 @@ const resumptions: { readonly [R in Resumption]: string } = {
 
 const clip = (name: string | undefined): string | null => name?.slice(0, longestName) ?? null
 
-const viewOf = ({ asked, candidates, chosen, excluded, reason }: Decision, labels: Labels): object => ({
-  asked: clip(asked),
+const viewOf = ({ asked, candidates, chosen, excluded, reason }: Decision, labels: Labels): DecisionView => ({
+  asked: asked.slice(0, longestName),
   model: chosen.model,
   server: labels.label(chosen.server),
   reason: labels.redact(reason),
@@ -75,7 +59,7 @@ const viewOf = ({ asked, candidates, chosen, excluded, reason }: Decision, label
 class WatchedAttempt implements AttemptWatch {
   constructor(
     private readonly owner: WatchedRequest,
-    private readonly view: AttemptView
+    private readonly view: GrowingAttempt
   ) {}
 
   phase(phase: Phase): void {
@@ -105,7 +89,7 @@ class WatchedAttempt implements AttemptWatch {
     this.end("overtaken", phase)
   }
 
-  private end(outcome: NonNullable<AttemptView["outcome"]>, phase: Phase): void {
+  private end(outcome: NonNullable<GrowingAttempt["outcome"]>, phase: Phase): void {
     const { owner, view } = this
     if (view.outcome !== undefined) return
     view.outcome = outcome
@@ -117,7 +101,7 @@ class WatchedAttempt implements AttemptWatch {
 
 /** What is told of one request, and of each call that it makes. */
 class WatchedRequest implements CallListener {
-  readonly attempts: Array<AttemptView> = []
+  readonly attempts: Array<GrowingAttempt> = []
   queued_ms: number | undefined
   dequeued_ms: number | undefined
   cachedTokens = 0
@@ -133,13 +117,13 @@ class WatchedRequest implements CallListener {
   elapsed(): number {
     return tenths(performance.now() - this.live.context.began)
   }
-  tell(attempt: AttemptView): void {
+  tell(attempt: GrowingAttempt): void {
     if (!this.over) this.log.tellSoon(attempt, this.live.id, ownerOf(this.live))
   }
 
   attempt(host: Host, loads: boolean, hedge: boolean): AttemptWatch {
     const { attempts, labels } = this
-    const view: AttemptView = {
+    const view: GrowingAttempt = {
       attempt: attempts.length + 1,
       server: labels.label(host.server.url),
       model: host.model,
@@ -187,7 +171,7 @@ class WatchedRequest implements CallListener {
     }
   }
 
-  view(): object {
+  view(): Pick<RequestView, "attempts" | "decision" | "dequeued_ms" | "queued_ms"> {
     const { attempts, decision, dequeued_ms, labels, queued_ms } = this
     return {
       attempts,
@@ -220,7 +204,7 @@ class LiveRequest {
 
 const ownerOf = ({ context }: LiveRequest): string | null => context.caller ?? null
 
-const head = ({ at, context, id }: LiveRequest) => ({
+const head = ({ at, context, id }: LiveRequest): RequestHead => ({
   id,
   request_id: context.id,
   at,
@@ -230,14 +214,8 @@ const head = ({ at, context, id }: LiveRequest) => ({
   stream: context.record.streamed
 })
 
-/** What is listed of a request; times are in milliseconds, `at` since the epoch. */
-interface ListedRequest {
-  readonly id: string
-  /** The name of its key. */
-  readonly key: string | null
-  readonly at: number
-  readonly duration_ms: number
-}
+/** A request, and how long it takes or took. */
+type ListedRequest = RequestView & Required<Pick<RequestView, "duration_ms">>
 
 /** Those under way, then those that ended, the latest first. */
 export interface ListedRequests {
@@ -280,17 +258,17 @@ export class RequestLog {
   private readonly recent: Array<ListedRequest> = []
   private count = 0
   /** Attempts that have done something, with the ids of their requests. */
-  private readonly untold = new Map<AttemptView, { readonly id: string; readonly owner: string | null }>()
+  private readonly untold = new Map<GrowingAttempt, { readonly id: string; readonly owner: string | null }>()
   private timer: ReturnType<typeof setTimeout> | undefined
 
   constructor(private readonly hub: EventsHub) {}
 
-  publish(event: object, owner: string | null): void {
+  publish(event: RequestEvent, owner: string | null): void {
     this.hub.publish("request", event, owner)
   }
 
   /** Tells of an attempt of a request, with all that it does in the next moment. */
-  tellSoon(attempt: AttemptView, id: string, owner: string | null): void {
+  tellSoon(attempt: GrowingAttempt, id: string, owner: string | null): void {
     if (!this.untold.has(attempt)) this.untold.set(attempt, { id, owner })
     this.timer ??= setTimeout(() => {
       this.timer = undefined
@@ -301,7 +279,7 @@ export class RequestLog {
   }
 
   /** Its request is at its end, which tells of all attempts. */
-  forget(attempt: AttemptView): void {
+  forget(attempt: GrowingAttempt): void {
     this.untold.delete(attempt)
   }
 
@@ -339,7 +317,7 @@ export class RequestLog {
     }
     const { record } = context
     live.watched?.end()
-    const end = {
+    const end: ListedRequest = {
       ...head(live),
       ...live.watched?.view(),
       status,
