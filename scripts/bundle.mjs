@@ -4,7 +4,8 @@
  */
 import { renameSync, rmSync } from "node:fs"
 import { readFile } from "node:fs/promises"
-import { join, relative } from "node:path"
+import { createRequire } from "node:module"
+import { dirname, join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 
 export const root = fileURLToPath(new URL("..", import.meta.url))
@@ -143,6 +144,69 @@ const replaceFolder = async (name, make) => {
   }
 }
 
+/** Where the library of the engine is installed. */
+const library = dirname(createRequire(import.meta.url).resolve("node-llama-cpp"))
+
+/**
+ * The modules of the library find its files and its binaries where it is installed, which the URL of the bundle names as
+ * `at`.
+ *
+ * @type {import("esbuild").Plugin}
+ */
+const installedLibrary = {
+  name: "installed-library",
+  setup(build) {
+    // Only who compiles it needs a client of git.
+    build.onResolve({ filter: /^simple-git$/ }, ({ path }) => ({ path, namespace: "installed" }))
+    build.onLoad({ filter: /.*/, namespace: "installed" }, ({ path }) => ({
+      contents: `export const simpleGit = (...given) => createRequire_(at_)(${JSON.stringify(path)}).simpleGit(...given)
+`,
+      loader: "js"
+    }))
+    build.onLoad({ filter: /\.js$/ }, async ({ path }) => {
+      const module = relative(library, path).replaceAll("\\", "/")
+      if (module.startsWith("../")) return undefined
+      const contents = (await readFile(path, "utf8"))
+        .replaceAll("import.meta.url", () => `new URL(${JSON.stringify(module)}, at_).href`)
+        .replaceAll(/\bimport\(("@node-llama-cpp\/[^"]+")\)/g, "import_($1)")
+      return { loader: "js", contents }
+    })
+  }
+}
+
+/**
+ * What an engine uses of its library, in one file: it has hundreds of modules, which take longer to load than the model of
+ * a demo. The name has the version that it is of.
+ */
+const bundleLibrary = async (/** @type {string} */ outdir) => {
+  const esbuild = await import("esbuild")
+  const { version } = JSON.parse(await readFile(join(library, "../package.json"), "utf8"))
+  const { metafile } = await esbuild.build({
+    ...onNode,
+    splitting: false,
+    stdin: {
+      contents: `
+export { getLlama } from "./bindings/getLlama.js"
+export { LlamaLogLevel } from "./bindings/types.js"
+export { LlamaGrammarEvaluationState } from "./evaluator/LlamaGrammarEvaluationState.js"
+export { TokenBias } from "./evaluator/TokenBias.js"
+`,
+      resolveDir: library
+    },
+    outfile: join(outdir, `node-llama-cpp-${version}.js`),
+    external: ["electron"],
+    banner: {
+      js: `import { createRequire as createRequire_ } from "node:module"
+import { pathToFileURL as pathToFileURL_ } from "node:url"
+const at_ = new URL(import.meta.url).searchParams.get("at")
+const require = createRequire_(at_)
+const import_ = (name) => import(pathToFileURL_(require.resolve(name)).href)`
+    },
+    plugins: [installedLibrary]
+  })
+  return metafile
+}
+
 /** dist/bin/: the command line. */
 export const bundleCommand = async () => {
   const esbuild = await import("esbuild")
@@ -153,7 +217,7 @@ export const bundleCommand = async () => {
       outdir,
       chunkNames: "[name]-[hash]"
     })
-    return [metafile]
+    return [metafile, await bundleLibrary(outdir)]
   })
 }
 

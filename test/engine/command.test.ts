@@ -1,7 +1,10 @@
 import type { ChildProcess } from "node:child_process"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { readFileSync } from "node:fs"
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { createRequire } from "node:module"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { setTimeout } from "node:timers/promises"
 import { afterEach, beforeAll, describe, expect, it } from "vitest"
@@ -23,9 +26,10 @@ interface Started {
   readonly model: string
 }
 
-const start = async (args: ReadonlyArray<string>): Promise<Started> => {
+const start = async (args: ReadonlyArray<string>, env: NodeJS.ProcessEnv = {}): Promise<Started> => {
   const child = spawn(process.execPath, [bin, "engine", "--port", "0", "--threads", "1", ...args], {
-    stdio: ["pipe", "pipe", "inherit"]
+    stdio: ["pipe", "pipe", "inherit"],
+    env: { ...process.env, ...env }
   })
   running.push(child)
   const [line] = await once(createInterface({ input: child.stdout }), "line")
@@ -127,6 +131,28 @@ describe("aicortex engine", () => {
       else child.stdin?.end()
       expect((await exit)[1]).toBeNull()
       await expect(fetch(`${url}/health`)).rejects.toThrow()
+    },
+    timeout
+  )
+
+  it(
+    "loads its library from the one file that was made of the version that is installed",
+    async () => {
+      const folder = mkdtempSync(join(tmpdir(), "aicortex-loaded-"))
+      try {
+        const { child, url } = await start([defaultModelPath()], { NODE_V8_COVERAGE: folder })
+        await untilReady(url)
+        const closed = once(child, "close")
+        child.kill("SIGTERM")
+        await closed
+        const loaded = readdirSync(folder).map((name) => readFileSync(join(folder, name), "utf8"))
+        const manifest = join(createRequire(import.meta.url).resolve("node-llama-cpp"), "../../package.json")
+        const { version } = JSON.parse(readFileSync(manifest, "utf8"))
+        expect(loaded.join()).toContain(`/bin/node-llama-cpp-${version}.js?at=`)
+        expect(loaded.join()).not.toContain("/node_modules/node-llama-cpp/dist/")
+      } finally {
+        rmSync(folder, { recursive: true, force: true })
+      }
     },
     timeout
   )

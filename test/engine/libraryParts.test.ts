@@ -15,6 +15,17 @@ it("is what the index has", async () => {
   expect(parts?.TokenBias).toBe(TokenBias)
 })
 
+it("is what is installed where the command line brings another version", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "aicortex-parts-"))
+  try {
+    writeFileSync(join(folder, "node-llama-cpp-0.0.1.js"), "export const getLlama = 1")
+    const parts = await importParts(undefined, pathToFileURL(`${folder}/`))
+    expect(parts?.getLlama).toBe(getLlama)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
 it("is nothing of a version that has it elsewhere, or where none is installed", async () => {
   const folder = mkdtempSync(join(tmpdir(), "aicortex-parts-"))
   try {
