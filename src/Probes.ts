@@ -44,12 +44,7 @@ export const probe = Effect.fnUntraced(function* (client: HttpClient.HttpClient,
   const answered = yield* Clock.currentTimeMillis
   if (loaded === undefined) began = answered
   // Servers that do not report loaded models, or speak another protocol, are asked for their list.
-  const reached =
-    loaded !== undefined ||
-    (yield* Effect.match(Discovery.list(watched, server), {
-      onFailure: ({ answered, silent }) => (answered ? true : silent === true ? undefined : false),
-      onSuccess: () => true
-    }))
+  const reached = loaded !== undefined || (yield* Discovery.answers(watched, server))
   Telemetry.probed(server.url, reached)
   const transfer = longest()
   const took = Transfers.roundTripOf((yield* Clock.currentTimeMillis) - began, transfer)

@@ -307,6 +307,31 @@ export const attempt = (client: HttpClient.HttpClient, server: Server): Effect.E
     found instanceof ListingFailed ? Effect.fail(found) : Effect.succeed(found)
   )
 
+/** The first address that its list of models may have. */
+const listUrl = (server: Server): string => {
+  const { protocol } = server
+  switch (protocol) {
+    case "openai":
+      return `${basesOf(server, protocol)[0]}/models`
+    case "anthropic":
+      return Anthropic.pageOf(apiOf(server, protocol), undefined)
+    default:
+      return `${basesOf(server, "ollama")[0]}/api/tags`
+  }
+}
+
+/**
+ * Asks a server for its models and reads none of them: whether it answers at all, with whatever. `undefined` where it has
+ * said nothing within five seconds, and may only be busy.
+ */
+export const answers = (client: HttpClient.HttpClient, server: Server): Effect.Effect<boolean | undefined> => {
+  const headers = { ...accepted, ...headersOf(server) }
+  return run(client, server, (inquiry) => inquiry.request("GET", listUrl(server), headers, undefined)).pipe(
+    Effect.map((outcome) => outcome instanceof PlainRequests.Reply || outcome.answered),
+    Effect.timeoutTo({ duration: timeout, onSuccess: (answered) => answered, onTimeout: () => undefined })
+  )
+}
+
 /** The failure of a server that has not answered within so many milliseconds. */
 export const timedOut = (timeout: number): ListingFailed =>
   new ListingFailed({
