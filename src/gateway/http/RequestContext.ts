@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from "node:http"
+import { type IncomingMessage, ServerResponse } from "node:http"
 import type { Priority } from "../../Fleet.js"
 import type { Trace } from "../../Telemetry.js"
 import type { TraceContext } from "../../Transport.js"
@@ -49,6 +49,22 @@ const ollamaRouteErrors: { readonly [code: string]: string } = {
 }
 
 type Headers = { [name: string]: string | number }
+
+/** `text` as a chunk of HTTP's chunked coding. */
+const chunkOf = (text: string): string => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`
+
+const lastChunk = "0\r\n\r\n"
+
+/**
+ * Whether the chunks of this response can be framed here: Node writes each as four parts, which costs more than all else
+ * that is done for a token. Not where something stands between (it replaces `write`), and trailers are left to Node.
+ */
+const canFrame = ({ httpVersion, method }: IncomingMessage, response: ServerResponse, { trailer }: Headers): boolean =>
+  httpVersion === "1.1" &&
+  method !== "HEAD" &&
+  trailer === undefined &&
+  response.write === ServerResponse.prototype.write &&
+  response.end === ServerResponse.prototype.end
 
 /** Response data that the client has not read yet. */
 class Unsent extends Holding {
@@ -123,6 +139,8 @@ export class RequestContext {
   private disconnectListeners: Array<() => void> | undefined
   private drainListeners: Array<() => void> | undefined
   private unsent: Holding | undefined
+  /** The chunks of the response are framed here. */
+  private framed = false
   /** What reads the body: it is notified when the connection stalls. */
   reading: { readonly over: boolean; stopped(): void } | undefined
 
@@ -204,11 +222,14 @@ export class RequestContext {
 
   /** Sends the status and headers of a stream. */
   stream(contentType: string): void {
+    this.framed = canFrame(this.request, this.response, this.headers)
+    if (this.framed) this.headers["transfer-encoding"] = "chunked"
     this.writeHead(200, {
       "content-type": contentType,
       "cache-control": "no-cache, no-transform",
       "x-accel-buffering": "no"
     })
+    if (this.framed) this.response.chunkedEncoding = false
   }
 
   /** Whose share of the shared resources it uses: its key's, or without keys its address's. */
@@ -237,7 +258,8 @@ export class RequestContext {
   /** `false` if the client reads too slowly: write nothing more before `drained`. */
   write(text: string): boolean {
     this.transcript?.add(text)
-    if (this.disconnected || this.response.write(text)) return true
+    // An empty chunk would end the response.
+    if (this.disconnected || text === "" || this.response.write(this.framed ? chunkOf(text) : text)) return true
     const { writableLength } = this.response
     this.charge(writableLength)
     return writableLength <= maxUnsent
@@ -272,7 +294,8 @@ export class RequestContext {
   end(text = ""): void {
     this.transcript?.add(text)
     if (this.disconnected) return
-    if (text === "") this.response.end()
+    if (this.framed) this.response.end(text === "" ? lastChunk : chunkOf(text) + lastChunk)
+    else if (text === "") this.response.end()
     else this.response.end(text)
   }
 
