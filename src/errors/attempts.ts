@@ -139,12 +139,27 @@ export const Attempt = Schema.Struct({
  */
 export type Attempt = typeof Attempt.Type
 
-const describeAttempt = (attempt: Attempt): string =>
-  `${attempt.model === undefined ? "" : `${attempt.model} at `}${attempt.server} (${attempt.reason}, ${attempt.phase}, ${Math.round(attempt.elapsed)} ms): ${attempt.message}`
+const describeAttempt = (attempt: Attempt, times: number, longest: number): string => {
+  const model = attempt.model === undefined ? "" : `${attempt.model} at `
+  const duration = times === 1 ? `${Math.round(longest)} ms` : `${times} times, at most ${Math.round(longest)} ms`
+  return `${model}${attempt.server} (${attempt.reason}, ${attempt.phase}, ${duration}): ${attempt.message}`
+}
 
-/** The attempts as lines of an error message. */
-export const describeAttempts = (attempts: ReadonlyArray<Attempt>): string =>
-  attempts.map((attempt) => `\n  - ${describeAttempt(attempt)}`).join("")
+/** The attempts as lines of an error message; those that failed in the same way share one. */
+export const describeAttempts = (attempts: ReadonlyArray<Attempt>): string => {
+  const alike = new Map<string, Array<Attempt>>()
+  for (const attempt of attempts) {
+    const { message, model, phase, reason, server } = attempt
+    const way = JSON.stringify([model, server, reason, phase, message])
+    const before = alike.get(way)
+    if (before === undefined) alike.set(way, [attempt])
+    else before.push(attempt)
+  }
+  return Array.from(alike.values(), (same) => {
+    const longest = same.reduce((most, { elapsed }) => Math.max(most, elapsed), 0)
+    return `\n  - ${describeAttempt(same[0] as Attempt, same.length, longest)}`
+  }).join("")
+}
 
 /**
  * A model on a server that was not asked, and why; `server` is empty where that holds for all of them.

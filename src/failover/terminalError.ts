@@ -34,13 +34,21 @@ export const terminalError = (
     fail(new EngineFailed({ model, ...broken }))
     return
   }
-  const unable = attempts[0]?.unsupported
-  if (unable !== undefined && attempts.every((a) => a.unsupported !== undefined && a.status === undefined)) {
-    fail(new InvalidRequest(Unsupported.invalid(unable)))
-  } else if (attempts.length > 0 && attempts.every((a) => a.reason === "model-not-found")) {
-    dependencies.missing(model).then(fail, fail)
-  } else {
-    const unreachable = dependencies.unreachable().filter(({ url }) => !attempts.some(({ server }) => server === url))
-    fail(new AllServersFailed({ model, attempts, ...(unreachable.length === 0 ? {} : { unreachable }) }))
+  const first = attempts[0]
+  const all = (test: (attempt: Attempt) => boolean): boolean => attempts.every(test)
+  if (first?.unsupported !== undefined && all((a) => a.unsupported !== undefined && a.status === undefined)) {
+    fail(new InvalidRequest(Unsupported.invalid(first.unsupported)))
+    return
   }
+  if (first !== undefined && all((a) => a.reason === "model-not-found")) {
+    dependencies.missing(model).then(fail, fail)
+    return
+  }
+  const unreachable = dependencies.unreachable().filter(({ url }) => !attempts.some(({ server }) => server === url))
+  // What no server of the model can do, it cannot do the next time either.
+  if (first !== undefined && unreachable.length === 0 && all((a) => a.reason === "unsupported")) {
+    fail(new InvalidRequest({ field: "model", reason: `'${model}': ${first.message}`, server: first.server }))
+    return
+  }
+  fail(new AllServersFailed({ model, attempts, ...(unreachable.length === 0 ? {} : { unreachable }) }))
 }

@@ -75,6 +75,16 @@ describe.each(kindNames)("errors name the servers that could not be asked (%s)",
     expect(alone.unreachable).toBeUndefined()
   })
 
+  it("and each way to fail once, with how often it was met", async () => {
+    const gone = await dead()
+    const error = await rejection(cortexOf([gone]).chat("Hi", { model, maxRetries: 3, retryBackoff: 1 }))
+    expect(error.attempts).toHaveLength(3)
+    expect(error.message).toContain("(3 attempts)")
+    expect(error.message.split("\n").filter((line: string) => line.includes(gone))).toEqual([
+      expect.stringMatching(/\(refused, connect, 3 times, at most \d+ ms\): /)
+    ])
+  })
+
   it("NoServers and ModelNotFound, wherever they come from", async () => {
     const [one, other] = [await start(kind, { models: ["other:1b"] }), await dead()]
     const cortex = cortexOf([one.url, other])

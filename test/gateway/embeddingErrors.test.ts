@@ -88,3 +88,29 @@ describe.each(protocols)("callers who share an answer (%s)", (protocol) => {
     }
   })
 })
+
+describe.each(protocols)("a model that makes no embeddings (%s)", (protocol) => {
+  it("is the request's fault, in the words of the server, and no server rests for it", async () => {
+    const cannot = { kind: "status", code: 501, body: { error: "This server does not support embeddings." } } as const
+    const server = await start(protocol)
+    await breaks(server, cannot, false)
+    const gateway = await startGateway([server.url])
+    await using _gateway = gateway
+    const response = await gateway.post("/v1/embeddings", { model, input: "one" })
+    const { error } = (await response.json()) as Json
+    expect(response.status).toBe(400)
+    expect(error.message).toBe(`'${model}': This server does not support embeddings.`)
+    const native = await gateway.post("/api/embed", { model, input: "one" })
+    expect(native.status).toBe(400)
+    expect(((await native.json()) as Json).error).toContain("does not support embeddings")
+    await server.setBehaviour({ faults: undefined })
+    expect((await gateway.post("/v1/embeddings", { model, input: "one" })).status).toBe(200)
+  })
+
+  it("control: where another server has it that could, that one is asked", async () => {
+    const [first, second] = [await start(protocol), await start(protocol)]
+    await breaks(first, { kind: "status", code: 501 }, false)
+    const answer = await fleet.cortex(inOrder(first, second)).embed("one", { model })
+    expect(answer).toMatchObject({ server: second.url, attempts: [{ reason: "unsupported", status: 501 }] })
+  })
+})

@@ -116,12 +116,14 @@ const withExcluded = (
         }))
       }
 
-const reasons = (attempts: ReadonlyArray<Attempt>, labels: Labels): string =>
-  attempts
-    .map(
-      ({ model, reason, server }) => `${model === undefined ? "" : `${model} at `}${labels.label(server)}: ${reason}`
-    )
-    .join("; ")
+const reasons = (attempts: ReadonlyArray<Attempt>, labels: Labels): string => {
+  const times = new Map<string, number>()
+  for (const { model, reason, server } of attempts) {
+    const words = `${model === undefined ? "" : `${model} at `}${labels.label(server)}: ${reason}`
+    times.set(words, (times.get(words) ?? 0) + 1)
+  }
+  return Array.from(times, ([words, n]) => (n === 1 ? words : `${words} (${n} times)`)).join("; ")
+}
 
 /** Adds the servers whose models are unknown because they were unreachable. */
 export const withUnreachable = (
