@@ -66,6 +66,7 @@ const knowsNode = [
   "^src/(index|promise)\\.ts$",
   "^src/cli/",
   ...embedded,
+  "^src/internal/makeFolderSync\\.ts$",
   "^src/store/(postgres|sqlite)\\.ts$",
   "^src/transport/(byRuntime|connections|contentEncoding|undici)\\.ts$"
 ]

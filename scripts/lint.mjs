@@ -1,6 +1,6 @@
 /**
- * What neither biome nor dependency-cruiser checks: the length of files, floors that match no module, and where tests
- * stand. Run by `npm run lint`.
+ * What neither biome nor dependency-cruiser checks: the length of files, floors that match no module, how folders are
+ * made, and where tests stand. Run by `npm run lint`.
  */
 import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -25,6 +25,8 @@ for (const file of sources) {
   const lines = text.replace(/^ *\/\*\*(?:(?!\*\/).)*\*\/\n/gms, "").split("\n").length - 1
   if (lines > maxLines)
     problems.push(`${file} has ${lines} lines; at most ${maxLines} are allowed: split it by concept`)
+  if (/\b(mkdir|mkdirSync|makeDirectory)\((?:[^()]|\([^()]*\))*recursive:/.test(text))
+    problems.push(`${file}: make folders with internal/makeFolder: Node's own recursion never ends below /proc`)
 }
 
 /** Every pattern of a path under src/ that a rule names. */

@@ -15,7 +15,7 @@
 
 import { freemem } from "node:os"
 import { dirname } from "node:path"
-import * as FileSystem from "@effect/platform/FileSystem"
+import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as HttpClient from "@effect/platform/HttpClient"
 import * as KeyValueStore from "@effect/platform/KeyValueStore"
 import * as Path from "@effect/platform/Path"
@@ -50,6 +50,7 @@ import type { InvalidConfig, StoreUnavailable } from "./Errors.js"
 import * as Execute from "./Execute.js"
 import * as Failover from "./Failover.js"
 import * as Fleet from "./Fleet.js"
+import { makeFolder } from "./internal/makeFolder.js"
 import * as ModelSelection from "./ModelSelection.js"
 import * as ModelStore from "./ModelStore.js"
 import * as Probes from "./Probes.js"
@@ -151,10 +152,9 @@ const layerFolder = (
   Layer.effect(
     KeyValueStore.KeyValueStore,
     Effect.gen(function* () {
-      const fs = yield* FileSystem.FileSystem
       const path = yield* Path.Path
       const context = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
-      const files = yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 }).pipe(
+      const files = yield* makeFolder(folder, { mode: 0o700 }).pipe(
         Effect.zipRight(Layer.build(KeyValueStore.layerFileSystem(folder))),
         Effect.scoped,
         Effect.map(Context.get(KeyValueStore.KeyValueStore)),

@@ -2,6 +2,7 @@
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
+import { makeFolder } from "../internal/makeFolder.js"
 
 /** Where a file is written: a symbolic link stays one. */
 export const target = Effect.fnUntraced(function* (file: string) {
@@ -17,7 +18,7 @@ export const replaceFile = Effect.fnUntraced(function* (file: string, text: stri
   const path = yield* Path.Path
   const real = yield* target(file)
   const temporary = `${real}.${process.pid}.${writes++}.tmp`
-  yield* fs.makeDirectory(path.dirname(real), { recursive: true, mode: 0o700 })
+  yield* makeFolder(path.dirname(real), { mode: 0o700 })
   yield* fs.writeFileString(temporary, text, { mode: 0o600 }).pipe(
     Effect.zipRight(fs.chmod(temporary, 0o600)),
     Effect.zipRight(fs.rename(temporary, real)),

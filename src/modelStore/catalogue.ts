@@ -5,6 +5,7 @@ import * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { InvalidModelFile, ModelNameTaken, ModelStoreUnavailable } from "../Errors.js"
+import { makeFolder } from "../internal/makeFolder.js"
 import type { FoundFile } from "./files.js"
 import type { ModelMetadata } from "./gguf.js"
 import { decodeManifest, encodeManifest, type Manifest, manifestFile } from "./manifest.js"
@@ -151,8 +152,8 @@ export const make = Effect.fnUntraced(function* (folder: string) {
    */
   const prepare = Effect.fnUntraced(function* (name: string) {
     const directory = at(name)
-    yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 })
-    yield* fs.makeDirectory(directory, { recursive: true, mode: 0o700 })
+    yield* makeFolder(folder, { mode: 0o700 })
+    yield* makeFolder(directory, { mode: 0o700 })
     const root = yield* fs.realPath(folder)
     const real = yield* fs.realPath(directory)
     if (real !== path.join(root, folderOf(name))) {

@@ -6,12 +6,13 @@
  * transactions, of which the client runs one at a time. What a transaction has written is on the disk when it ends; what
  * a single statement has written outlives the process, but the last of it not a loss of power.
  */
-import { closeSync, existsSync, mkdirSync, openSync } from "node:fs"
+import { closeSync, existsSync, openSync } from "node:fs"
 import { dirname, resolve } from "node:path"
 import type { SqlClient } from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type Database from "libsql"
+import { makeFolderSync } from "../internal/makeFolderSync.js"
 import type { Channel } from "./channel.js"
 import { importing, NoPlace } from "./packages.js"
 
@@ -237,7 +238,7 @@ export const open = (
       })
     const make = Effect.try({
       try: () => {
-        mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+        makeFolderSync(dirname(file), 0o700)
         closeSync(openSync(file, "a", 0o600))
       },
       catch: (error) => (existsSync(file) || !(error instanceof Error) ? error : new NoPlace(error.message))

@@ -1,9 +1,10 @@
 /** The files of a supervisor, in a folder of its own. */
 import { createHash } from "node:crypto"
-import { chmodSync, lstatSync, mkdirSync } from "node:fs"
+import { chmodSync, lstatSync } from "node:fs"
 import { tmpdir, userInfo } from "node:os"
 import { join, resolve } from "node:path"
 import { environment } from "../cortex/environment.js"
+import { makeFolderSync } from "../internal/makeFolderSync.js"
 
 /** Longer addresses of sockets are refused by the system: 104 bytes on macOS with the end, 108 on Linux. */
 const maxSocketPath = 100
@@ -57,7 +58,7 @@ export const pathsOfUser = (): Paths => {
 
 /** A folder that only its user may enter; says what is wrong with one that is somebody else's. */
 export const ownFolder = (folder: string): string | undefined => {
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  makeFolderSync(folder, 0o700)
   if (process.platform === "win32") return undefined
   const found = lstatSync(folder)
   if (!found.isDirectory()) return `${folder} is no folder`

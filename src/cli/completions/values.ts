@@ -47,11 +47,7 @@ const readKept = Effect.gen(function* () {
 }).pipe(Effect.option, Effect.map(Option.getOrUndefined))
 
 const keep = Effect.fnUntraced(function* (kept: typeof Kept.Type) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const file = yield* keptFile
-  yield* fs.makeDirectory(path.dirname(file), { recursive: true, mode: 0o700 })
-  yield* replaceFile(file, yield* Schema.encode(Kept)(kept))
+  yield* replaceFile(yield* keptFile, yield* Schema.encode(Kept)(kept))
 }, Effect.ignore)
 
 /** The models of the servers that answer in time, each with its server; and which those are. */

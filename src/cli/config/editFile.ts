@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import { decodeText, type File, readFile, unusable } from "../../config/file.js"
 import { replaceFile, target } from "../../cortex/writeFile.js"
 import { InvalidConfig } from "../../Errors.js"
+import { makeFolder } from "../../internal/makeFolder.js"
 
 /** So long another process is waited for, and so old is a lock that a process left behind, in milliseconds. */
 const timeout = 5_000
@@ -13,10 +14,9 @@ const stale = 10_000
 
 /** One process at a time changes a file: what two read and then write, only the later one would have written. */
 const lock = Effect.fnUntraced(function* (file: string) {
-  const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const real = yield* target(file)
-  yield* fs.makeDirectory(path.dirname(real), { recursive: true, mode: 0o700 })
+  yield* makeFolder(path.dirname(real), { mode: 0o700 })
   return yield* Effect.tryPromise({
     try: async () => {
       // A CommonJS module that is bundled has nothing but this.

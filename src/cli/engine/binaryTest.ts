@@ -8,10 +8,11 @@
 import type { ChildProcess, fork as forkFunction } from "node:child_process"
 import { createHash } from "node:crypto"
 import { EventEmitter } from "node:events"
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { createRequire, syncBuiltinESMExports } from "node:module"
 import { cpus, release } from "node:os"
 import { dirname, join } from "node:path"
+import { makeFolderSync } from "../../internal/makeFolderSync.js"
 import { pathsOfUser } from "../../supervisor/layout.js"
 
 /** The module that the library starts for it. */
@@ -57,7 +58,7 @@ const write = (print: string | undefined): boolean => {
     const file = noteFile()
     if (print === undefined) rmSync(file, { force: true })
     else {
-      mkdirSync(dirname(file), { recursive: true, mode: 0o700 })
+      makeFolderSync(dirname(file), 0o700)
       writeFileSync(file, print, { mode: 0o600 })
     }
     return true

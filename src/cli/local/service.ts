@@ -1,10 +1,11 @@
 /** Runs `aicortex service install`. */
-import { mkdirSync, writeFileSync } from "node:fs"
+import { writeFileSync } from "node:fs"
 import { homedir } from "node:os"
 import { join } from "node:path"
 import * as Effect from "effect/Effect"
 import { commandLine } from "../../cortex/engineSystem.js"
 import { environment } from "../../cortex/environment.js"
+import { makeFolderSync } from "../../internal/makeFolderSync.js"
 import { defaultPort } from "../../supervisor/port.js"
 import { CommandFailed } from "../errors.js"
 import * as Output from "../output.js"
@@ -37,7 +38,7 @@ export const install = Effect.fnUntraced(function* ({ port = defaultPort }: { re
   const file = join(folder, "aicortex.service")
   yield* Effect.try({
     try: () => {
-      mkdirSync(folder, { recursive: true })
+      makeFolderSync(folder)
       writeFileSync(file, unit([command.file, ...command.args, "start", "--foreground", "--port", String(port)]))
     },
     catch: (cause) => new CommandFailed({ message: `${file} cannot be written: ${String(cause)}` })

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { RegistryFileFailed } from "../../errors/registry.js"
 import * as BoundedFile from "../../internal/boundedFile.js"
+import { makeFolder } from "../../internal/makeFolder.js"
 import { StoreHost } from "../../modelStore/host.js"
 import * as Lock from "../../modelStore/lock.js"
 import { type PendingChange, parsePending, pendingName, stagedName } from "../pendingChange.js"
@@ -147,8 +148,8 @@ const replace = Effect.fnUntraced(function* (path: string, text: string) {
 
 /** The same, with its folder, and not to be interrupted. */
 export const writeFile = Effect.fnUntraced(function* (path: string, text: string) {
-  const [fs, paths] = yield* Effect.all([FileSystem.FileSystem, Path.Path])
-  const written = Effect.zipRight(fs.makeDirectory(paths.dirname(path), { recursive: true }), replace(path, text))
+  const paths = yield* Path.Path
+  const written = Effect.zipRight(makeFolder(paths.dirname(path)), replace(path, text))
   yield* about(path, "cannot be written")(written)
 }, Effect.uninterruptible)
 
@@ -176,9 +177,9 @@ export const change = (folder: string, write: ReadonlyArray<PresentFile>, remove
   Effect.uninterruptible(about(folder, "cannot be changed")(changeAll(folder, write, remove)))
 
 const lock = Effect.fnUntraced(function* (folder: string) {
-  const [fs, host] = yield* Effect.all([FileSystem.FileSystem, StoreHost])
+  const host = yield* StoreHost
   const until = (yield* Clock.currentTimeMillis) + patience
-  yield* fs.makeDirectory(folder, { recursive: true })
+  yield* makeFolder(folder)
   yield* Lock.acquire(host, folder, (owner) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const detail = `cannot be changed: process ${owner.pid} on ${owner.host} is changing it`
@@ -222,7 +223,7 @@ const copyAll = Effect.fnUntraced(function* (folder: string, now: Date) {
   const names = (yield* fs.readDirectory(folder)).filter(isJson)
   if (names.length === 0) return undefined
   const all = backupsOf(folder)
-  yield* fs.makeDirectory(all, { recursive: true })
+  yield* makeFolder(all)
   const present = yield* fs.readDirectory(all)
   const stamp = now.toISOString().replace(/[-:]/g, "")
   let name = stamp

@@ -2,9 +2,10 @@
  * What was typed in earlier conversations: a file of JSON strings, one a line, that only its user can read. Several
  * processes may append to it.
  */
-import { appendFile, chmod, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises"
+import { appendFile, chmod, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { dirname } from "node:path"
 import * as Effect from "effect/Effect"
+import { makeFolderSync } from "../../../internal/makeFolderSync.js"
 import { CommandFailed } from "../../errors.js"
 
 /** So many messages are kept. */
@@ -92,7 +93,7 @@ export const open = (file: string): Effect.Effect<History, CommandFailed> =>
     (entries) =>
       make(entries, (text) =>
         attempt(file, "written", async () => {
-          await mkdir(dirname(file), { recursive: true, mode: 0o700 })
+          makeFolderSync(dirname(file), 0o700)
           await appendFile(file, lineOf(text), { mode: 0o600 })
         })
       )
