@@ -143,9 +143,17 @@ const clientOf = (singles: Connection, transactions: Connection) => ({
     )
 })
 
-/** How often new messages are looked for, and how long they can be read, in milliseconds. */
+/**
+ * How often new messages are looked for while others send some, and otherwise; how long after one they still may; how
+ * long a message can be read. In milliseconds.
+ */
 const pollInterval = 50
+const quietInterval = 200
+const companyTime = 5_000
 const messageLife = 10_000
+
+/** Of more own messages that were not read is not known whose they are. */
+const maxOwn = 1_000
 
 interface Stored {
   readonly id: number
@@ -164,11 +172,16 @@ const channelOver = (sql: SqlClient, read: (statement: Statement) => ReadonlyArr
       Effect.asVoid
     )
   let sent = 0
+  /** Numbers of the last messages of this process that it has not read yet. */
+  const own = new Set<number>()
   return {
     send: (text) =>
       Effect.gen(function* () {
         const now = Date.now()
-        yield* sql`INSERT INTO aicortex_messages (text, at) VALUES (${text}, ${now})`
+        const rows = yield* sql<{ id: number }>`INSERT INTO aicortex_messages (text, at) VALUES (${text}, ${now})
+          RETURNING id`
+        if (own.size >= maxOwn) own.clear()
+        for (const { id } of rows) own.add(id)
         if (sent++ % 100 === 0) yield* sql`DELETE FROM aicortex_messages WHERE at < ${now - messageLife}`
       }),
     listen: (hear) =>
@@ -176,23 +189,29 @@ const channelOver = (sql: SqlClient, read: (statement: Statement) => ReadonlyArr
         yield* table
         const [newest] = yield* sql<{ id: number }>`SELECT COALESCE(MAX(id), 0) AS id FROM aicortex_messages`
         let last = newest?.id ?? 0
+        let inCompanyUntil = 0
         const take = (rows: ReadonlyArray<Stored>) => {
           for (const { id, text } of rows) {
             last = id
+            if (!own.delete(id)) inCompanyUntil = performance.now() + companyTime
             hear(text)
           }
         }
         const untilFailure = Effect.async<void>((resume) => {
-          const timer = setInterval(() => {
+          let timer: ReturnType<typeof setTimeout>
+          const wait = () => {
+            timer = setTimeout(poll, performance.now() < inCompanyUntil ? pollInterval : quietInterval)
+          }
+          const poll = () => {
             try {
               take(read({ sql: newer, args: [last] }) as ReadonlyArray<Stored>)
             } catch (error) {
-              if (isBusy(error)) return
-              clearInterval(timer)
-              resume(Effect.void)
+              if (!isBusy(error)) return resume(Effect.void)
             }
-          }, pollInterval)
-          return Effect.sync(() => clearInterval(timer))
+            wait()
+          }
+          wait()
+          return Effect.sync(() => clearTimeout(timer))
         })
         // Its failure is one of the client's.
         const look = Effect.suspend(() =>

@@ -69,6 +69,7 @@ export class ReplicaGroup implements ReplicaLink {
   /** Whether all that is known is to be told, and asked for. */
   private asks = true
   private tellsAll = false
+  private restsNext = false
   private ended = false
   /** Whether the others can be heard. */
   available = true
@@ -238,7 +239,9 @@ export class ReplicaGroup implements ReplicaLink {
   private readonly beat = Effect.promise(() => {
     const now = performance.now()
     for (const [peer, at] of this.peers) if (now - at > peerLife) this.forget(peer)
-    return this.tell(true)
+    // Where nobody else is, it only has to hear itself in time.
+    this.restsNext = this.peers.size === 0 && !this.asks && !this.tellsAll && !this.restsNext
+    return this.restsNext ? Promise.resolve() : this.tell(true)
   })
 
   /** Tells and listens until the scope closes. */
