@@ -16,6 +16,8 @@ export class CallDecision implements Decision.Decision {
   readonly #host: Host
   readonly #attempts: ReadonlyArray<Attempt>
   readonly #count: number
+  /** Worked out once: the reason, the candidates and those left out each need it. */
+  #excluded: ReadonlyArray<Decision.Excluded> | undefined
 
   /** `hosts` are the servers of the model; of `attempts` those count that there are now. */
   constructor(
@@ -60,6 +62,11 @@ export class CallDecision implements Decision.Decision {
   }
 
   get excluded(): ReadonlyArray<Decision.Excluded> {
+    this.#excluded ??= this.#leftOut()
+    return this.#excluded
+  }
+
+  #leftOut(): ReadonlyArray<Decision.Excluded> {
     const { candidate, private: localOnly } = this.#call
     const unable = new Map(this.#before.filter(isUnable).map(({ message, server }) => [server, message]))
     const here = this.#hosts.flatMap((host) => {

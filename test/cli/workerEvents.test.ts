@@ -23,7 +23,7 @@ const worker = (relay: (worker: Worker) => void) => {
 const note = () => {
   const texts: Array<string> = []
   return {
-    write: (text: string) => texts.push(text) > 0,
+    write: (text: Buffer) => texts.push(String(text)) > 0,
     drained: () => Promise.resolve(),
     end: () => {},
     text: () => texts.join("")

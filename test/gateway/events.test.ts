@@ -22,8 +22,8 @@ const note = () => {
       free = true
       drained?.()
     },
-    write: (text: string) => {
-      texts.push(text)
+    write: (text: Buffer) => {
+      texts.push(String(text))
       return free
     },
     drained: () =>

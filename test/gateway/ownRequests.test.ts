@@ -114,7 +114,11 @@ describe("the events of an owner", () => {
   it("are missing from what another one missed, and no gap is told", () => {
     const hub = new EventsHub()
     const noted: Array<string> = []
-    const sink = { write: (text: string) => noted.push(text) > 0, drained: () => Promise.resolve(), end: () => {} }
+    const sink = {
+      write: (text: Buffer) => noted.push(String(text)) > 0,
+      drained: () => Promise.resolve(),
+      end: () => {}
+    }
     hub.watch(all, undefined, { ...sink, write: () => true })
     hub.publish("request", { n: 1 }, "ann")
     hub.publish("request", { n: 2 }, "bob")

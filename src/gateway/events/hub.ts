@@ -52,9 +52,9 @@ export interface EventLink {
   readonly ask: (question: Question) => Promise<ReadonlyArray<string>>
 }
 
-/** Receives text. `false`: it is slow, and is to get nothing more before `drained`. */
+/** Receives text, in UTF-8. `false`: it is slow, and is to get nothing more before `drained`. */
 export interface EventSink {
-  readonly write: (text: string) => boolean
+  readonly write: (text: Buffer) => boolean
   readonly drained: () => Promise<void>
   readonly end: () => void
 }
@@ -71,7 +71,7 @@ const maxLength = 64 * 1024
  * told less often.
  */
 const minBatchTime = 250
-const batchTimePerWatcher = 5
+const batchTimePerWatcher = 10
 const maxBatchTime = 500
 
 /** How long events are published after the last watcher has left, for one that reconnects, in milliseconds. */
@@ -235,22 +235,22 @@ export class EventsHub {
 
   private flush(): void {
     this.timer = undefined
-    const texts = new Map<string, string>()
+    const texts = new Map<string, Buffer>()
     for (const watcher of this.watchers) if (!watcher.slow) this.deliver(watcher, texts)
   }
 
   /** `texts` are those that other watchers got in this turn. */
-  private deliver(watcher: Watcher, texts: Map<string, string>): void {
+  private deliver(watcher: Watcher, texts: Map<string, Buffer>): void {
     const first = this.kept[0]?.number ?? this.last + 1
     if (watcher.seen + 1 < first) this.tellGap(watcher, first - watcher.seen - 1)
     const key = `${watcher.seen} ${watcher.key}`
     let text = texts.get(key)
     if (text === undefined) {
-      text = this.textAfter(watcher)
+      text = Buffer.from(this.textAfter(watcher))
       texts.set(key, text)
     }
     watcher.seen = this.last
-    if (text !== "") this.send(watcher, text)
+    if (text.length > 0) this.send(watcher, text)
   }
 
   private textAfter({ only, seen, types }: Watcher): string {
@@ -270,10 +270,11 @@ export class EventsHub {
   private tellGap(watcher: Watcher, missed: number | undefined): void {
     watcher.seen = missed === undefined ? this.last : watcher.seen + missed
     const id = `${this.sequence}-${watcher.seen}`
-    this.send(watcher, `id: ${id}\nevent: gap\ndata: ${JSON.stringify({ missed: missed ?? null })}\n\n`)
+    const data = JSON.stringify({ missed: missed ?? null })
+    this.send(watcher, Buffer.from(`id: ${id}\nevent: gap\ndata: ${data}\n\n`))
   }
 
-  private send(watcher: Watcher, text: string): void {
+  private send(watcher: Watcher, text: Buffer): void {
     if (watcher.sink.write(text)) return
     watcher.slow = true
     void watcher.sink.drained().then(() => {

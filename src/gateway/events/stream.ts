@@ -42,7 +42,7 @@ export const events = ({ events: hub }: GatewayContext, context: RequestContext)
   }
   context.write(`retry: ${retryTime}\n\n`)
   const sink = {
-    write: (text: string) => context.write(text),
+    write: (text: Buffer) => context.writeShared(text),
     drained: () => context.drained(),
     end: () => context.end()
   }

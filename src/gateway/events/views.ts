@@ -126,10 +126,10 @@ export interface RequestHead {
 
 /** A request: one with a `status` has ended. */
 export interface RequestView extends RequestHead {
-  readonly attempts?: ReadonlyArray<AttemptView>
-  readonly queued_ms?: number
-  readonly dequeued_ms?: number
-  readonly decision?: DecisionView
+  readonly attempts?: ReadonlyArray<AttemptView> | undefined
+  readonly queued_ms?: number | undefined
+  readonly dequeued_ms?: number | undefined
+  readonly decision?: DecisionView | undefined
   readonly duration_ms?: number
   readonly status?: number
   readonly first_token_ms?: number | null

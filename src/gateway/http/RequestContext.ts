@@ -1,4 +1,4 @@
-import { type IncomingMessage, ServerResponse } from "node:http"
+import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Priority } from "../../Fleet.js"
 import type { Trace } from "../../Telemetry.js"
 import type { TraceContext } from "../../Transport.js"
@@ -9,6 +9,7 @@ import type { RateDemand, RateTicket, TokenUsage } from "../rateLimits.js"
 import type * as BodyFields from "./body.js"
 import * as ErrorResponse from "./errorResponse.js"
 import * as FieldPolicy from "./fieldPolicy.js"
+import { canFrame, chunkOf, lastChunk, sharedChunkOf } from "./framing.js"
 import { HeavyWork } from "./heavyWork.js"
 import * as Id from "./id.js"
 import { Holding, MemoryBudget } from "./memoryBudget.js"
@@ -49,22 +50,6 @@ const ollamaRouteErrors: { readonly [code: string]: string } = {
 }
 
 type Headers = { [name: string]: string | number }
-
-/** `text` as a chunk of HTTP's chunked coding. */
-const chunkOf = (text: string): string => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`
-
-const lastChunk = "0\r\n\r\n"
-
-/**
- * Whether the chunks of this response can be framed here: Node writes each as four parts, which costs more than all else
- * that is done for a token. Not where something stands between (it replaces `write`), and trailers are left to Node.
- */
-const canFrame = ({ httpVersion, method }: IncomingMessage, response: ServerResponse, { trailer }: Headers): boolean =>
-  httpVersion === "1.1" &&
-  method !== "HEAD" &&
-  trailer === undefined &&
-  response.write === ServerResponse.prototype.write &&
-  response.end === ServerResponse.prototype.end
 
 /** Response data that the client has not read yet. */
 class Unsent extends Holding {
@@ -260,6 +245,14 @@ export class RequestContext {
     this.transcript?.add(text)
     // An empty chunk would end the response.
     if (this.disconnected || text === "" || this.response.write(this.framed ? chunkOf(text) : text)) return true
+    return this.waits()
+  }
+  /** The same with text that many responses are sent: it is framed once for all. */
+  writeShared(text: Buffer): boolean {
+    if (this.disconnected || this.response.write(this.framed ? sharedChunkOf(text) : text)) return true
+    return this.waits()
+  }
+  private waits(): boolean {
     const { writableLength } = this.response
     this.charge(writableLength)
     return writableLength <= maxUnsent

@@ -25,6 +25,10 @@ const ipv6 =
 /** File paths, but not the paths of an API. */
 const file = /(?<![\w.:/])(?:\/(?!v\d+\/|api\/)(?:[\w.@+~-]+\/)+[\w.@+~-]*|[a-z]:\\[^\s"'<>]+)/gi
 
+/** Short words, such as why a server was chosen, are the same for one request after another. */
+const longestKnown = 100
+const maxKnown = 256
+
 const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")
 
 /** A whole name, not a part of another one. */
@@ -56,13 +60,24 @@ export const make = ({ expose, secrets, urls }: RedactionOptions): Redaction => 
     for (const host of hosts) hidden = hidden.replaceAll(host, "…")
     return hidden.replace(ipv4, "…").replace(bracketed, "…")
   }
+  const redactWords = (text: string): string => {
+    let hidden = redactMessage(text)
+    if (expose) return hidden
+    for (const word of words) hidden = hidden.replace(word, "…")
+    return hidden.replace(ipv6, "…").replace(file, "…")
+  }
+  const known = new Map<string, string>()
   return {
     redactMessage,
     words: (text) => {
-      let hidden = redactMessage(text)
-      if (expose) return hidden
-      for (const word of words) hidden = hidden.replace(word, "…")
-      return hidden.replace(ipv6, "…").replace(file, "…")
+      if (text.length > longestKnown) return redactWords(text)
+      let hidden = known.get(text)
+      if (hidden === undefined) {
+        hidden = redactWords(text)
+        if (known.size >= maxKnown) known.clear()
+        known.set(text, hidden)
+      }
+      return hidden
     }
   }
 }
