@@ -73,21 +73,30 @@ export const loadEngine = async (modelPath: string, options: EngineOptions, buil
     // With the narrow heads of small models it takes a processor up to eight times as long as the plain way.
     const attention = size < smallModel && llama.gpu === false ? { flashAttention: false } : {}
     const contextSize = wanted > 0 ? wanted : size < smallModel ? model.trainContextSize : ("auto" as const)
+    let sequences: Sequences | undefined
+    // An answer that is alone has its next token computed while its last one is written; several wait for each other, to be
+    // computed in one batch.
+    const dispatchSchedule = (dispatch: () => void): void => {
+      if (sequences?.isAlone === true) dispatch()
+      else setImmediate(dispatch)
+    }
     let context: LlamaContext | undefined
     let vectors: LlamaEmbeddingContext | undefined
     if (options.embeddings === true) {
       const most = Math.min(wanted > 0 ? wanted : model.trainContextSize, longestText)
       vectors = await model.createEmbeddingContext({ contextSize: most, batchSize: most, ...threads })
     } else {
-      context = await model.createContext({ contextSize, sequences: parallel, ...threads, ...attention })
+      const batching = { dispatchSchedule }
+      context = await model.createContext({ contextSize, sequences: parallel, batching, ...threads, ...attention })
     }
     const made = context
     // Where sequences would disturb each other, there is one.
     const together = made === undefined || sampleInTurn(made) ? parallel : 1
+    sequences = new Sequences(made === undefined ? [] : Array.from({ length: together }, () => made.getSequence()))
     return {
       model,
       template: new ChatTemplate(model, jinja, builtIn),
-      sequences: new Sequences(made === undefined ? [] : Array.from({ length: together }, () => made.getSequence())),
+      sequences,
       contextSize: made?.contextSize ?? Math.min(wanted > 0 ? wanted : model.trainContextSize, longestText),
       batchSize: made?.batchSize ?? longestText,
       vectors,

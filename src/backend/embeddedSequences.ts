@@ -24,7 +24,7 @@ export class Sequences {
   private readonly free: Array<LlamaContextSequence>
   private waiting: Array<Waiting> = []
 
-  constructor(sequences: ReadonlyArray<LlamaContextSequence>) {
+  constructor(private readonly sequences: ReadonlyArray<LlamaContextSequence>) {
     this.free = [...sequences]
   }
 
@@ -42,6 +42,11 @@ export class Sequences {
         resume(undefined)
       })
     })
+  }
+
+  /** Whether at most one answers. */
+  get isAlone(): boolean {
+    return this.free.length >= this.sequences.length - 1
   }
 
   release(sequence: LlamaContextSequence): void {
