@@ -5,6 +5,8 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import * as Effect from "effect/Effect"
+import * as Store from "../dist/Store.js"
 import { load, once, request, steady } from "./gateway/load.mjs"
 import * as Postgres from "./replicas/postgres.mjs"
 
@@ -36,6 +38,10 @@ writeFileSync(
   JSON.stringify({ servers: [{ url: `http://127.0.0.1:${upstream.openai}/v1`, maxInFlight: 10_000 }] })
 )
 
+const gateways = new Set()
+const stopGateways = () => {
+  for (const child of gateways) child.kill("SIGKILL")
+}
 const start = (store) =>
   new Promise((resolve, reject) => {
     const args = ["--no-memory-reducer", "dist/bin.js", "serve", "--port", "0", "--json", "--config", config]
@@ -45,6 +51,7 @@ const start = (store) =>
       stdio: ["ignore", "pipe", "inherit"]
     })
     children.add(child)
+    gateways.add(child)
     let text = ""
     child.stdout.on("data", (part) => {
       text += part
@@ -53,6 +60,7 @@ const start = (store) =>
     })
     child.on("exit", (code) => {
       children.delete(child)
+      gateways.delete(child)
       reject(new Error(`a gateway ended (${code}): ${text}`))
     })
   })
@@ -77,6 +85,9 @@ const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1]
 const count = quick ? 600 : 2_000
 const connections = 16
 
+/** Processes of each kind: two that run the same code may differ by 5 %, as V8 has compiled it. */
+const processes = quick ? 2 : 6
+
 /** Requests per second of each gateway where there are several: all of them leave a part of two cores idle. */
 const rate = 700
 
@@ -93,45 +104,72 @@ const saturated = (gateways) => measured(gateways, count, (port) => load(port, s
 /** So many per second for each, however many there are: what one does not get because another has the core is no cost of its own. */
 const offered = (gateways) => measured(gateways, count / 2, (port) => steady(port, sent, connections, count / 2, rate))
 
-const shared = [await start(postgres.url)]
+/** Of each variant several groups of gateways, which are measured one after the other: what each costs, by the first. */
 const compare = async (variants, base, measure) => {
-  for (const gateways of Object.values(variants)) {
+  const all = Object.entries(variants).flatMap(([name, groups]) =>
+    groups.map((gateways) => ({ name, gateways, us: [] }))
+  )
+  for (const { gateways } of all) {
     for (const { port } of gateways) {
       const { status } = await once(port, sent)
       if (status !== 200) throw new Error(`a gateway answers with ${status}`)
     }
     for (let i = 0; i < (quick ? 1 : 4); i++) await saturated(gateways)
   }
-  const samples = Object.fromEntries(Object.keys(variants).map((name) => [name, []]))
   for (let round = 0; round < rounds; round++) {
-    const order = Object.entries(variants)
-    if (round % 2 === 1) order.reverse()
-    for (const [name, gateways] of order) samples[name].push(await measure(gateways))
+    for (const one of round % 2 === 1 ? all.toReversed() : all) one.us.push(await measure(one.gateways))
   }
-  return Object.entries(samples).map(([name, values]) => {
-    const ratio = median(values.map((value, i) => value / samples[base][i]))
-    console.log(`${name.padEnd(28)} ${median(values).toFixed(0).padStart(5)} us per request  ${ratio.toFixed(3)}x`)
+  const costs = (name) => all.filter((one) => one.name === name).map(({ us }) => median(us))
+  const mean = (values) => values.reduce((sum, one) => sum + one, 0) / values.length
+  const error = (values) =>
+    Math.sqrt(
+      values.reduce((sum, one) => sum + (one - mean(values)) ** 2, 0) / Math.max(1, values.length - 1) / values.length
+    )
+  return Object.keys(variants).map((name) => {
+    const own = costs(name)
+    const ratio = mean(own) / mean(costs(base))
+    const spread = own.length > 1 ? ` +- ${((error(own) / mean(own)) * ratio).toFixed(3)}` : ""
+    console.log(`${name.padEnd(28)} ${mean(own).toFixed(0).padStart(5)} us per request  ${ratio.toFixed(3)}x${spread}`)
     return ratio
   })
 }
 
-const without = [await start("off")]
+/** A database of one gateway alone. */
+const database = async (name) => {
+  const create = Effect.flatMap(Store.make(postgres.url), ({ use }) =>
+    use((sql) => sql.unsafe(`CREATE DATABASE ${name}`))
+  )
+  await Effect.runPromise(Effect.scoped(create))
+  return Object.assign(new URL(postgres.url), { pathname: `/${name}` }).href
+}
+const several = async (store) => {
+  const groups = []
+  for (let i = 0; i < processes; i++) groups.push([await start(await store(i))])
+  return groups
+}
 const alone = await compare(
-  { "without a store": without, SQLite: [await start(join(folder, "store.db"))], PostgreSQL: shared },
+  {
+    "without a store": await several(() => "off"),
+    SQLite: await several((i) => join(folder, `store${i}.db`)),
+    PostgreSQL: await several((i) => database(`alone${i}`))
+  },
   "without a store",
   saturated
 )
+stopGateways()
 
 // Two or three gateways, PostgreSQL, the upstream and the load share the cores, and their caches, of one machine: what
 // that costs is seen at as many gateways without a store.
-for (let i = 0; i < 2; i++) {
+const shared = []
+const without = []
+for (let i = 0; i < 3; i++) {
   shared.push(await start(postgres.url))
   without.push(await start("off"))
 }
 const groups = {}
 for (const [i, name] of ["one gateway", "two gateways", "three gateways"].entries()) {
-  groups[`${name}, no store`] = without.slice(0, i + 1)
-  groups[`${name}, PostgreSQL`] = shared.slice(0, i + 1)
+  groups[`${name}, no store`] = [without.slice(0, i + 1)]
+  groups[`${name}, PostgreSQL`] = [shared.slice(0, i + 1)]
 }
 console.log(`\n${rate} requests per second for each:`)
 const ratios = await compare(groups, "one gateway, no store", offered)
