@@ -19,7 +19,7 @@ import { maxMessage } from "../../store/channel.js"
 import { inTime } from "../storeTimeout.js"
 
 /** The shortest time between two batches, and before one that is urgent, in milliseconds. */
-const batchInterval = 100
+const batchInterval = 50
 const urgentInterval = 2
 
 /** How often all that is in flight is told, and after which silence a gateway counts as gone; in milliseconds. */
