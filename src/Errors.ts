@@ -457,7 +457,9 @@ export class InvalidConfig extends Schema.TaggedError<InvalidConfig>("aicortex/I
   reason: Schema.String
 }) {
   override get message() {
-    return `Invalid configuration in ${this.source}: ${this.field}: ${this.reason}`
+    return this.field === "file"
+      ? `The configuration file ${this.source} cannot be used: ${this.reason}`
+      : `Invalid configuration in ${this.source}: ${this.field}: ${this.reason}`
   }
 }
 

@@ -20,6 +20,8 @@ import { replaceFile } from "./writeFile.js"
 
 const interval = Duration.minutes(1)
 
+const off = "AICORTEX_STATE names another file, and off none"
+
 /** Larger files are none of ours. */
 const maxBytes = 64 * 1024 * 1024
 
@@ -71,7 +73,7 @@ export const layer: Layer.Layer<never, never, Fleet.Fleet | CurrentSettings | Fi
         last = yield* learned
       }).pipe(
         Effect.catchAll((error) =>
-          warn(new SavedStateWarning({ source: file, reason: `it cannot be written: ${reasonOf(error)}` }))
+          warn(new SavedStateWarning({ source: file, reason: `it cannot be written: ${reasonOf(error)}; ${off}` }))
         ),
         Effect.uninterruptible,
         Effect.provide(context)

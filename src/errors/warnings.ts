@@ -66,6 +66,6 @@ export class SavedStateWarning extends Schema.TaggedError<SavedStateWarning>("ai
   }
 ) {
   override get message() {
-    return `What was learned of the servers in ${this.source} is not used: ${this.reason.replace(/\s+/g, " ").slice(0, 300)}`
+    return `${this.source}, which holds what was learned of the servers, cannot be used: ${this.reason.replace(/\s+/g, " ").slice(0, 300)}`
   }
 }

@@ -195,6 +195,10 @@ describe("aicortex", () => {
     )
     assert.include(await usage("modles"), "unknown command 'modles'; did you mean 'models'?")
     assert.include(await usage("Chat", "hi"), "unknown command 'Chat'; did you mean 'chat'?")
+    assert.include(
+      await usage("chat", "hi", "--server", "http://gpu-1:11434"),
+      "unknown flag '--server' of 'chat'; servers are those of `aicortex servers add URL`, or of AICORTEX_SERVERS."
+    )
     assert.include(await usage("-v"), "unknown flag '-v'; did you mean '-V'?")
     assert.include(
       await usage("zzzzzz"),
@@ -247,7 +251,7 @@ describe("aicortex", () => {
       assert.include(await failed(["config"], { env: { AICORTEX_CONFIG: file } }), `config.json: ${reason}`)
     }
     const unreadable = await failed(["config"], { env: { AICORTEX_CONFIG: path } })
-    assert.match(unreadable, /: file: it is a folder and no regular file$/)
+    assert.match(unreadable, / cannot be used: it is a folder and no regular file$/)
     const missing = { config: { servers: [{ url: "http://a", apiKey: { env: "NOT_SET" } }] } }
     assert.match(await failed(["servers"], missing), /NOT_SET is not set$/)
     const elsewhere = await failed(["servers"], { env: { AICORTEX_SERVERS: "ftp://x" } }, 2)
@@ -1143,7 +1147,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.strictEqual(result.stdout, "one two three\n")
     assert.match(
       result.stderr,
-      /^aicortex: What was learned of the servers in [^\n]*state\.json is not used: [^\n]+\n$/
+      /^aicortex: [^\n]*state\.json, which holds what was learned of the servers, cannot be used: [^\n]+\n$/
     )
     assert.strictEqual((await run(["chat", "hi", "-m", "llama3.2:3b"], setup)).stderr, "")
   })

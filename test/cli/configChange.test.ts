@@ -1,4 +1,4 @@
-import { chmodSync, readFileSync, writeFileSync } from "node:fs"
+import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { beforeAll, describe, expect, it } from "vitest"
 import { build, makeHome } from "../support/cliProcess.js"
@@ -78,6 +78,20 @@ describe("aicortex config set, get, unset and path", () => {
     expect((await home.run(["config", "set", "model"])).code).toBe(2)
     expect(contentOf(home.file)).toEqual({ servers: [], model: "a:1b" })
   }, 120_000)
+
+  it.skipIf(!existsSync("/sys"))("says that the file cannot be written, and why", async () => {
+    const there = homeWith()
+    for (const args of [
+      ["config", "set", "model", "b:1b"],
+      ["servers", "add", "http://127.0.0.1:9"]
+    ]) {
+      const { code, err } = await there.run(args, { XDG_CONFIG_HOME: "/sys/a" })
+      expect(code).toBe(1)
+      expect(err).toMatch(
+        /^aicortex: The configuration file \/sys\/a\/aicortex\/config\.json cannot be used: it cannot be written: E(PERM|ROFS|ACCES): /
+      )
+    }
+  })
 
   it("makes the file, tells when the environment overrides it, and shows no key", async () => {
     const home = homeWith()

@@ -3,7 +3,7 @@ import type { PlatformError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
-import { decodeText, type File, readFile, unusable } from "../../config/file.js"
+import { decodeText, type File, readFile, reasonOf, unusable } from "../../config/file.js"
 import { replaceFile, target } from "../../cortex/writeFile.js"
 import { InvalidConfig } from "../../Errors.js"
 import { makeFolder } from "../../internal/makeFolder.js"
@@ -69,7 +69,12 @@ const locked = <A, E, R>(file: string, write: Effect.Effect<A, E, R>) =>
     () => Effect.uninterruptible(write),
     // A process that took it for stale holds it now.
     (release) => Effect.promise(() => release().catch(() => {}))
-  ).pipe(Effect.mapError((error) => (isPlatform(error) ? unusable(file, error) : error)))
+  ).pipe(
+    Effect.mapError((error) => {
+      if (!isPlatform(error)) return error
+      return new InvalidConfig({ source: file, field: "file", reason: `it cannot be written: ${reasonOf(error)}` })
+    })
+  )
 
 const isPlatform = (error: unknown): error is PlatformError =>
   typeof error === "object" &&
