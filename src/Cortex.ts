@@ -64,6 +64,7 @@ import { CurrentSettings, type Settings } from "./Settings.js"
 import * as Store from "./Store.js"
 import * as FolderImport from "./sessions/folderImport.js"
 import * as SessionSql from "./sessions/sql.js"
+import type { TurnOrder } from "./sessions/turnQueue.js"
 import type { Transport } from "./Transport.js"
 import * as ByRuntime from "./transport/byRuntime.js"
 import * as TransportClient from "./transport/httpClient.js"
@@ -225,17 +226,19 @@ export const openStore = Effect.fnUntraced(function* (
 
 /**
  * The session store that these settings ask for: in memory, or in this store. What is in the folder, where earlier
- * versions kept them, is taken into the store when that is first used, and the folder is renamed.
+ * versions kept them, is taken into the store when that is first used, and the folder is renamed. `order` is that of the
+ * turns in a store; default: of the turns in this process.
  *
  * @since 0.1.0
  * @category constructors
  */
 export const makeSessionStore = (
   { folder, inMemory, ...bounds }: Settings["sessions"],
-  store?: Store.Service
+  store?: Store.Service,
+  order?: TurnOrder
 ): Effect.Effect<Sessions.Store, never, FileSystem.FileSystem | Path.Path> => {
   if (inMemory === true || store === undefined) return Sessions.makeStoreMemory(bounds)
-  const sessions = SessionSql.make(store, bounds)
+  const sessions = SessionSql.make(store, bounds, order)
   if (folder === undefined) return sessions
   return Effect.flatMap(Effect.context<FileSystem.FileSystem | Path.Path>(), (context) =>
     Effect.map(sessions, (made) =>

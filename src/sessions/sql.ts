@@ -74,15 +74,17 @@ const decodeTurn = (id: string, number: number | null, text: string) =>
     () => new SessionsUnavailable({ reason: `turn ${number} of ${id} cannot be read as part of a conversation` })
   )
 
-/** Conversations in this store. */
+/** Conversations in this store. `order` is that of their turns; default: of the turns in this process. */
 export const make = (
   store: Store.Service,
-  { maxBytes = Number.POSITIVE_INFINITY, maxSessions = 10_000, ttl: lifetime = Number.POSITIVE_INFINITY }: Options = {}
+  { maxBytes = Number.POSITIVE_INFINITY, maxSessions = 10_000, ttl: lifetime = Number.POSITIVE_INFINITY }: Options = {},
+  order?: Turns.TurnOrder
 ): Effect.Effect<Sessions.Store> =>
   Effect.map(Effect.clock, (clock): Sessions.Store => {
     const ttl = toMilliseconds(lifetime)
     const now = () => clock.unsafeCurrentTimeMillis()
-    const { heldSince, isHeld, turn } = Turns.make(now)
+    const { heldSince, turn } = order ?? Turns.orderOf(Turns.make(now))
+    const isHeld = (id: string) => Effect.map(heldSince(id), (since) => since !== undefined)
     const room = Room.make(store, { maxSessions, maxBytes, held: isHeld })
 
     const typed = <A>(effect: Effect.Effect<A, StoreUnavailable | SessionsUnavailable>) =>
@@ -91,7 +93,10 @@ export const make = (
       )
     /** Those that were used later are kept. */
     const aliveSince = () => (ttl === Number.POSITIVE_INFINITY ? -1 : now() - ttl)
-    const isExpired = (id: string, usedAt: number) => usedAt + ttl <= (heldSince(id) ?? now())
+    const isExpired = (id: string, usedAt: number) =>
+      usedAt + ttl > now()
+        ? Effect.succeed(false)
+        : Effect.map(heldSince(id), (since) => usedAt + ttl <= (since ?? now()))
     const discard = (id: string) => store.transaction((sql) => Room.remove(sql, id))
     /** What has expired is as good as gone, and is removed here. */
     const expire = (id: string) =>
@@ -99,14 +104,17 @@ export const make = (
         ? Effect.void
         : Effect.flatMap(
             store.use((sql) => sql<{ used_at: number }>`SELECT used_at FROM aicortex_sessions WHERE id = ${id}`),
-            ([row]) => (row !== undefined && isExpired(id, row.used_at) ? Effect.asVoid(discard(id)) : Effect.void)
+            ([row]) =>
+              row === undefined
+                ? Effect.void
+                : Effect.asVoid(Effect.whenEffect(discard(id), isExpired(id, row.used_at)))
           )
 
     const load = Effect.fnUntraced(function* (id: string) {
       const rows = yield* store.use((sql) => select(sql, id))
       const [first] = rows
       if (first === undefined) return Option.none()
-      if (isExpired(id, first.used_at)) {
+      if (yield* isExpired(id, first.used_at)) {
         yield* discard(id)
         return Option.none()
       }
@@ -121,7 +129,7 @@ export const make = (
     const read = Effect.fnUntraced(function* (id: string) {
       const rows = yield* store.use((sql) => selectAll(sql, id))
       const [first] = rows
-      if (first === undefined || isExpired(id, first.used_at)) return Option.none()
+      if (first === undefined || (yield* isExpired(id, first.used_at))) return Option.none()
       const turns: Array<StoredTurn> = []
       for (const { at, number, said, usage } of rows) {
         if (said === null) continue
@@ -252,9 +260,11 @@ export const make = (
           : Effect.succeed(false),
       remove: (id) => (isId(id) ? typed(Effect.zipRight(expire(id), discard(id))) : Effect.succeed(false)),
       removeUnused: (id, since) =>
-        isHeld(id)
-          ? Effect.succeed(false)
-          : typed(store.transaction((sql) => Room.removeUnused(sql, id, Math.ceil(since)))),
+        typed(
+          Effect.flatMap(isHeld(id), (held) =>
+            held ? Effect.succeed(false) : store.transaction((sql) => Room.removeUnused(sql, id, Math.ceil(since)))
+          )
+        ),
       list: (selection = {}) =>
         store
           .use((sql, dialect) => Selection.sessions(sql, dialect, selection, aliveSince()))
@@ -276,7 +286,7 @@ export const make = (
             ),
             typed
           ),
-      // Turns are ordered within this process; between processes, whole turns follow each other.
+      // Beyond the processes of one order, whole turns follow each other.
       turn
     }
   })

@@ -32,8 +32,11 @@ export const victims = Effect.fnUntraced(function* (
   amount: Amount,
   added: number,
   capacity: number,
-  keeps: (id: string) => boolean
-): Effect.fn.Return<{ readonly chosen: ReadonlyArray<string>; readonly fits: boolean }, SqlError> {
+  keeps: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
+): Effect.fn.Return<
+  { readonly chosen: ReadonlyArray<string>; readonly fits: boolean },
+  SqlError | SessionsUnavailable
+> {
   const writer = ownerOf(id)
   const held = new Map((yield* owned(sql)).map((one) => [one.owner, one[amount]]))
   held.set(writer, (held.get(writer) ?? 0) + added)
@@ -54,7 +57,7 @@ export const victims = Effect.fnUntraced(function* (
       continue
     }
     const item = queue.items.shift()
-    if (item === undefined || keeps(item.id)) continue
+    if (item === undefined || (yield* keeps(item.id))) continue
     const size = amount === "count" ? 1 : item.bytes
     total -= size
     held.set(owner, (held.get(owner) ?? 0) - size)
@@ -83,14 +86,14 @@ export interface Bounds {
   readonly maxSessions: number
   readonly maxBytes: number
   /** Whether a conversation must stay. */
-  readonly held: (id: string) => boolean
+  readonly held: (id: string) => Effect.Effect<boolean, SessionsUnavailable>
 }
 
 /** Makes room before something is added; fails where only conversations of other owners could make it. */
 export const make = (store: Store.Service, { held, maxBytes, maxSessions }: Bounds) => {
   const evict = (id: string, amount: Amount, added: number, capacity: number) =>
     Effect.gen(function* () {
-      const keeps = (other: string) => other === id || held(other)
+      const keeps = (other: string) => (other === id ? Effect.succeed(true) : held(other))
       const { chosen, fits } = yield* store.use((sql) => victims(sql, id, amount, added, capacity, keeps))
       for (const one of chosen) yield* store.transaction((sql) => remove(sql, one))
       if (!fits) return yield* new SessionsUnavailable({ reason: noRoom })

@@ -13,6 +13,14 @@ export interface TurnTicket {
   readonly release: () => void
 }
 
+/** The order of turns, which another process may keep. */
+export interface TurnOrder {
+  /** A place in the queue of a conversation. */
+  readonly turn: (id: string) => TurnTicket
+  /** Since when it has been in use, in milliseconds since the epoch; `undefined` if it is free. */
+  readonly heldSince: (id: string) => Effect.Effect<number | undefined, SessionsUnavailable>
+}
+
 export interface TurnQueue {
   /** A place in the queue of a conversation. */
   readonly turn: (id: string) => TurnTicket
@@ -62,3 +70,9 @@ export const make = (now: () => number = () => 0): TurnQueue => {
 
   return { turn, isHeld: (id) => lines.has(id), heldSince: (id) => lines.get(id)?.since }
 }
+
+/** The order that a queue of this process makes. */
+export const orderOf = ({ heldSince, turn }: TurnQueue): TurnOrder => ({
+  turn,
+  heldSince: (id) => Effect.sync(() => heldSince(id))
+})

@@ -53,6 +53,27 @@ describe("the events of several workers", () => {
     two.hub.close()
   })
 
+  it("go on at a worker that is behind, without a gap and without one twice", async () => {
+    const relay = makeRelay()
+    const [one, two] = [worker(relay), worker(relay)]
+    const seen = note()
+    await eventually(() => one.hub.sequence.length > 1 && two.hub.sequence === one.hub.sequence, "they agree")
+    one.hub.watch(all, undefined, seen)
+    await eventually(() => two.hub.active, "the other one publishes, too")
+    const { sequence } = one.hub
+    const ahead = note()
+    two.hub.watch(all, `${sequence}-2`, ahead)
+    for (const from of ["first", "second", "third"]) one.hub.publish("model", { from })
+    await eventually(() => ahead.text().includes("third"), "what came after is told")
+    expect(ahead.text()).toBe(`id: ${sequence}-3\nevent: model\ndata: {"from":"third"}\n\n`)
+    // Control: what no worker can have told is another sequence.
+    const lost = note()
+    two.hub.watch(all, `${sequence}-99999`, lost)
+    expect(lost.text()).toContain("event: gap")
+    one.hub.close()
+    two.hub.close()
+  })
+
   it("of a key's request are told at other workers to those alone who may see them", async () => {
     const relay = makeRelay()
     const [one, two] = [worker(relay), worker(relay)]

@@ -10,6 +10,7 @@ import * as WorkerRpc from "../../src/cli/serve/workerRpc.js"
 import type * as GatewayContext from "../../src/gateway/GatewayContext.js"
 import * as Message from "../../src/Message.js"
 import * as Sessions from "../../src/Sessions.js"
+import * as Turns from "../../src/sessions/turnQueue.js"
 
 /** Both ends of a channel, which copies what it carries. */
 const channel = () => {
@@ -139,7 +140,7 @@ describe("what workers have in common", () => {
     scope = Effect.runSync(Scope.make())
   })
   const start = () => {
-    const answers = SharedState.makeHandlers(Effect.runSync(Sessions.makeStoreMemory()))
+    const answers = SharedState.makeHandlers(Effect.runSync(Sessions.makeStoreMemory()), Turns.orderOf(Turns.make()))
     const said: Array<string> = []
     const worker = () => {
       const { cut, first, worker } = channel()

@@ -13,6 +13,7 @@ import * as Config from "../../config/resolve.js"
 import { environment } from "../../cortex/environment.js"
 import * as Gateway from "../../Gateway.js"
 import type { RunningGateway } from "../../gateway/lifecycle.js"
+import * as Turns from "../../sessions/turnQueue.js"
 import { refused, UsageError } from "../errors.js"
 import * as Mdns from "../mdns/announce.js"
 import * as Output from "../output.js"
@@ -94,20 +95,21 @@ const check = Effect.fnUntraced(function* (flags: Flags) {
   )
 })
 
-/** What the settings keep in a store, for a worker or the first process. */
-const storedBy = Effect.fnUntraced(function* (flags: Flags) {
+/** What the settings keep in a store, for a worker or the first process, with the order of turns among the workers. */
+const storedBy = Effect.fnUntraced(function* (flags: Flags, order: Turns.TurnOrder) {
   const settings = yield* Config.settings(cortexOptions(flags))
   const store = yield* Cortex.openStore(settings, log)
   if (store === undefined) return undefined
   const { sessions } = settings
-  return { store, sessions: sessions.inMemory === true ? undefined : yield* Cortex.makeSessionStore(sessions, store) }
+  const kept = sessions.inMemory === true ? undefined : yield* Cortex.makeSessionStore(sessions, store, order)
+  return { store, sessions: kept }
 })
 
 /** Serves in this process until it is stopped. */
 const serveInProcess = Effect.fnUntraced(function* (flags: Flags, workers: number) {
   const local = yield* Local.make(localOptions(flags, workers === 1))
   let served: RunningGateway | undefined
-  const shared = workers === 1 ? undefined : yield* SharedState.forWorker(log, yield* storedBy(flags))
+  const shared = workers === 1 ? undefined : yield* SharedState.forWorker(log, (order) => storedBy(flags, order))
   yield* Effect.addFinalizer(() => Effect.sync(() => served && Ending.exitWhenStopped(served.aborted() === 0)))
   const running = yield* Gateway.serve({
     gateway: gatewayOptions(flags),
@@ -184,8 +186,10 @@ export const run = Effect.fnUntraced(function* (given: Flags) {
     // Workers follow the supervisor that this process keeps.
     const local = yield* Local.make(localOptions(flags, true))
     // It orders the turns; what is in a store is opened by the workers.
-    const stored = yield* storedBy(flags)
-    const url = yield* Workers.start(workers, log, stored?.sessions ?? (yield* Cortex.makeSessionStore(sessions)))
+    const order = Turns.orderOf(Turns.make(Date.now))
+    const stored = yield* storedBy(flags, order)
+    const kept = stored?.sessions ?? (yield* Cortex.makeSessionStore(sessions))
+    const url = yield* Workers.start(workers, log, kept, order)
     Local.announce(local, log)
     yield* announce(flags, url)
     return yield* Effect.never

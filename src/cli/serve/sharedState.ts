@@ -18,6 +18,7 @@ import { type Exchange, exchange, type SharedLimits, without } from "../../gatew
 import type { Message } from "../../Message.js"
 import type * as Sessions from "../../Sessions.js"
 import type * as Store from "../../Store.js"
+import type { TurnOrder } from "../../sessions/turnQueue.js"
 import * as WorkerEvents from "./workerEvents.js"
 import * as WorkerMessages from "./workerMessages.js"
 import * as WorkerRpc from "./workerRpc.js"
@@ -26,8 +27,8 @@ import * as WorkerRpc from "./workerRpc.js"
 // The first process
 // =============================================================================
 
-/** The RPC handlers of the first process. `sessions` stores the conversations. */
-export const makeHandlers = (sessions: Sessions.Store) => {
+/** The RPC handlers of the first process. `sessions` stores the conversations, `order` is that of turns in a store. */
+export const makeHandlers = (sessions: Sessions.Store, order: TurnOrder) => {
   const now = () => performance.now()
   const responses = ResponseStore.makeMemory(now)
   const limits = new Map<string, SharedLimits>()
@@ -66,6 +67,7 @@ export const makeHandlers = (sessions: Sessions.Store) => {
       })
       return run(ticket.wait, given.signal)
     },
+    heldSince: (_: WorkerRpc.HoldResource, id: string) => run(order.heldSince(id)),
 
     bound: (_: WorkerRpc.HoldResource, bounds: ResponseBounds) => responses.bound(bounds),
     put: (_: WorkerRpc.HoldResource, draft: ResponseStore.NewResponse) => responses.put(draft),
@@ -99,29 +101,33 @@ type Answers = ReturnType<typeof makeHandlers>
 
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
-const sessionsOf = (first: WorkerRpc.WorkerRpcClient<Answers>): Sessions.Store => {
-  const waited = <A>(result: Promise<A>): Effect.Effect<A, SessionsUnavailable> =>
-    Effect.tryPromise({ try: () => result, catch: (error) => new SessionsUnavailable({ reason: reasonOf(error) }) })
-  return {
-    create: (id, seed) => Effect.suspend(() => waited(first.call("create", id, seed))),
-    load: (id) => Effect.suspend(() => Effect.map(waited(first.call("load", id)), Option.fromNullable)),
-    append: (id, version, messages, usage) =>
-      Effect.suspend(() => waited(first.call("append", id, version, messages, usage))),
-    read: (id) => Effect.suspend(() => Effect.map(waited(first.call("read", id)), Option.fromNullable)),
-    update: (id, changes) => Effect.suspend(() => waited(first.call("update", id, changes))),
-    reset: (id) => Effect.suspend(() => waited(first.call("reset", id))),
-    remove: (id) => Effect.suspend(() => waited(first.call("remove", id))),
-    removeUnused: (id, since) => Effect.suspend(() => waited(first.call("removeUnused", id, since))),
-    list: (selection) => Effect.suspend(() => waited(first.call("list", selection))),
-    search: (words, selection) => Effect.suspend(() => waited(first.call("search", words, selection))),
-    turn: (id) => {
-      const { release, result } = first.begin("turn", [id])
-      // Releasing is not awaited.
-      result.catch(() => {})
-      return { wait: Effect.suspend(() => waited(result)), release }
-    }
-  }
-}
+const waited = <A>(result: Promise<A>): Effect.Effect<A, SessionsUnavailable> =>
+  Effect.tryPromise({ try: () => result, catch: (error) => new SessionsUnavailable({ reason: reasonOf(error) }) })
+
+const orderOf = (first: WorkerRpc.WorkerRpcClient<Answers>): TurnOrder => ({
+  turn: (id) => {
+    const { release, result } = first.begin("turn", [id])
+    // Releasing is not awaited.
+    result.catch(() => {})
+    return { wait: Effect.suspend(() => waited(result)), release }
+  },
+  heldSince: (id) => Effect.suspend(() => waited(first.call("heldSince", id)))
+})
+
+const sessionsOf = (first: WorkerRpc.WorkerRpcClient<Answers>): Sessions.Store => ({
+  create: (id, seed) => Effect.suspend(() => waited(first.call("create", id, seed))),
+  load: (id) => Effect.suspend(() => Effect.map(waited(first.call("load", id)), Option.fromNullable)),
+  append: (id, version, messages, usage) =>
+    Effect.suspend(() => waited(first.call("append", id, version, messages, usage))),
+  read: (id) => Effect.suspend(() => Effect.map(waited(first.call("read", id)), Option.fromNullable)),
+  update: (id, changes) => Effect.suspend(() => waited(first.call("update", id, changes))),
+  reset: (id) => Effect.suspend(() => waited(first.call("reset", id))),
+  remove: (id) => Effect.suspend(() => waited(first.call("remove", id))),
+  removeUnused: (id, since) => Effect.suspend(() => waited(first.call("removeUnused", id, since))),
+  list: (selection) => Effect.suspend(() => waited(first.call("list", selection))),
+  search: (words, selection) => Effect.suspend(() => waited(first.call("search", words, selection))),
+  turn: orderOf(first).turn
+})
 
 const responsesOf = (
   first: WorkerRpc.WorkerRpcClient<Answers>,
@@ -167,32 +173,26 @@ export interface Stored {
 export type WorkerState = Partial<SharedState> & Pick<SharedState, "sessions">
 
 /**
- * The shared state of a worker, until the scope closes. `end` is its end of the channel. With a store it is a gateway like
- * any other: only the order of turns and events come from the first process.
+ * The shared state of a worker, until the scope closes. `open` opens what is kept in a store, with the order of turns among
+ * the workers; `end` is the worker's end of the channel. With a store it is a gateway like any other: only that order and
+ * events come from the first process.
  */
-export const forWorker = (
+export const forWorker = <E = never, R = never>(
   log: (text: string) => void,
-  stored?: Stored,
+  open: (order: TurnOrder) => Effect.Effect<Stored | undefined, E, R> = () => Effect.succeed(undefined),
   end: WorkerRpc.WorkerChannel = process
-): Effect.Effect<WorkerState, never, Scope.Scope> =>
-  Effect.suspend(() => {
+): Effect.Effect<WorkerState, E, R | Scope.Scope> =>
+  Effect.gen(function* () {
     const first = new WorkerRpc.WorkerRpcClient<Answers>(end)
     const events = WorkerEvents.link(end)
-    const sessions = sessionsOf(first)
-    if (stored !== undefined) {
-      const { turn } = sessions
-      const kept = stored.sessions ?? sessions
-      const ordered = turn === undefined ? kept : { ...kept, turn }
-      return Effect.succeed<WorkerState>({ store: stored.store, sessions: ordered, events })
+    const stored = yield* open(orderOf(first))
+    const sessions = stored?.sessions ?? sessionsOf(first)
+    if (stored !== undefined) return { store: stored.store, sessions, events }
+    return {
+      sessions,
+      responses: responsesOf(first, log),
+      keyLimits: yield* LeasedLimits.make(exchangeOf(first), log),
+      events,
+      channel: WorkerMessages.make(end)
     }
-    return Effect.map(
-      LeasedLimits.make(exchangeOf(first), log),
-      (keyLimits): WorkerState => ({
-        sessions,
-        responses: responsesOf(first, log),
-        keyLimits,
-        events,
-        channel: WorkerMessages.make(end)
-      })
-    )
   })

@@ -9,6 +9,7 @@ import type * as Scope from "effect/Scope"
 import { InvalidConfig } from "../../Errors.js"
 import { countersOnly, merge } from "../../gateway/observability/prometheus.js"
 import type * as Sessions from "../../Sessions.js"
+import type { TurnOrder } from "../../sessions/turnQueue.js"
 import * as Ending from "./exitCode.js"
 import * as Handover from "./handover.js"
 import * as SharedState from "./sharedState.js"
@@ -80,19 +81,21 @@ const gather = (
 
 /**
  * Starts the workers, which end with the scope, and returns their address once each of them listens, or has ended and
- * at least one listens. `sessions` stores the conversations of all of them.
+ * at least one listens. `sessions` stores the conversations of all of them, unless they are in a store; `order` is that of
+ * turns there.
  */
 export const start = (
   count: number,
   log: (text: string) => void,
-  sessions: Sessions.Store
+  sessions: Sessions.Store,
+  order: TurnOrder
 ): Effect.Effect<string, InvalidConfig, Scope.Scope> =>
   Effect.gen(function* () {
     const workers = new Set<Worker>()
     const ready = new Set<Worker>()
     /** Workers that were still starting when the settings changed: a signal would have ended them. */
     const late = new Set<Worker>()
-    const answers = SharedState.makeHandlers(sessions)
+    const answers = SharedState.makeHandlers(sessions, order)
     const relay = WorkerEvents.makeRelay()
     const relayMessages = WorkerMessages.makeRelay()
     const known: KnownMetrics = { last: new Map(), gone: "" }

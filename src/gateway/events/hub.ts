@@ -178,7 +178,9 @@ export class EventsHub {
       this.activate(true)
     }
     const [, sequence, number] = position.exec(seen ?? "") ?? []
-    if (sequence === this.sequence && Number(number) <= this.last) watcher.seen = Number(number)
+    // Another process may have told more than has come here yet.
+    const newest = this.last + (this.link === undefined ? 0 : maxKept)
+    if (sequence === this.sequence && Number(number) <= newest) watcher.seen = Number(number)
     else if (seen !== undefined) this.tellGap(watcher, undefined)
     this.deliver(watcher, new Map())
     return () => this.leave(watcher)
@@ -249,7 +251,7 @@ export class EventsHub {
       text = Buffer.from(this.textAfter(watcher))
       texts.set(key, text)
     }
-    watcher.seen = this.last
+    watcher.seen = Math.max(watcher.seen, this.last)
     if (text.length > 0) this.send(watcher, text)
   }
 
