@@ -198,6 +198,12 @@ const write = async (
       ...(state === undefined && callGrammar === undefined ? {} : { grammarEvaluationState: () => callState ?? state })
     }
   )
+  let asks = true
+  const endAsking = (): void => {
+    if (asks) engine.batching.end()
+    asks = false
+  }
+  engine.batching.begin()
   // The next token is computed while this one is written.
   let next = answer.next()
   try {
@@ -209,6 +215,7 @@ const write = async (
       const { token } = value
       generated.push(token)
       if (generated.length < limit) next = answer.next()
+      else endAsking()
       partial.push(token)
       if (output.isThinking) reasoning++
       const { probabilities } = value as { readonly probabilities?: ReadonlyMap<Token, number> }
@@ -234,6 +241,7 @@ const write = async (
       }
     }
   } finally {
+    endAsking()
     // The sequence is free once nothing is computed in it.
     next.catch(() => {})
     await answer.return()

@@ -14,6 +14,7 @@ import type {
   TokenBias
 } from "node-llama-cpp"
 import { engineFailure } from "../internal/engineFailure.js"
+import { Batching } from "./embeddedBatching.js"
 import type { EngineOptions } from "./embeddedEngineOptions.js"
 import { describe, gpuOf, LoadFailure, takeLibrary } from "./embeddedLibrary.js"
 import { sampleInTurn } from "./embeddedSampling.js"
@@ -25,6 +26,7 @@ export interface Engine {
   readonly model: LlamaModel
   readonly template: ChatTemplate
   readonly sequences: Sequences
+  readonly batching: Batching
   /** Tokens of context of each request. */
   readonly contextSize: number
   /** Tokens that are evaluated at once. */
@@ -73,30 +75,24 @@ export const loadEngine = async (modelPath: string, options: EngineOptions, buil
     // With the narrow heads of small models it takes a processor up to eight times as long as the plain way.
     const attention = size < smallModel && llama.gpu === false ? { flashAttention: false } : {}
     const contextSize = wanted > 0 ? wanted : size < smallModel ? model.trainContextSize : ("auto" as const)
-    let sequences: Sequences | undefined
-    // An answer that is alone has its next token computed while its last one is written; several wait for each other, to be
-    // computed in one batch.
-    const dispatchSchedule = (dispatch: () => void): void => {
-      if (sequences?.isAlone === true) dispatch()
-      else setImmediate(dispatch)
-    }
+    const batching = new Batching()
     let context: LlamaContext | undefined
     let vectors: LlamaEmbeddingContext | undefined
     if (options.embeddings === true) {
       const most = Math.min(wanted > 0 ? wanted : model.trainContextSize, longestText)
       vectors = await model.createEmbeddingContext({ contextSize: most, batchSize: most, ...threads })
     } else {
-      const batching = { dispatchSchedule }
-      context = await model.createContext({ contextSize, sequences: parallel, batching, ...threads, ...attention })
+      const sequences = { sequences: parallel, batching: batching.options }
+      context = await model.createContext({ contextSize, ...sequences, ...threads, ...attention })
     }
     const made = context
     // Where sequences would disturb each other, there is one.
     const together = made === undefined || sampleInTurn(made) ? parallel : 1
-    sequences = new Sequences(made === undefined ? [] : Array.from({ length: together }, () => made.getSequence()))
     return {
       model,
       template: new ChatTemplate(model, jinja, builtIn),
-      sequences,
+      sequences: new Sequences(made === undefined ? [] : Array.from({ length: together }, () => made.getSequence())),
+      batching,
       contextSize: made?.contextSize ?? Math.min(wanted > 0 ? wanted : model.trainContextSize, longestText),
       batchSize: made?.batchSize ?? longestText,
       vectors,

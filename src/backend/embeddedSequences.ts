@@ -24,7 +24,7 @@ export class Sequences {
   private readonly free: Array<LlamaContextSequence>
   private waiting: Array<Waiting> = []
 
-  constructor(private readonly sequences: ReadonlyArray<LlamaContextSequence>) {
+  constructor(sequences: ReadonlyArray<LlamaContextSequence>) {
     this.free = [...sequences]
   }
 
@@ -42,11 +42,6 @@ export class Sequences {
         resume(undefined)
       })
     })
-  }
-
-  /** Whether at most one answers. */
-  get isAlone(): boolean {
-    return this.free.length >= this.sequences.length - 1
   }
 
   release(sequence: LlamaContextSequence): void {
