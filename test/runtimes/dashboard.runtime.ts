@@ -915,6 +915,63 @@ describe("the playground", () => {
 })
 
 describe("a page that stays open", () => {
+  it("leaves the events when nobody has seen it for 15 seconds, and comes back when it is shown", async () => {
+    const gateway = await serve([await ollama({ perToken: 200 })])
+    const context = await browser.newContext()
+    keep({ [Symbol.asyncDispose]: () => context.close() })
+    const page = await context.newPage()
+    await page.clock.install()
+    const asked: Array<string> = []
+    /** Streams of events that are open. */
+    let open = 0
+    const isStream = (url: string) => new URL(url).pathname === "/events"
+    page.on("request", (request) => {
+      asked.push(new URL(request.url()).pathname)
+      if (isStream(request.url())) open++
+    })
+    page.on("requestfailed", (request) => {
+      if (isStream(request.url())) open--
+    })
+    /** Chromium without a screen shows every page: this tells the page what a browser would. */
+    const turn = (state: "hidden" | "visible") =>
+      page.evaluate((value) => {
+        // biome-ignore lint/suspicious/noExplicitAny: the DOM is not among the types of this project.
+        const { document, Event } = globalThis as any
+        Object.defineProperty(document, "visibilityState", { configurable: true, value })
+        Object.defineProperty(document, "hidden", { configurable: true, value: value === "hidden" })
+        document.dispatchEvent(new Event("visibilitychange"))
+      }, state)
+    const live = () => page.getByRole("status").filter({ hasText: "Live" })
+    await page.goto(`${gateway.url}/#/live`)
+    await live().waitFor()
+    expect(open).toBe(1)
+
+    // Looked away from for a moment, it goes on.
+    await turn("hidden")
+    await page.clock.runFor(14_000)
+    await turn("visible")
+    await page.clock.runFor(20_000)
+    expect([open, asked.filter((path) => path === "/events").length]).toEqual([1, 1])
+
+    await turn("hidden")
+    await page.clock.runFor(14_000)
+    expect(open).toBe(1)
+    await page.clock.runFor(2_000)
+    await eventually(() => open === 0, "it has left")
+    asked.length = 0
+    const meanwhile = await chat(gateway, { stream: true })
+    await page.clock.runFor(120_000)
+    expect(asked).toEqual([])
+
+    await turn("visible")
+    await eventually(() => open === 1, "it is back")
+    await live().waitFor()
+    // What began while nobody looked is there.
+    await page.locator(".request.running").waitFor()
+    expect(asked).toContain("/fleet")
+    await meanwhile.body?.cancel()
+  })
+
   it("does not grow with what happens", async () => {
     const gateway = await serve([await ollama({ reply: "Hi.", perToken: "burst" })])
     const { page } = await open(gateway, "#/live")
@@ -929,7 +986,7 @@ describe("a page that stays open", () => {
     await page.locator(".request").nth(39).waitFor()
     const before = await elements()
     await many(600)
-    await eventually(async () => (await page.locator(".request .running").count()) === 0, "all have ended")
+    await eventually(async () => (await page.locator(".request.running").count()) === 0, "all have ended")
     expect(Math.abs((await elements()) - before)).toBeLessThan(400)
     expect(await page.locator(".request").count()).toBe(40)
   })
