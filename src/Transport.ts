@@ -54,6 +54,8 @@ export interface TransportFailure {
   readonly message: string
   /** The name that the system or the HTTP client has for it, such as `ECONNREFUSED`. */
   readonly code?: string | undefined
+  /** The address of the proxy that could not be reached, or could not reach the server. */
+  readonly proxy?: string | undefined
 }
 
 /**

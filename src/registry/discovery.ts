@@ -51,8 +51,12 @@ const codes: { readonly [code: string]: string } = {
 export const transportReason = (error: unknown): string => {
   let cause: unknown = error
   for (let depth = 0; depth < 5 && isRecord(cause); depth++) {
-    const code = cause["code"]
-    if (typeof code === "string") return codes[code] ?? `could not be asked (${code})`
+    const { code, proxy } = cause
+    if (typeof code === "string") {
+      return typeof proxy === "string"
+        ? `could not be asked: the proxy ${proxy} ${codes[code] ?? `failed (${code})`}`
+        : (codes[code] ?? `could not be asked (${code})`)
+    }
     // Completes "the server …".
     if (cause["reason"] === "malformed") return String(cause["message"])
     if (cause["reason"] === "blocked") return `could not be asked: ${String(cause["message"])}`

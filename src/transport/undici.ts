@@ -38,7 +38,14 @@ const codeOf = (error: unknown): string | undefined => {
   return undefined
 }
 
-const failureOf = (error: unknown): TransportFailure => {
+/** `through` is the proxy that the connection was to go through. */
+const failureOf = (error: unknown, through?: string): TransportFailure => {
+  const failure = causeOf(error)
+  if (through === undefined) return failure
+  return { ...failure, message: `${failure.message} (through the proxy ${through})`, proxy: through }
+}
+
+const causeOf = (error: unknown): TransportFailure => {
   const code = codeOf(error)
   const message = textOf(error)
   switch (code) {
@@ -90,6 +97,8 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.LaneU
 
   constructor(
     private readonly handler: TransportHandler,
+    /** The address of the proxy, without a password. */
+    private readonly proxy: string | undefined,
     private readonly dispatch: (handler: Handler, fresh: boolean) => void
   ) {
     this.body = handler
@@ -201,7 +210,7 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.LaneU
   private fail(error: unknown): void {
     if (!this.open) return
     this.open = false
-    this.body.error(failureOf(error))
+    this.body.error(failureOf(error, this.controller === undefined ? this.proxy : undefined))
   }
   abort(): void {
     // Decompressed data may still be on its way when the response has ended.
@@ -251,8 +260,7 @@ export const make = Effect.fnUntraced(function* ({ ca, proxy }: Network) {
   const direct: Lanes = [(yield* agent(true)).dispatcher, (yield* agent(false)).dispatcher]
   const proxies = new Map<string, Lanes>()
   yield* Effect.addFinalizer(() => Effect.forEach([...proxies.values()].flat(), finalized, { discard: true }))
-  const lanesTo = (origin: string): Lanes => {
-    const through = proxy === undefined ? undefined : proxyOf(proxy, origin)
+  const lanesTo = (through: string | undefined): Lanes => {
     if (through === undefined) return direct
     const lanes: Lanes = proxies.get(through) ?? [
       Connections.proxied(through, true, tls),
@@ -261,21 +269,22 @@ export const make = Effect.fnUntraced(function* ({ ca, proxy }: Network) {
     proxies.set(through, lanes)
     return lanes
   }
-  const paths = new LRUCache<string, { readonly origin: string; readonly path: string; readonly lanes: Lanes }>({
-    max: 4096
-  })
+  const paths = new LRUCache<string, Target>({ max: 4096 })
   return Transport.of({
     send: (request, handler) => {
       let target = paths.get(request.url)
       if (target === undefined) {
         const url = new URL(request.url)
-        target = { origin: url.origin, path: url.pathname + url.search, lanes: lanesTo(url.origin) }
+        const { origin } = url
+        const through = proxy === undefined ? undefined : proxyOf(proxy, origin)
+        const proxyHost = through === undefined ? undefined : new URL(through).origin
+        target = { origin, path: url.pathname + url.search, lanes: lanesTo(through), proxy: proxyHost }
         paths.set(request.url, target)
       }
       const { lanes, origin, path } = target
       // What comes in parts cannot be sent once more.
       const once = typeof request.body === "object"
-      const exchange = new Handler(handler, (passenger, again) => {
+      const exchange = new Handler(handler, target.proxy, (passenger, again) => {
         const options: Connections.LaneOptions = {
           origin,
           path,
@@ -294,6 +303,14 @@ export const make = Effect.fnUntraced(function* ({ ca, proxy }: Network) {
 
 /** Reused connections, and fresh ones. */
 type Lanes = readonly [kept: Dispatcher, fresh: Dispatcher]
+
+/** Where the requests to a URL go. */
+interface Target {
+  readonly origin: string
+  readonly path: string
+  readonly lanes: Lanes
+  readonly proxy: string | undefined
+}
 
 /**
  * Direct connections only.

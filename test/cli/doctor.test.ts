@@ -100,6 +100,19 @@ describe("servers", () => {
     expect(text.out).toContain(`✗ ${gone}: it refused the connection\n    Nothing listens there.`)
   })
 
+  it("that a proxy keeps away are told with the proxy, and what to do about that", async () => {
+    const gone = await dead()
+    const at = home({ servers: ["http://gpu.internal:11434"] })
+    const { of } = await examine(at, { HTTP_PROXY: gone })
+    expect(of("http://gpu.internal:11434")).toMatchObject([
+      {
+        status: "wrong",
+        message: expect.stringContaining(`the proxy ${gone} refused the connection`),
+        advice: expect.stringContaining("or name gpu.internal in NO_PROXY")
+      }
+    ])
+  })
+
   it("that are silent do not hold it up for longer than it is told", async () => {
     const silent = await fleet.ollama({ faultOn: "chat", faults: () => ({ kind: "hang" }) })
     const { code, err, out } = await home({ servers: [silent.url] }).run(["doctor", "--timeout", "0.5"])

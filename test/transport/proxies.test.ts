@@ -11,6 +11,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest
 import type { CortexOptions } from "../../src/promise.js"
 import { proxyOf } from "../../src/transport/proxies.js"
 import { eventsOf, failure, model, textOf, useFleet } from "../support/fleet.js"
+import { unusedPort } from "../support/ports.js"
 
 const fleet = useFleet()
 const home = mkdtempSync(join(tmpdir(), "aicortex-proxies-"))
@@ -128,6 +129,17 @@ describe.each(["ollama", "openai"] as const)("a proxy (%s)", (protocol) => {
     const [found] = await distrustful.listServers()
     expect(found).toMatchObject({ reachable: false })
     expect(found?.problem).toContain("certificate that it signed itself")
+  })
+
+  it.each(["http://gpu.internal", "https://gpu.internal"])("that is down is told as what failed (%s)", async (url) => {
+    const gone = `127.0.0.1:${await unusedPort()}`
+    const cortex = fleet.cortex([{ url, protocol }], { proxy: `http://user:secret@${gone}` })
+    const error = await failure(cortex.complete("Hi", { maxRetries: 1 }))
+    expect(error).toMatchObject({ _tag: "AllServersFailed", attempts: [{ reason: "refused" }] })
+    expect(error.message).toContain(`(through the proxy http://${gone})`)
+    const [found] = await cortex.listServers()
+    expect(found?.problem).toBe(`could not be asked: the proxy http://${gone} refused the connection`)
+    expect(error.message + found?.problem).not.toContain("secret")
   })
 
   it("that wants a password is told as such, without one in the failure", async () => {

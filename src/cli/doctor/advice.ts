@@ -2,6 +2,11 @@
 
 const advices: ReadonlyArray<readonly [problem: RegExp, advice: (url: string) => string]> = [
   [
+    /the proxy /,
+    (url) =>
+      `Correct the address of the proxy (HTTP_PROXY, HTTPS_PROXY, \`proxy\` in the settings), or name ${new URL(url).hostname} in NO_PROXY to go there directly.`
+  ],
+  [
     /refused the connection/,
     (url) =>
       isLocal(url)
