@@ -61,7 +61,7 @@ const short = (text: string): string => (text.length > 300 ? `${text.slice(0, 30
  * nested as a string, `{"detail": "…"}`, `{"message": "…"}`, or plain text.
  */
 export const errorText = (body: unknown, depth = 0): string | undefined => {
-  if (depth > 4) return undefined
+  if (depth > 6) return undefined
   if (typeof body === "string") {
     const text = body.trim()
     if (text.startsWith("{")) {

@@ -406,3 +406,15 @@ describe("a clock that jumps", () => {
       })
     ))
 })
+
+describe("an error that is nested in a text, as Ollama passes on those of its runner", () => {
+  it("is told in its own words", async () => {
+    const server = await fleet.ollama()
+    const content = [{ type: "image", data: "aGk=", mediaType: "image/png" }] as const
+    const error = await failure(fleet.cortex([server]).chat([{ role: "user", content }]))
+    expect(error).toMatchObject({
+      _tag: "InvalidRequest",
+      reason: "Multimodal data provided, but model does not support multimodal requests."
+    })
+  })
+})
