@@ -284,7 +284,7 @@ describe("what administrators do", () => {
     await card.getByRole("button", { name: "Drain" }).click()
     await card.getByText("draining").waitFor()
     await card.getByRole("button", { name: "Wake" }).click()
-    await card.getByText("closed", { exact: true }).waitFor()
+    await card.getByText("up", { exact: true }).waitFor()
     await card.getByRole("button", { name: "Rest" }).click()
     await card.getByText(/an administrator lets it rest/).waitFor()
     await card.getByRole("button", { name: "Wake" }).click()

@@ -1,5 +1,5 @@
 /** All that is known of the chosen server or request, as lines. */
-import { notesOf, requestState, serverState, serverWhy } from "./rows.js"
+import { notesOf, requestState, serverState, serverWhy, stateWord } from "./rows.js"
 import type { TopState } from "./state.js"
 import * as Text from "./text.js"
 import { chosenRequest, chosenServer, type Ui } from "./ui.js"
@@ -12,7 +12,7 @@ const modelLine = (model: Model): string => {
   const parts = [
     Text.clean(model.model),
     ...(loaded ? ["loaded"] : []),
-    ...(model.state === "closed" ? [] : [`${model.state}${why === null ? "" : `: ${Text.clean(why)}`}`]),
+    ...(model.state === "closed" ? [] : [`${stateWord(model.state)}${why === null ? "" : `: ${Text.clean(why)}`}`]),
     `${inFlight}${places === null ? "" : `/${places}`} in flight`,
     ...(queued === 0 ? [] : [`${queued} queued`]),
     ...(speed === null ? [] : [`${Text.number(speed)} tok/s`]),

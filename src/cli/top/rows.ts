@@ -6,11 +6,16 @@ import type { Attempt, Request, Server } from "./wire.js"
 
 export type TableName = "servers" | "requests"
 
-/** The state of a server in one word. */
+const words: { readonly [state: string]: string } = { closed: "up", "half-open": "on trial", open: "resting" }
+
+/** The state of a circuit breaker, in words. */
+export const stateWord = (state: string): string => words[state] ?? Text.clean(state)
+
+/** The state of a server in words. */
 export const serverState = ({ draining, reachable, state }: Server): string => {
   if (draining) return "draining"
   if (!reachable) return "down"
-  return state === "open" ? "resting" : state === "closed" ? "up" : Text.clean(state)
+  return stateWord(state)
 }
 
 const stateStyle = (server: Server): Style | undefined => {
@@ -176,7 +181,7 @@ const byNumber =
     return sign * (one - two)
   }
 
-const urgency = ["down", "resting", "draining", "half-open", "up"]
+const urgency = ["down", "resting", "draining", "on trial", "up"]
 
 /** The first one is the order of the configuration. */
 export const serverOrders: ReadonlyArray<Order<Server>> = [

@@ -8,7 +8,7 @@ export const Badge = ({ children, tone }: { readonly tone: string; readonly chil
   <span class={`badge ${tone}`}>{children}</span>
 )
 
-/** The state of a breaker, and of a server. */
+/** The state of a server, or of a model on it, in the words of `aicortex top`: an open breaker is no good news. */
 export const State = ({
   draining = false,
   of,
@@ -19,9 +19,9 @@ export const State = ({
   readonly reachable?: boolean
 }) => {
   if (draining) return <Badge tone="warn">draining</Badge>
-  if (of.state === "open") return <Badge tone="bad">{of.reason === "rest" ? "resting" : "open"}</Badge>
-  if (of.state === "half-open") return <Badge tone="warn">half-open</Badge>
-  return reachable ? <Badge tone="good">closed</Badge> : <Badge tone="bad">unreachable</Badge>
+  if (of.state === "open") return <Badge tone="bad">resting</Badge>
+  if (of.state === "half-open") return <Badge tone="warn">on trial</Badge>
+  return reachable ? <Badge tone="good">up</Badge> : <Badge tone="bad">unreachable</Badge>
 }
 
 export const Copy = ({ text }: { readonly text: string }) => {

@@ -11,7 +11,7 @@ import { downloads, fleet, loads, now, problem, readFleet, useStore } from "../s
 import type { Breaker, Model, Server } from "../types"
 
 const why = ({ reason, rests_until, since, state, why }: Breaker, at: number): string => {
-  const what = state === "open" ? "Open" : "Half-open"
+  const what = state === "open" ? "Resting" : "On trial"
   const next = rests_until === null || rests_until <= at ? "" : ` Next try in ${Format.span(rests_until, at)}.`
   return `${what}${since === null ? "" : ` for ${Format.span(since, at)}`}: ${why ?? reason ?? "it failed"}.${next}`
 }

@@ -104,7 +104,7 @@ export const UsageScreen = () => {
     return all
   }, [rows, names, by, count, from, group, span, value])
   const sum = (name: string) => totals.reduce((all, row) => all + number(row, name), 0)
-  const costs = totals.some((row) => row["cost"] !== undefined)
+  const costs = totals.some((row) => typeof row["cost"] === "number")
   const money = (amount: number) => amount.toLocaleString("en", { maximumFractionDigits: amount < 1 ? 4 : 2 })
   const sorted = [...totals].sort((a, b) => value(b) - value(a))
   const problem = over.problem ?? table.problem
