@@ -123,6 +123,15 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
   /** Those of your servers that could not be asked, and why. */
   unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true })
 }) {
+  /** Those of `available` that have the same name with another tag: `llama3.2:3b` for `llama3.2`. */
+  get otherTags(): ReadonlyArray<string> {
+    const nameOf = (model: string) =>
+      model
+        .trim()
+        .toLowerCase()
+        .replace(/:[^:/]*$/, "")
+    return this.available.filter((other) => nameOf(other) === nameOf(this.model))
+  }
   override get message() {
     const { unreachable = [] } = this
     const none = this.model === "auto" ? "No servers available" : `No servers available for model '${this.model}'`
@@ -137,10 +146,11 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
     if (reachable.length === 0) {
       return `${none}: ${silent}.`
     }
+    const near = this.otherTags.length === 0 ? "" : ` Did you mean ${this.otherTags.join(", ")}?`
     const others = this.available.length === 0 ? "" : ` They have: ${this.available.join(", ")}.`
     return (
       `${none}: none of ${reachable.join(", ")} has ${this.model === "auto" ? "a model" : "it"}` +
-      `${silent === "" ? "" : `, and ${silent}`}.${others}${this.model === "auto" ? "" : ` Get it with \`ollama pull ${this.model}\` on one of them, or choose another model.`}`
+      `${silent === "" ? "" : `, and ${silent}`}.${near}${others}${this.model === "auto" ? "" : ` Get it with \`ollama pull ${this.model}\` on one of them, or choose another model.`}`
     )
   }
 }

@@ -85,6 +85,24 @@ describe.each(kindNames)("errors name the servers that could not be asked (%s)",
     ])
   })
 
+  it("NoServers names the other tags of the model that there are", async () => {
+    const has = await start(kind, { models: ["llama3.2:3b", "gemma3:4b"] })
+    const error = await rejection(cortexOf([has.url]).chat("Hi", { model: "llama3.2" }))
+    expect(error).toMatchObject({ _tag: "NoServers", otherTags: ["llama3.2:3b"] })
+    expect(error.message).toContain("has it. Did you mean llama3.2:3b? They have: gemma3:4b, llama3.2:3b.")
+    const other = await rejection(cortexOf([has.url]).chat("Hi", { model: "qwen3:4b" }))
+    expect(other).toMatchObject({ _tag: "NoServers", otherTags: [] })
+    expect(other.message).not.toContain("Did you mean")
+    const gateway = await startGateway([has.url])
+    await using _gateway = gateway
+    const response = await gateway.post("/v1/chat/completions", {
+      model: "llama3.2",
+      messages: [{ role: "user", content: "Hi" }]
+    })
+    expect(response.status).toBe(404)
+    expect(await response.text()).toContain("No server has the model 'llama3.2'. Did you mean llama3.2:3b? There are:")
+  })
+
   it("NoServers and ModelNotFound, wherever they come from", async () => {
     const [one, other] = [await start(kind, { models: ["other:1b"] }), await dead()]
     const cortex = cortexOf([one.url, other])

@@ -173,12 +173,13 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       return withUnreachable(make(404, message, "model_not_found", "model"), unreachable, labels)
     }
     case "NoServers": {
-      const { available, model, servers, unreachable } = error
+      const { available, model, otherTags, servers, unreachable } = error
       if (servers.length === 0) {
         return make(404, `The model '${model}' cannot be served: no server is known.`, "model_not_found", "model")
       }
+      const near = otherTags.length === 0 ? "" : ` Did you mean ${otherTags.join(", ")}?`
       const others = available.length === 0 ? "" : ` There are: ${available.join(", ")}.`
-      const errorResponse = make(404, `No server has the model '${model}'.${others}`, "model_not_found", "model")
+      const errorResponse = make(404, `No server has the model '${model}'.${near}${others}`, "model_not_found", "model")
       return withUnreachable(errorResponse, unreachable, labels)
     }
     case "NoSuitableModel": {
