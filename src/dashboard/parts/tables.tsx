@@ -1,5 +1,5 @@
 import * as Format from "../format"
-import type { Model } from "../types"
+import type { Model, Server } from "../types"
 import { Badge } from "./small"
 
 /** The names of a table's columns; those of `numbers` are aligned as figures. */
@@ -24,18 +24,26 @@ export const Headings = ({
 /** A model that stays loaded for longer than this is shown as if it always did, in milliseconds. */
 const longest = 30 * 86_400_000
 
+/** Servers with these APIs do not say what they have in memory. */
+const silent: ReadonlyArray<string | null> = ["openai", "anthropic"]
+
 /** Whether a model is in the memory of its server, and for how long. */
 export const MemoryState = ({
   at,
-  model: { loaded, loaded_until: until }
+  model: { loaded, loaded_until: until },
+  server: { protocol }
 }: {
   readonly model: Model
+  readonly server: Pick<Server, "protocol">
   readonly at: number
-}) => (
-  <>
-    {loaded ? <Badge tone="good">loaded</Badge> : <span class="dim">on disk</span>}
-    {loaded && until !== null && until > at && until - at < longest ? (
-      <span class="dim small whole"> {Format.span(until, at)} more</span>
-    ) : null}
-  </>
-)
+}) =>
+  silent.includes(protocol) ? (
+    <span class="dim">not told</span>
+  ) : (
+    <>
+      {loaded ? <Badge tone="good">loaded</Badge> : <span class="dim">on disk</span>}
+      {loaded && until !== null && until > at && until - at < longest ? (
+        <span class="dim small whole"> {Format.span(until, at)} more</span>
+      ) : null}
+    </>
+  )

@@ -59,7 +59,7 @@ const ModelRow = ({
         )}
       </th>
       <td>
-        <MemoryState model={model} at={at} />
+        <MemoryState model={model} server={server} at={at} />
       </td>
       <td class="number">
         {model.in_flight}

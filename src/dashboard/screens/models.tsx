@@ -57,7 +57,7 @@ const FleetRow = ({
         )}
       </td>
       <td>
-        <MemoryState model={model} at={at} />
+        <MemoryState model={model} server={server} at={at} />
       </td>
       <td class="number">{Format.bytes(model.size)}</td>
       <td class="number">{Format.bytes(model.memory)}</td>
