@@ -11,7 +11,7 @@ import * as Anthropic from "./anthropicModels.js"
 import { type Listing, ListingFailed, type Loaded, listing, readLoaded, readOpenAi, readTags } from "./listing.js"
 import { isRecord } from "./modelRecord.js"
 
-/** Timeout for a list of models in `list`, in milliseconds. */
+/** Timeout for a list of models in `answers`, in milliseconds. */
 const timeout = 5_000
 
 /** The longest list of models that is read, in bytes: a fleet has many servers, and any of them may send anything. */
@@ -305,12 +305,6 @@ export const ask = (inquiry: Inquiry): Promise<Listing | ListingFailed> => {
   }
 }
 
-/** The same as an Effect. */
-export const attempt = (client: HttpClient.HttpClient, server: Server): Effect.Effect<Listing, ListingFailed> =>
-  Effect.flatMap(run(client, server, ask), (found) =>
-    found instanceof ListingFailed ? Effect.fail(found) : Effect.succeed(found)
-  )
-
 /** The first address that its list of models may have. */
 const listUrl = (server: Server): string => {
   const { protocol } = server
@@ -343,7 +337,3 @@ export const timedOut = (timeout: number): ListingFailed =>
     answered: false,
     silent: true
   })
-
-/** The same within five seconds. */
-export const list = (client: HttpClient.HttpClient, server: Server): Effect.Effect<Listing, ListingFailed> =>
-  Effect.timeoutFail(attempt(client, server), { duration: timeout, onTimeout: () => timedOut(timeout) })
