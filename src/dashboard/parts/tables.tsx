@@ -43,7 +43,10 @@ export const MemoryState = ({
     <>
       {loaded ? <Badge tone="good">loaded</Badge> : <span class="dim">on disk</span>}
       {loaded && until !== null && until > at && until - at < longest ? (
-        <span class="dim small whole"> {Format.span(until, at)} more</span>
+        <>
+          {" "}
+          <span class="dim small whole">{Format.span(until, at)} more</span>
+        </>
       ) : null}
     </>
   )

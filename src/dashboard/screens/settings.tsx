@@ -19,9 +19,16 @@ const words = (value: unknown): string => {
   if (Array.isArray(value)) return value.length === 0 ? "none" : value.map(words).join(", ")
   if (typeof value === "boolean") return value ? "on" : "off"
   if (typeof value !== "object") return Format.harmless(String(value))
-  const all = Object.entries(value)
+  // What is not set goes without saying.
+  const all = Object.entries(value).filter(([, one]) => one !== null)
   return all.length === 0 ? "none" : all.map(([name, one]) => `${name}: ${words(one)}`).join("; ")
 }
+
+/** A setting's value; of several objects, such as servers, each on a line of its own. */
+const display = (value: unknown) =>
+  Array.isArray(value) && value.some((one) => typeof one === "object")
+    ? value.map((one, i) => <div key={i}>{words(one)}</div>)
+    : words(value)
 
 const origins = {
   default: ["", "default"],
@@ -46,7 +53,7 @@ const Plain = () => {
                 <dt>
                   <code>{name}</code>
                 </dt>
-                <dd>{words(value)}</dd>
+                <dd>{display(value)}</dd>
               </div>
             ))}
           </dl>
@@ -111,13 +118,13 @@ const All = () => {
                       <code>{name}</code>
                       {about === null ? null : <div class="dim small">{about}</div>}
                     </th>
-                    <td>
-                      {words(value)}
+                    <td class="value">
+                      {display(value)}
                       {unit === null || typeof value !== "number" ? "" : ` ${unit}`}
                     </td>
                     <td>
                       {from === "default" ? (
-                        <span class="dim">default</span>
+                        <span class="dim whole">default</span>
                       ) : (
                         <Badge tone={origins[from][0]}>{origins[from][1]}</Badge>
                       )}
