@@ -273,7 +273,8 @@ describe("the file", () => {
     writeFileSync(join(path, "no"), "")
     const { logged } = await using(join(path, "no", "fleet.json"), [(await fleet.ollama()).url], 1)
     expect(logged.length).toBeGreaterThan(0)
-    for (const message of logged) expect(message).toContain("fleet.json, which holds what was learned of the servers, cannot be used")
+    for (const message of logged)
+      expect(message).toContain("fleet.json, which holds what was learned of the servers, cannot be used")
   })
 
   it("warns a program of promises on standard error, which is not its own", async () => {
