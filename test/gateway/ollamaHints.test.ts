@@ -95,7 +95,7 @@ describe("what clients of Ollama tell its memory", () => {
     const response = await gateway.post("/api/chat", long)
     expect([response.status, await response.text()]).toEqual([
       400,
-      expect.stringContaining("exceed_context_size_error")
+      expect.stringContaining("the request exceeds the available context size")
     ])
   })
 })
