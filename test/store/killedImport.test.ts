@@ -14,7 +14,7 @@ import { type Database, engines } from "../support/databases.js"
 import { makeProgram, type Program } from "../support/storeProgram.js"
 
 /** More kills: `AICORTEX_KILLS=200 npx vitest run test/store/killedImport.test.ts`. */
-const kills = Number(process.env["AICORTEX_KILLS"] ?? 10)
+const kills = Number(process.env["AICORTEX_KILLS"] ?? 5)
 const conversations = 120
 const turns = 3
 
