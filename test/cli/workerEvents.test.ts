@@ -30,14 +30,20 @@ const note = () => {
   }
 }
 
+/** Two workers of one gateway, whose events are noted at the first. */
+const twoWorkers = async () => {
+  const relay = makeRelay()
+  const [one, two] = [worker(relay), worker(relay)]
+  const seen = note()
+  await eventually(() => one.hub.sequence.length > 1 && two.hub.sequence === one.hub.sequence, "they agree")
+  one.hub.watch(all, undefined, seen)
+  await eventually(() => two.hub.active, "the other one publishes, too")
+  return { one, two, seen }
+}
+
 describe("the events of several workers", () => {
   it("are one sequence, seen at each of them", async () => {
-    const relay = makeRelay()
-    const [one, two] = [worker(relay), worker(relay)]
-    const seen = note()
-    await eventually(() => one.hub.sequence.length > 1 && two.hub.sequence === one.hub.sequence, "they agree")
-    one.hub.watch(all, undefined, seen)
-    await eventually(() => two.hub.active, "the other one publishes, too")
+    const { one, seen, two } = await twoWorkers()
     one.hub.publish("model", { from: "one" })
     two.hub.publish("model", { from: "two" })
     await eventually(() => seen.text().includes("one") && seen.text().includes("two"), "both are seen")
@@ -54,12 +60,7 @@ describe("the events of several workers", () => {
   })
 
   it("go on at a worker that is behind, without a gap and without one twice", async () => {
-    const relay = makeRelay()
-    const [one, two] = [worker(relay), worker(relay)]
-    const seen = note()
-    await eventually(() => one.hub.sequence.length > 1 && two.hub.sequence === one.hub.sequence, "they agree")
-    one.hub.watch(all, undefined, seen)
-    await eventually(() => two.hub.active, "the other one publishes, too")
+    const { one, two } = await twoWorkers()
     const { sequence } = one.hub
     const ahead = note()
     two.hub.watch(all, `${sequence}-2`, ahead)
