@@ -9,6 +9,12 @@ type Held =
   | { readonly type: "thinking"; text: string }
   | { readonly type: "call"; readonly call: ToolCall }
 
+/**
+ * Pieces that follow the last ones sooner than this, in milliseconds, are handed on together: waking a reader and writing
+ * to a socket for each token would take a fast model more time than some tokens do.
+ */
+const gathering = 4
+
 /** While a reader is paused the engine continues, so that one slow reader never holds a sequence. */
 export class Job {
   private held: Array<Held> = []
@@ -16,6 +22,8 @@ export class Job {
   private reported = false
   private paused = false
   private cancel: (() => void) | undefined
+  private flushedAt = Number.NEGATIVE_INFINITY
+  private gathered: ReturnType<typeof setTimeout> | undefined
 
   constructor(
     readonly request: ChatRequest,
@@ -36,7 +44,7 @@ export class Job {
     if (this.over || this.paused) return
     this.sink.read()
     this.sink.progress?.()
-    this.sink.flush()
+    this.flush(performance.now())
   }
 
   text(text: string, logprobs?: ReadonlyArray<unknown>): void {
@@ -77,6 +85,7 @@ export class Job {
   abort(): void {
     this.reported = true
     this.held = []
+    clearTimeout(this.gathered)
     this.cancel?.()
   }
 
@@ -110,8 +119,24 @@ export class Job {
         }
       }
       if (end?.finish !== undefined) sink.finish(end.finish)
-      sink.flush()
-    }
+      this.flushSoon(end !== undefined)
+    } else clearTimeout(this.gathered)
     if (end?.failure !== undefined) sink.fail(end.failure)
+  }
+
+  private flushSoon(now: boolean): void {
+    // A piece can make its reader abort.
+    if (this.reported && !now) return
+    const time = performance.now()
+    const waits = this.flushedAt + gathering - time
+    if (now || waits <= 0) this.flush(time)
+    else this.gathered ??= setTimeout(() => this.flush(performance.now()), Math.ceil(waits))
+  }
+
+  private flush(time: number): void {
+    clearTimeout(this.gathered)
+    this.gathered = undefined
+    this.flushedAt = time
+    this.sink.flush()
   }
 }

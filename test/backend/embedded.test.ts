@@ -305,7 +305,7 @@ describe("embedded: the exchange", () => {
     expect(run.order).toEqual([])
     await run.outcome
     expect(run.order[0]).toBe("connected")
-    expect(run.order.slice(1).join(" ")).toMatch(/^(read text flush )+read (text )?finish flush$/)
+    expect(run.order.slice(1).join(" ")).toMatch(/^read text flush (read text (flush )?)+read (text )?finish flush$/)
     expect(run.pieces.length).toBeGreaterThan(4)
   })
 
@@ -336,6 +336,23 @@ describe("embedded: the exchange", () => {
     expect(queued.order).toEqual(["connected"])
     long.exchange.abort()
     long.exchange.resume()
+  })
+
+  it("wakes its reader for the first piece at once, and then once for all that come within four milliseconds", async () => {
+    const flushed: Array<number> = []
+    const run = start({ messages: [user("How do I bake bread?")] })
+    const push = run.order.push.bind(run.order)
+    run.order.push = (...calls) => {
+      if (calls[0] === "flush") flushed.push(performance.now())
+      return push(...calls)
+    }
+    expect((await run.outcome).text).toMatch(/^I am only a small demo model/)
+    expect(run.order.slice(0, 4)).toEqual(["connected", "read", "text", "flush"])
+    expect(run.order.slice(-2)).toEqual(["finish", "flush"])
+    expect(run.pieces.length).toBeGreaterThan(10)
+    const gaps = flushed.slice(1, -1).map((at, i) => at - (flushed[i] ?? 0))
+    // A timer counts whole milliseconds.
+    for (const gap of gaps) expect(gap).toBeGreaterThan(2.5)
   })
 
   it("a paused reader gets nothing, holds up nobody and loses nothing", async () => {
