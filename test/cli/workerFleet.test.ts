@@ -41,6 +41,7 @@ const view = (server: string, fields: object = {}) => ({
   draining: false,
   ...closed,
   in_flight: 0,
+  in_flight_elsewhere: 0,
   places: null,
   queued: 0,
   round_trip_ms: null,
@@ -106,6 +107,29 @@ const listening = (child: ChildProcess): Promise<string> =>
     child.once("exit", (code) => reject(new Error(`it ended with ${code}: ${said}`)))
   })
 
+describe("requests of other gateways", () => {
+  // Each of two processes hears of the other's requests as of those of another gateway, which has 4 there.
+  const one = view("s", { in_flight: 2, in_flight_elsewhere: 4 + 3 })
+  const two = view("s", { in_flight: 3, in_flight_elsewhere: 4 + 2 })
+
+  it("are told once, and those of the other processes are not among them", () => {
+    for (const merged of [mergeServers([one, two]), mergeServers([two, one])])
+      expect([merged.in_flight, merged.in_flight_elsewhere]).toEqual([5, 4])
+    expect(mergeFleets([one], [[two]])[0]?.in_flight_elsewhere).toBe(4)
+    expect(mergeFleets([one], [])[0]?.in_flight_elsewhere).toBe(7)
+  })
+
+  it("are never fewer than none, where a process has not heard of the other's yet", () => {
+    expect(mergeServers([view("s"), two]).in_flight_elsewhere).toBe(0)
+  })
+
+  it("are in the events of one process too", () => {
+    const views = new FleetViews<string>()
+    views.note("w1", one)
+    expect(views.note("w2", two)).toMatchObject({ in_flight: 5, in_flight_elsewhere: 4 })
+  })
+})
+
 describe("aicortex serve --workers 2", () => {
   it("tells and cancels the requests of all workers, whichever answers", async () => {
     const slow = { models: [model], reply: "word ".repeat(5_000), perToken: 20 }
@@ -140,16 +164,13 @@ describe("aicortex serve --workers 2", () => {
     for (const [fleet, requests] of seen) {
       expect([fleet.processes, fleet.in_flight, requests.running.length]).toEqual([2, total, total])
       expect(fleet.servers.map(({ places }: { places: number }) => places)).toEqual([50, 50])
+      // There is no other gateway.
+      const elsewhere = fleet.servers.map((server: { in_flight_elsewhere: number }) => server.in_flight_elsewhere)
+      expect(elsewhere).toEqual([0, 0])
     }
     // They are in both of the workers, as their ids say.
     const ids: ReadonlyArray<string> = seen[0]?.[1].running.map(({ id }: { id: string }) => id)
     expect(new Set(ids.map((id) => id.split("-")[0])).size).toBe(2)
-    for (const id of ids) expect(await json(`/requests/${id}`, { method: "DELETE" })).toEqual({ cancelled: id })
-    for (const text of await Promise.all(answers)) expect(text).not.toContain("[DONE]")
-    await eventually(async () => (await json("/fleet")).in_flight === 0, "none is left")
-    expect((await json("/requests")).recent).toHaveLength(total)
-    expect((await get("/requests/none", { method: "DELETE" })).status).toBe(404)
-    // The last event of each server has none in flight of either worker.
     // All of them may be on one server.
     const busy = ["server-1", "server-2"].filter((_, at) => servers[at]?.chatRequests.length !== 0)
     for (const name of busy) {
@@ -157,6 +178,14 @@ describe("aicortex serve --workers 2", () => {
         ({ data, type }) => type === "fleet" && data.server === name && data.in_flight > 0,
         "it is busy"
       )
+    }
+    for (const id of ids) expect(await json(`/requests/${id}`, { method: "DELETE" })).toEqual({ cancelled: id })
+    for (const text of await Promise.all(answers)) expect(text).not.toContain("[DONE]")
+    await eventually(async () => (await json("/fleet")).in_flight === 0, "none is left")
+    expect((await json("/requests")).recent).toHaveLength(total)
+    expect((await get("/requests/none", { method: "DELETE" })).status).toBe(404)
+    // The last event of each server has none in flight of either worker.
+    for (const name of busy) {
       await eventually(
         () =>
           stream.events.findLast(({ data, type }) => type === "fleet" && data.server === name)?.data.in_flight === 0,

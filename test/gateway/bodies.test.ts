@@ -18,7 +18,7 @@ const base: { readonly [path: string]: object } = {
   "/v1/completions": { model, prompt: "Once" },
   "/v1/responses": { model, input: "Hi" },
   "/v1/responses/compact": { model, input: "Hi" },
-  "/v1/messages": { model, max_tokens: 10, messages: [{ role: "user", content: "Hi" }] },
+  "/v1/messages": { model, max_tokens: 2_000, messages: [{ role: "user", content: "Hi" }] },
   "/v1/messages/count_tokens": { model, messages: [{ role: "user", content: "Hi" }] },
   "/v1/embeddings": { model, input: "Hi" },
   "/api/chat": { model, messages: [{ role: "user", content: "Hi" }], stream: false },

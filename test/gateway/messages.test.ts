@@ -520,6 +520,39 @@ describe("with all that the gateway has", () => {
     await failureOf(client.messages.create({ ...wanted, thinking: enabled, model: "nope" }), NotFoundError)
   })
 
+  it("a budget that Anthropic's API refuses is refused, whether the model thinks or not", async () => {
+    const models = [
+      { name: model, capabilities: ["completion", "tools"] },
+      { name: "thinker:1b", capabilities: ["completion", "thinking"] }
+    ]
+    const { client, server } = await start("ollama", { models, reply: "Done." })
+    for (const name of [model, "thinker:1b"]) {
+      const ask = (budget: number, betas: Array<string> = []) =>
+        client.beta.messages.create({
+          model: name,
+          max_tokens: 2_000,
+          messages: hi,
+          thinking: { type: "enabled", budget_tokens: budget },
+          betas
+        })
+      const before = server.chatRequests.length
+      for (const budget of [1_023, 2_000, 2_001]) {
+        const error = await failureOf(ask(budget, ["context-management-2025-06-27"]), BadRequestError)
+        expect([error.type, error.message]).toEqual([
+          "invalid_request_error",
+          expect.stringContaining("'thinking.budget_tokens'")
+        ])
+      }
+      const interleaved = ["context-management-2025-06-27", "interleaved-thinking-2025-05-14"]
+      await failureOf(ask(1_023, interleaved), BadRequestError)
+      expect(server.chatRequests).toHaveLength(before)
+      await ask(1_999)
+      // With thinking between tool calls the budget is that of a whole turn.
+      await ask(16_000, interleaved)
+      expect(server.chatRequests).toHaveLength(before + 2)
+    }
+  })
+
   it("what terminal agents send, by way of the client's own loop of tools", async () => {
     const { client, server } = await start("ollama", {
       models: [{ name: model, capabilities: ["completion", "tools"] }],

@@ -592,7 +592,7 @@ describe("what a request comes to", () => {
     ],
     ["sampling", { temperature: 0, top_p: 0.5, top_k: 3 }, { temperature: 0, topP: 0.5, topK: 3 }],
     ["stop_sequences", { stop_sequences: ["a", "b"] }, { stop: ["a", "b"] }],
-    ["thinking enabled", { thinking: { type: "enabled", budget_tokens: 1024 } }, { think: true }],
+    ["thinking enabled", { max_tokens: 1025, thinking: { type: "enabled", budget_tokens: 1024 } }, { think: true }],
     ["thinking disabled", { thinking: { type: "disabled" }, output_config: { effort: "high" } }, { think: false }],
     ["thinking adaptive", { thinking: { type: "adaptive" } }, { think: undefined }],
     ["adaptive, with effort", { thinking: { type: "adaptive" }, output_config: { effort: "low" } }, { think: "low" }],

@@ -74,6 +74,11 @@ export const mergeServers = (
     draining: views.some(({ draining }) => draining),
     ...worst(views),
     in_flight: views.reduce((all, one) => all + one.in_flight, 0),
+    // Elsewhere, for one process, are the other processes too: their requests are counted above.
+    in_flight_elsewhere: Math.max(
+      0,
+      others.reduce((all, one) => all - one.in_flight, own.in_flight_elsewhere)
+    ),
     places: most(views.map(({ places }) => places)),
     queued: views.reduce((all, { queued }) => all + queued, 0),
     round_trip_ms: least(views.map((one) => one.round_trip_ms)),

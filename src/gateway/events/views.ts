@@ -40,7 +40,7 @@ export interface ServerView extends BreakerView {
   readonly draining: boolean
   readonly in_flight: number
   /** Requests of other gateways with the same store. */
-  readonly in_flight_elsewhere?: number
+  readonly in_flight_elsewhere: number
   readonly places: number | null
   readonly queued: number
   readonly round_trip_ms: number | null

@@ -44,11 +44,13 @@ export const create = async (
   body: BodyFields.Fields
 ): Promise<void> => {
   const started = performance.now()
-  const joined = Sessions.joined(gateway, context.decode(Request.decode, body), context)
+  const interleaved = Request.interleaves(context.request.headers["anthropic-beta"])
+  const request = context.decode((fields, ignored) => Request.decode(fields, ignored, interleaved), body)
+  const joined = Sessions.joined(gateway, request, context)
   const decoded = joined instanceof Promise ? await joined : joined
   context.ownTime += performance.now() - started
-  const request = await fitting(gateway, context, decoded)
-  return dispatch(gateway, context, request, Events.codec(request))
+  const fitted = await fitting(gateway, context, decoded)
+  return dispatch(gateway, context, fitted, Events.codec(fitted))
 }
 
 export const countTokens = (_: GatewayContext, context: RequestContext, body: BodyFields.Fields): void =>

@@ -25,7 +25,7 @@ const thinking = Body.struct(
   {
     type: Body.required(Body.oneOf(thinkingTypes)),
     budget_tokens: Body.whole(minBudget, undefined, {
-      doc: "Where it is enabled. How long a model thinks is bounded by max_tokens."
+      doc: "Where it is enabled: less than max_tokens, except with interleaved thinking. How long a model thinks is bounded by max_tokens."
     }),
     display: Body.lenient(
       Body.custom({ enum: displays, default: "summarized" }, (fields, name, at) => BodyFields.text(fields, name, at))
@@ -131,10 +131,15 @@ interface Thinking {
   readonly tellsThinking: boolean
 }
 
-/** A thinking budget has no equivalent on the servers; `max_tokens` limits the whole. */
+/** Whether the header `anthropic-beta` asks for thinking between tool calls, whose budget is that of a whole turn. */
+export const interleaves = (beta: string | ReadonlyArray<string> | undefined): boolean =>
+  /(^|,)\s*interleaved-thinking-/.test(String(beta ?? ""))
+
+/** A thinking budget has no equivalent on the servers; `max_tokens` limits the whole. Budgets from `limit` on are refused. */
 const thinkingOf = (
   body: BodyFields.Fields,
   effort: ChatRequest["think"],
+  limit: number,
   ignored: FieldPolicy.IgnoredFields
 ): Thinking => {
   const given = read.thinking(body)
@@ -149,7 +154,8 @@ const thinkingOf = (
   const tellsThinking = display !== "omitted"
   if (type === "adaptive") return { think: effort, tellsThinking }
   const budget = thinking.read.budget_tokens(given)
-  if (budget === undefined) reject("thinking.budget_tokens", "is missing", "missing_required_parameter")
+  if (budget === undefined) return reject("thinking.budget_tokens", "is missing", "missing_required_parameter")
+  if (budget >= limit) reject("thinking.budget_tokens", `must be less than max_tokens (${limit})`)
   return { think: true, tellsThinking }
 }
 
@@ -223,7 +229,12 @@ export const promptTokens = (request: Pick<ChatRequest, "messages" | "tools" | "
   return requirementsOf({ request }).prompt + tokensOf(characters)
 }
 
-export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFields): AnthropicRequest => {
+/** `interleaved`: whether a turn may think more than `max_tokens`. */
+export const decode = (
+  given: BodyFields.Fields,
+  ignored: FieldPolicy.IgnoredFields,
+  interleaved = false
+): AnthropicRequest => {
   refuseThread(given)
   ignored.check(given, body)
   checkHarmless(given)
@@ -231,8 +242,9 @@ export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFie
   const tools = Tools.tools(given, ignored)
   const { choice, oneTool } = Tools.toolChoiceOf(given, tools, ignored)
   const { effort, format } = outputOf(given, ignored)
-  const { tellsThinking, think } = thinkingOf(given, effort, ignored)
   const maxTokens = read.max_tokens(given)
+  const limit = interleaved ? Number.POSITIVE_INFINITY : maxTokens
+  const { tellsThinking, think } = thinkingOf(given, effort, limit, ignored)
   const model = read.model(given)
   return {
     model,
@@ -272,7 +284,7 @@ export const count = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFiel
   checkContext(given, ignored)
   const tools = Tools.tools(given, ignored)
   Tools.toolChoiceOf(given, tools, ignored)
-  thinkingOf(given, outputOf(given, ignored).effort, ignored)
+  thinkingOf(given, outputOf(given, ignored).effort, Number.POSITIVE_INFINITY, ignored)
   read.model(given)
   return promptTokens({ messages: Conversation.messages(given, ignored), tools, maxTokens: undefined })
 }
