@@ -1,6 +1,7 @@
 /**
  * What happens while a model answers, in order: `start`, then any of `meta`, `thinking`, `token`, `tool_call_delta`,
- * `tool_call`, `tool_result`, `error` and `restart`, then `end`. Every event has a `timestamp` in milliseconds since the Unix epoch.
+ * `tool_call`, `tool_result`, `error` and `restart`, then `end`. Every event has a `timestamp` in milliseconds since
+ * the Unix epoch.
  *
  * Reference: AI Cortex's `StreamEvent`, whose timestamp is in seconds.
  *
@@ -170,8 +171,8 @@ export interface ToolCallEvent {
 
 /**
  * A tool with an `execute` function has returned `result`, and the model continues. `failed` if the tool was not run,
- * because its arguments do not fit its parameters, or if it failed and has `onError: "return"`: then `result` is the error
- * text for the model.
+ * because its arguments do not fit its parameters, or if it failed and has `onError: "return"`: then `result` is the
+ * error text for the model.
  *
  * @since 0.1.0
  * @category models
@@ -204,7 +205,7 @@ export interface AttemptMeta {
   readonly server: string
   /** The number of the attempt, from 1. */
   readonly attempt: number
-  /** It is asked besides one that is late: the `end` says who answered. */
+  /** It is a hedge, beside a server that is late: `end` names the server that answered. */
   readonly hedge?: true
   /** It has to load the model first. */
   readonly loads?: true
@@ -242,9 +243,9 @@ export interface CachedMeta {
 
 /**
  * Information about the call: a server was asked (`server`, `attempt` counted from 1; `hedge` if it is asked besides
- * one that is late: the `end` says who answered; `loads` if it has to load the model first; `decision` why), the oldest turns of the
- * history were dropped to fit the model's
- * context (`trimmed`, in messages), or a cached answer follows (`cached`; `age` in milliseconds).
+ * one that is late: the `end` says who answered; `loads` if it has to load the model first; `decision` why), the oldest
+ * turns of the history were dropped to fit the model's context (`trimmed`, in messages), or a cached answer follows
+ * (`cached`; `age` in milliseconds).
  *
  * @since 0.1.0
  * @category models
@@ -356,8 +357,8 @@ export type ChatEvent =
   | End
 
 /**
- * The value so far of a reply that must be JSON, as the model writes it: not checked, and not complete. Each is a snapshot
- * that does not change any more. Numbers appear when they are complete, texts as they grow.
+ * The value so far of a reply that must be JSON, as the model writes it: not checked, and not complete. Each is a
+ * snapshot that does not change any more. Numbers appear when they are complete, texts as they grow.
  *
  * @since 0.2.0
  * @category models
@@ -372,8 +373,8 @@ export interface PartialValue<out P = unknown> {
 }
 
 /**
- * The reply does not fit its schema, and the model is asked once more, with the issues: the last `discard` token events and
- * the partial values before are void.
+ * The reply does not fit its schema, and the model is asked once more, with the issues: the last `discard` token events
+ * and the partial values before are void.
  *
  * @since 0.2.0
  * @category models

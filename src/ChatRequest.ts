@@ -48,7 +48,9 @@ export * from "./chatRequest/parts.js"
  * @category models
  */
 export const Options = Schema.Struct({
-  /** Default: the configured model (`AICORTEX_MODEL`), else `auto`: the one that fits best of those the servers have. */
+  /**
+   * Default: the configured model (`AICORTEX_MODEL`), else `auto`: the one that fits best of those the servers have.
+   */
   model: optional(Schema.NonEmptyTrimmedString),
   /** System prompt for this call only; never stored in a session. */
   system: optional(Schema.String),
@@ -89,7 +91,10 @@ export const Options = Schema.Struct({
   toolChoice: optional(
     Schema.Union(Schema.Literal("auto", "none", "required"), Schema.Struct({ name: Schema.NonEmptyString }))
   ),
-  /** How long Ollama keeps the model loaded: seconds, or a duration such as `5m` or `1h30m`; below 0 for ever, 0 not at all. */
+  /**
+   * How long Ollama keeps the model loaded: seconds, or a duration such as `5m` or `1h30m`; below 0 for ever, 0 not at
+   * all.
+   */
   keepAlive: optional(keepAlive),
   /** Whether, or how much, a model that can think does so before it answers. Default: the model's. */
   think: optional(Schema.Union(Schema.Boolean, ThinkLevel)),
@@ -97,7 +102,8 @@ export const Options = Schema.Struct({
   options: optional(JsonObjectSchema),
   /**
    * The prompt is raw text, and the answer continues it: the model gets it without a chat template. Nothing else is
-   * allowed besides the text: no system prompt, persona, session, tools, images, `think` or JSON. Default `false`.
+   * allowed in addition to the text: no system prompt, persona, session, tools, images, `think` or JSON. Default
+   * `false`.
    */
   raw: optional(Schema.Boolean),
   /**
@@ -156,9 +162,10 @@ export const Options = Schema.Struct({
   /** Deadline of the whole call with all its attempts, in milliseconds; default none. */
   deadline: optional(milliseconds),
   /**
-   * Attempts in all, the first included; more than there are servers goes round again. Default: two rounds over the servers,
-   * and at least six attempts, as long as at most ten seconds have passed since each of them has failed; an answer that has
-   * become longer than before resets the count. Servers that refuse the caller or lack the model are asked once.
+   * Attempts in all, the first included; more than there are servers goes round again. Default: two rounds over the
+   * servers, and at least six attempts, as long as at most ten seconds have passed since each of them has failed; an
+   * answer that has become longer than before resets the count. Servers that refuse the caller or lack the model are
+   * asked once.
    */
   maxRetries: optional(wholeFrom(1)),
   /** Pause before the same server is tried again, in milliseconds, doubled each time, with jitter; default 500. */
@@ -211,7 +218,7 @@ export const sampling = [
 
 const decodeMessagesEither = Schema.decodeUnknownEither(Schema.NonEmptyArray(Message), { onExcessProperty: "error" })
 
-/** `Chat` and the Promise facade take more besides. */
+/** `Chat` and the Promise facade take more options. */
 const decode = decoder(Options, ["session", "maxToolRounds", "stream", "responseFormat", "schema", "signal"])
 
 /**

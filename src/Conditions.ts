@@ -1,7 +1,8 @@
 /**
- * The conditions that calls are made under: how much of this machine is left, and how good the lines to remote servers are.
+ * The conditions that calls are made under: how much of this machine is left, and how good the lines to remote servers
+ * are.
  *
- * Everything is read in the background, and only while somebody wants to know: for ten minutes after it was last asked,
+ * Everything is read in the background, and only while it is used: for ten minutes after the last call,
  * or as long as `changes` is listened to. Lines are judged by the attempts of calls, and by probes of the user's own
  * servers; no other address is ever asked.
  *
@@ -97,8 +98,8 @@ export interface Service {
 export class Conditions extends Context.Tag("aicortex/Conditions")<Conditions, Service>() {}
 
 /**
- * How this machine is read; `undefined`, the default, where it cannot be, as in a browser. It is read every five seconds
- * while somebody wants to know. What it holds, it gives back at the end of the scope.
+ * How this machine is read; `undefined`, the default, where it cannot be, as in a browser. It is read every five
+ * seconds while it is used. All resources are released at the end of the scope.
  *
  * @since 0.2.0
  * @category tags
@@ -110,7 +111,7 @@ export class ResourceSource extends Context.Reference<ResourceSource>()("aicorte
 /** How often this machine is read, in milliseconds. */
 const resourceInterval = 5_000
 
-/** How long the monitors go on after somebody asked, in milliseconds. */
+/** How long the monitors go on after the last use, in milliseconds. */
 const idleAfter = 600_000
 
 const nothing: Snapshot = { resources: undefined, lines: [] }

@@ -205,8 +205,8 @@ export const makeStore = (
   store === undefined ? Effect.succeed(undefined) : Store.make(store, options)
 
 /**
- * The store that these settings name, opened. Where nobody has named it and there can be none (its package is not
- * installed, or its file cannot be made), `log` is told, and it is `undefined`: all is in memory.
+ * The store that these settings name, opened. If no setting names it and there can be none (its package is not
+ * installed, or its file cannot be made), `log` gets a line, and it is `undefined`: all is in memory.
  *
  * @since 0.4.0
  * @category constructors
@@ -226,8 +226,8 @@ export const openStore = Effect.fnUntraced(function* (
 
 /**
  * The session store that these settings ask for: in memory, or in this store. What is in the folder, where earlier
- * versions kept them, is taken into the store when that is first used, and the folder is renamed. `order` is that of the
- * turns in a store; default: of the turns in this process.
+ * versions kept them, is taken into the store when that is first used, and the folder is renamed. `order` is that of
+ * the turns in a store; default: of the turns in this process.
  *
  * @since 0.1.0
  * @category constructors
@@ -347,7 +347,8 @@ export const layerServices = <E = never, R = never>(
 }
 
 /**
- * Everything, on Node. Fails with `InvalidConfig` where a setting cannot be used, or there is no such part to be replaced.
+ * Everything, on Node. Fails with `InvalidConfig` where a setting cannot be used, or there is no such part to be
+ * replaced.
  *
  * @since 0.1.0
  * @category layers
@@ -370,9 +371,9 @@ export const layer = <E = never, R = never>(
 }
 
 /**
- * Everything, on Node, where options come from a program's own configuration: each is a `Config` of Effect, and so are all
- * of them, if they are one. What is left out comes from where it ever does; `AICORTEX_SERVERS` and the like are asked of
- * the same `ConfigProvider`. Fails with a `ConfigError` where one of them cannot be had.
+ * Everything, on Node, where options come from a program's own configuration: each is a `Config` of Effect, and so are
+ * all of them, if they are one. What is left out comes from where it ever does; `AICORTEX_SERVERS` and the like are
+ * asked of the same `ConfigProvider`. Fails with a `ConfigError` where one of them cannot be had.
  *
  * @example
  * import { Cortex } from "aicortex"

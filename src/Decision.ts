@@ -2,8 +2,8 @@
  * Why a call was answered where it was: the model and the server that were chosen, the others that could have been, and
  * those that were left out, each with its reason.
  *
- * A result has one (`result.decision`), and so has each `meta` event of a stream that tells of an attempt. Its lists are
- * made when they are read: a call whose decision nobody looks at pays nothing for it.
+ * A result has one (`result.decision`), and so has each `meta` event of a stream that tells of an attempt. Its lists
+ * are made when they are read: a call whose decision is not read pays nothing for it.
  *
  * @since 0.2.0
  */

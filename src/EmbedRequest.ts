@@ -38,7 +38,10 @@ export const Options = Schema.Struct({
    * servers cannot be asked to, and are skipped if it is `true`.
    */
   truncate: optional(Schema.Boolean),
-  /** How long Ollama keeps the model loaded: seconds, or a duration such as `5m` or `1h30m`; below 0 for ever, 0 not at all. */
+  /**
+   * How long Ollama keeps the model loaded: seconds, or a duration such as `5m` or `1h30m`; below 0 for ever, 0 not at
+   * all.
+   */
   keepAlive: optional(keepAlive),
   /** Ollama's own options (`num_ctx`, …), passed on as they are. */
   options: optional(JsonObjectSchema),
@@ -82,7 +85,7 @@ export interface Options extends Schema.Schema.Encoded<typeof Options> {}
  */
 export interface CheckedOptions extends Schema.Schema.Type<typeof Options> {}
 
-/** The Promise facade takes it besides. */
+/** An additional option of the Promise facade. */
 const decode = decoder(Options, ["signal"])
 
 /**

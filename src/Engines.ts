@@ -83,14 +83,14 @@ export interface SystemService {
   /** Whether a package can be imported. */
   readonly hasPackage: (name: string) => Effect.Effect<boolean>
   /**
-   * Starts a program. It is stopped with the scope: SIGTERM, then SIGKILL after 5 s; and it ends when this process does,
-   * however that ends. `line` receives each line that it writes.
+   * Starts a program. It is stopped with the scope: SIGTERM, then SIGKILL after 5 s; and it ends when this process
+   * does, however that ends. `line` receives each line that it writes.
    */
   readonly spawn: (
     command: Command,
     line?: (text: string) => void
   ) => Effect.Effect<Child, { readonly reason: string }, Scope.Scope>
-  /** A free TCP port of the loopback interface that nobody else in this process is given until the scope ends. */
+  /** A free TCP port of the loopback interface, reserved within this process until the scope ends. */
   readonly freePort: Effect.Effect<number, { readonly reason: string }, Scope.Scope>
 }
 
@@ -129,8 +129,8 @@ export interface Service {
   /** Every engine, and whether it is installed. */
   readonly list: Effect.Effect<ReadonlyArray<Status>>
   /**
-   * The engine for a model: the one named, else the first installed one that takes the model and its options. Fails with
-   * `EngineNotInstalled` where it is missing, and with `InvalidRequest` where it does not take an option.
+   * The engine for a model: the one named, else the first installed one that takes the model and its options. Fails
+   * with `EngineNotInstalled` where it is missing, and with `InvalidRequest` where it does not take an option.
    */
   readonly select: (
     source: LocalSource,

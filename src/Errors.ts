@@ -82,7 +82,8 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex
 
 /**
  * Unknown model: it is neither in the catalogue nor on a known server. `suggestions` are the nearest names, nearest
- * first, of models that your servers have, where any has one; `available` are models that they have; `unreachable` are the servers that could not be asked, and why. Reference: AI Cortex's `ValueError`.
+ * first, of models that your servers have, where any has one; `available` are models that they have; `unreachable` are
+ * the servers that could not be asked, and why. Reference: AI Cortex's `ValueError`.
  *
  * @since 0.1.0
  * @category errors
@@ -156,9 +157,10 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
 }
 
 /**
- * `auto` was asked for, and no model on the servers suits the request: `lacks` is what it needs besides an answer
- * (`insert`: to fill in the middle of a text). `servers` are yours, `unreachable` those of them that could not be asked
- * which models they have, and why; `excluded` lists each model on each of the others, and why it does not suit.
+ * `auto` was asked for, and no model on the servers suits the request: `lacks` is what it needs in addition to an
+ * answer (`insert`: to fill in the middle of a text). `servers` are yours, `unreachable` those of them that could not
+ * be asked which models they have, and why; `excluded` lists each model on each of the others, and why it does not
+ * suit.
  *
  * @since 0.2.0
  * @category errors
@@ -166,7 +168,7 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
 export class NoSuitableModel extends Schema.TaggedError<NoSuitableModel>("aicortex/NoSuitableModel")(
   "NoSuitableModel",
   {
-    /** What the request needs besides an answer; `insert` is to fill in the middle of a text. */
+    /** What the request needs in addition to an answer; `insert` is to fill in the middle of a text. */
     lacks: Schema.Array(Schema.Literal("tools", "vision", "insert")),
     /** The addresses of your servers. */
     servers: Schema.Array(Schema.String),
@@ -201,8 +203,8 @@ export class NoSuitableModel extends Schema.TaggedError<NoSuitableModel>("aicort
 }
 
 /**
- * The call is private, and no local server has the model. Nothing was sent. `servers` are those that do have it, or, for
- * `auto`, all of yours.
+ * The call is private, and no local server has the model. Nothing was sent. `servers` are those that do have it, or,
+ * for `auto`, all of yours.
  *
  * @since 0.2.0
  * @category errors
@@ -541,7 +543,7 @@ export const ChatError = Schema.Union(
 export type ChatError = typeof ChatError.Type
 
 /**
- * What getting, starting or asking a model of this machine can fail with besides a `ChatError`.
+ * The errors of downloading, starting or calling a model of this machine, in addition to `ChatError`.
  *
  * @since 0.3.0
  * @category errors
@@ -569,7 +571,9 @@ export type LocalModelError = typeof LocalModelError.Type
 // guards
 // =============================================================================
 
-/** What a call can fail with besides a `ChatError`: with a schema, or because the settings of the fleet are unusable. */
+/**
+ * The errors of a call in addition to `ChatError`: with a schema, or because the settings of the fleet are unusable.
+ */
 const others = [SchemaMismatch, InvalidConfig, StoreUnavailable, ...LocalModelError.members] as const
 
 type Class = (typeof ChatError.members)[number] | (typeof others)[number]
@@ -580,8 +584,9 @@ const byTag: ReadonlyMap<unknown, Class> = new Map(
 
 /**
  * Whether a value is one of the errors that a call can fail with, on any face: a `ChatError`, `SchemaMismatch` (calls
- * with a schema), `InvalidConfig` (functions that make the fleet they use), `StoreUnavailable` (what is kept in a store)
- * or a `LocalModelError` (models of this machine). A bug, an abort, and an error of another library with the same `_tag` are none.
+ * with a schema), `InvalidConfig` (functions that make the fleet they use), `StoreUnavailable` (what is kept in a
+ * store) or a `LocalModelError` (models of this machine). A bug, an abort, and an error of another library with the
+ * same `_tag` are none.
  *
  * @since 0.2.0
  * @category guards

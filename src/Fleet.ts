@@ -229,8 +229,8 @@ export interface Service {
    */
   readonly pool: (hosts: ReadonlyArray<Host>, remoteness: Remoteness) => Columns
   /**
-   * The columns of these models on these servers. Those that were made last are kept up to date; the same array gives the
-   * same columns.
+   * The columns of these models on these servers. Those that were made last are kept up to date; the same array gives
+   * the same columns.
    */
   readonly pairs: (hosts: ReadonlyArray<Host>) => PairColumns
   /** Takes a place on a server of a pool; `cached` is how many tokens of the prompt are believed to be in its cache. */
@@ -264,7 +264,8 @@ export interface Service {
    */
   readonly probed: (url: string, reached: boolean) => void
   /**
-   * Lets a server rest for so many milliseconds: it is asked only where no other can be. Requests in flight there go on.
+   * Lets a server rest for so many milliseconds: it is asked only where no other can be. Requests in flight there go
+   * on.
    */
   readonly rest: (url: string, milliseconds: number) => void
   /** A server gets no new requests until `wake`; those in flight go on. Calls that only it could answer wait. */
@@ -292,9 +293,9 @@ export interface Service {
   /** Changes as they happen; a subscriber that is too slow loses the oldest. */
   readonly changes: Stream.Stream<Feed.Change>
   /**
-   * Calls `listener` at each change, at once and on the path of the request that causes it: it must be quick and must not
-   * throw. `model` is empty where the server has been asked for none. Gives what ends it. It costs less than `changes`,
-   * since it needs no fiber and no snapshot.
+   * Calls `listener` at each change, at once and on the path of the request that causes it: it must be quick and must
+   * not throw. `model` is empty where the server has been asked for none. Gives what ends it. It costs less than
+   * `changes`, since it needs no fiber and no snapshot.
    *
    * @since 0.1.0
    */
@@ -345,7 +346,7 @@ export const make = Effect.gen(function* () {
   const join = yield* Waiting.make
   const servers = new Map<string, ServerState>()
   const changes = new ServerChanges()
-  /** The queues in which somebody waits. */
+  /** The queues that are not empty. */
   const busy = new Set<ModelQueue>()
   let latest = Number.NEGATIVE_INFINITY
   const now = () => {

@@ -183,15 +183,15 @@ export interface ServeOptions extends Omit<Lifecycle.LifecycleOptions, "plan" | 
   readonly gateway?: Options | undefined
   /** The fleet; omitted options come from the environment and the configuration file. */
   readonly cortex?: Cortex.Options | undefined
-  /** Servers that come and go, besides those of the fleet; default: none. */
+  /** Servers that come and go, in addition to those of the fleet; default: none. */
   readonly servers?: Servers.Service | undefined
 }
 
 /**
  * Serves the fleet until the scope closes: then requests in flight may end within `drain`. A change of the
  * configuration file is applied without dropping one. Conversations survive it. A file that `configFile` or
- * `AICORTEX_CONFIG` names must exist; if it disappears later, the change is rejected. Fails with `StoreUnavailable` where the
- * settings name a store that cannot be used.
+ * `AICORTEX_CONFIG` names must exist; if it disappears later, the change is rejected. Fails with `StoreUnavailable`
+ * where the settings name a store that cannot be used.
  *
  * @example
  * import { Gateway } from "aicortex"
@@ -220,8 +220,8 @@ export const serve = Effect.fnUntraced(function* (
   const alone = cortex.configFile === false
   const { named, path } =
     cortex.configFile === false ? { named: false, path: "" } : yield* ConfigFile.place(cortex.configFile)
-  // What is stored survives a change of the settings, so the store is chosen once; whether it can be used is known before
-  // anything is served.
+  // What is stored survives a change of the settings, so the store is chosen once; whether it can be used is known
+  // before anything is served.
   const fleet = yield* Config.settings(cortex)
   const database = options.shared?.store ?? (yield* Cortex.openStore(fleet, options.log ?? (() => {})))
   const sessions = options.shared?.sessions ?? (yield* Cortex.makeSessionStore(fleet.sessions, database))

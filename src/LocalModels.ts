@@ -1,5 +1,5 @@
 /**
- * The models that this machine runs as long as nobody stops them: which there are, and how they are started and stopped.
+ * The models that this machine runs until they are stopped: which there are, and how they are started and stopped.
  * A supervisor, a process of its own, holds them; every process of the user can ask it.
  *
  * @since 0.3.0
@@ -75,8 +75,8 @@ export type CheckedOptions = typeof StartOptions.Type
 export const decodeStartOptions = decoder(StartOptions)
 
 /**
- * What an engine is doing: `stopped` is loaded at the first request; `restarting` comes after an engine ended by itself;
- * `failed` is not tried any more.
+ * What an engine is doing: `stopped` is loaded at the first request; `restarting` comes after an engine ended by
+ * itself; `failed` is not tried any more.
  *
  * @since 0.3.0
  * @category models
@@ -261,8 +261,8 @@ export interface Hardware {
   /** The disk of the folder of models; `null` where that is not known. */
   readonly storage: { readonly total: number; readonly available: number } | null
   /**
-   * Its graphics cards, as the system and their drivers tell; what they do not tell is `null`, such as the memory of those
-   * that share that of the machine. They are asked at most once a minute.
+   * Its graphics cards, as the system and their drivers tell; what they do not tell is `null`, such as the memory of
+   * those that share that of the machine. They are asked at most once a minute.
    */
   readonly gpus: ReadonlyArray<{
     /** Its place in this list. */
@@ -275,7 +275,7 @@ export interface Hardware {
     readonly driver_version: string | null
     /** Its memory. */
     readonly total_vram: number | null
-    /** As much of that as nobody uses. */
+    /** How much of that is free. */
     readonly free_vram: number | null
   }>
 }
@@ -321,7 +321,7 @@ export interface Control {
   readonly models: () => ReadonlyArray<Model>
   /** The downloads that go on, and the latest that ended. */
   readonly tasks: () => ReadonlyArray<PullTask>
-  /** Is told each step of a download; returns what ends that. */
+  /** Calls the listener at each step of a download; returns a function that ends that. */
   readonly observe: (told: (task: PullTask) => void) => () => void
   /** Does something; body and answer are JSON. */
   readonly run: (operation: Operation, body: object) => Effect<unknown, OperationError>

@@ -99,9 +99,9 @@ export type {
 } from "./modelSelection/policy.js"
 
 /**
- * What may differ from the fleet's settings: `aliases`, default `Settings.aliases`; and `preferred`, the model that goes
- * before its equals, default `Settings.model`; `private`, whether only local servers may be asked; and `prefer`, which go
- * first, default `Settings.auto`.
+ * What may differ from the fleet's settings: `aliases`, default `Settings.aliases`; and `preferred`, the model that
+ * goes before its equals, default `Settings.model`; `private`, whether only local servers may be asked; and `prefer`,
+ * which go first, default `Settings.auto`.
  *
  * @since 0.2.0
  * @category models
@@ -118,7 +118,7 @@ export interface Policy {
 }
 
 /**
- * What a model name stands for: aliases, chains, `provider:model` and `auto`.
+ * What a model name means: aliases, chains, `provider:model` and `auto`.
  *
  * @since 0.2.0
  * @category models
@@ -126,9 +126,9 @@ export interface Policy {
 export interface Service {
   /**
    * The models for a request, at least one. A model that was named need not exist: that is found out when it is asked.
-   * Fails with `NoSuitableModel` where `auto` finds none (`NoLocalServer` where only remote servers have one, and the call
-   * is private; `RemoteTokensExhausted` where remote servers may not be asked any more today), and with `NoServers` where no server of the kind that was
-   * named has the model.
+   * Fails with `NoSuitableModel` where `auto` finds none (`NoLocalServer` where only remote servers have one, and the
+   * call is private; `RemoteTokensExhausted` where remote servers may not be asked any more today), and with
+   * `NoServers` where no server of the kind that was named has the model.
    */
   readonly select: (
     name: string,
@@ -168,7 +168,7 @@ export class ModelSelection extends Context.Tag("aicortex/ModelSelection")<Model
 /** A request that any model can answer. */
 const plain: PromptShape = { request: { messages: [], tools: [], maxTokens: undefined, suffix: undefined } }
 
-/** What a choice goes by besides the request and the state of the fleet. */
+/** The inputs of a choice in addition to the request and the state of the fleet. */
 interface AutoPolicy {
   readonly preferred: string
   readonly localOnly: boolean
@@ -202,7 +202,7 @@ export const make = Effect.gen(function* () {
     hasRemote: settings.servers.some((server) => !isLocal(server)),
     remotes: settings.servers.filter((server) => !isLocal(server)).length
   }
-  /** Where there is but one side, nobody need watch anything. */
+  /** With only local or only remote servers there are no conditions to watch. */
   const conditionsNow = (): ConditionsSnapshot =>
     sides.hasRemote ? (Option.getOrUndefined(conditions)?.current() ?? nothing) : nothing
 
@@ -237,7 +237,7 @@ export const make = Effect.gen(function* () {
             : reached === undefined
               ? undefined
               : limitReason(reached),
-      // Whatever is missing of a request that is told in part does not matter to a backend.
+      // The fields that a partial request lacks do not matter to a backend.
       unsupported: (protocol) => backends?.get(protocol).unsupported(request as ChatRequest) ?? anything,
       conditions: snapshot
     })
@@ -359,8 +359,8 @@ const speaking = (protocol: Protocol | undefined, model: string, infos: Readonly
 
 /**
  * The server that a call with this model would try first, remembered per model and strategy for
- * `Settings.bestServerTtl`. As in a call the name may be an alias, a chain, `provider:model` or `auto`: it is the server
- * of the first model that has one.
+ * `Settings.bestServerTtl`. As in a call the name may be an alias, a chain, `provider:model` or `auto`: it is the
+ * server of the first model that has one.
  *
  * @since 0.2.0
  * @category accessors

@@ -149,8 +149,8 @@ export interface Service extends WakeOnLan.Waking {
   /** Unique names, sorted: the catalogue, and whatever the servers have. */
   readonly models: (options?: ModelsOptions) => Effect.Effect<ReadonlyArray<string>>
   /**
-   * The facts about a model, without addresses. Where servers have reported how much context they allow, that holds, and
-   * not what the model could do.
+   * The facts about a model, without addresses. Where servers have reported how much context they allow, that holds,
+   * and not what the model could do.
    */
   readonly modelInfo: (model: string) => Effect.Effect<ModelInfo, ModelNotFound>
   /** Names that contain `query`, the largest model first. */
@@ -159,13 +159,13 @@ export interface Service extends WakeOnLan.Waking {
     options?: SearchOptions
   ) => Effect.Effect<ReadonlyArray<string>, InvalidRequest>
   /**
-   * Every server, in the configured order. Servers that were never asked are waited for. Of the others an outdated state
-   * is refreshed in the background and reported as it is after 50 ms at most: `checkedAt` tells its age.
+   * Every server, in the configured order. Servers that were never asked are waited for. Of the others an outdated
+   * state is refreshed in the background and reported as it is after 50 ms at most: `checkedAt` tells its age.
    */
   readonly servers: Effect.Effect<ReadonlyArray<ServerStatus>>
   /**
-   * Every server once, as soon as its state is known: at once if that is fresh, else when it has answered or failed. Ends
-   * after the last one.
+   * Every server once, as soon as its state is known: at once if that is fresh, else when it has answered or failed.
+   * Ends after the last one.
    */
   readonly serverStream: Stream.Stream<ServerStatus>
   /**
@@ -336,7 +336,7 @@ export const make = Effect.gen(function* () {
   })
 
   /**
-   * Servers that could not be asked may have the model. That is worth an attempt unless nobody has ever heard of it
+   * Servers that could not be asked may have the model. That is worth an attempt unless the model is unknown everywhere
    * while others did answer: then it is more likely that the name is wrong.
    */
   const uncertain = Effect.fnUntraced(function* (model: string, hosts: ReadonlyArray<Host>) {

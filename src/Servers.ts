@@ -1,7 +1,7 @@
 /**
- * Servers that come and go while the program runs: the engines of this machine's models. They are merged with those that
- * are configured, and a model that is not loaded yet is one whose server takes no request yet: requests wait for it in
- * the queue of the model.
+ * Servers that come and go while the program runs: the engines of this machine's models. They are merged with those
+ * that are configured, and a model that is not loaded yet is one whose server takes no request yet: requests wait for
+ * it in the queue of the model.
  *
  * @since 0.3.0
  */
@@ -47,7 +47,7 @@ export interface Usage {
 }
 
 /**
- * The servers besides the configured ones.
+ * The servers in addition to the configured ones.
  *
  * @since 0.3.0
  * @category models
@@ -66,7 +66,7 @@ export interface Service {
 const none: Service = { now: () => [], changes: Stream.empty, wanted: () => {}, observe: () => () => {} }
 
 /**
- * The tag of the servers besides the configured ones; default: there are none.
+ * The tag of the servers in addition to the configured ones; default: none.
  *
  * @since 0.3.0
  * @category tags
@@ -76,7 +76,7 @@ export class Servers extends Context.Reference<Servers>()("aicortex/Servers", {
 }) {}
 
 /**
- * A list that can be set. `wanted` is told of models that were asked for and are not loaded.
+ * A list that can be set. `wanted` is called with models that were requested and are not loaded.
  *
  * @since 0.3.0
  * @category constructors

@@ -70,7 +70,7 @@ export const plain = (values: Values): Plain => Struct.omit(values, ...made)
 export interface Settings extends Plain {
   /** The model of calls that name none; `auto`, the default, is the one that fits best (see `ModelSelection`). */
   readonly model: string
-  /** Each with the models that it stands for; no alias is among them. */
+  /** Each with its models; no alias is among them. */
   readonly aliases: Aliases
   /** The user's own. */
   readonly servers: ReadonlyArray<Server>
@@ -90,7 +90,7 @@ export interface Settings extends Plain {
   readonly sessions: SessionPolicy
   /** The store that outlives the process; `undefined`: there is none. */
   readonly store?: Redacted | undefined
-  /** Nobody has named the store: where there can be none, all is in memory. */
+  /** No setting names the store: if none can be opened, all is in memory. */
   readonly isDefaultStore?: true | undefined
   /** The models of this machine. */
   readonly models: ModelPolicy
@@ -101,8 +101,9 @@ export interface Settings extends Plain {
 }
 
 /**
- * Through which proxies servers are reached: `http` and `https` for addresses of that kind, `no` the hosts that are reached
- * without (separated by commas, as in `NO_PROXY`), `loopback` whether this machine itself is reached through them too.
+ * Through which proxies servers are reached: `http` and `https` for addresses of that kind, `no` the hosts that are
+ * reached without (separated by commas, as in `NO_PROXY`), `loopback` whether this machine itself is reached through
+ * them too.
  *
  * @since 0.2.0
  * @category models
@@ -119,8 +120,8 @@ export interface Proxy {
 }
 
 /**
- * How many conversations are kept, how many bytes of them, and for how many milliseconds, in the store or in memory. What
- * is left out has the default of either.
+ * How many conversations are kept, how many bytes of them, and for how many milliseconds, in the store or in memory.
+ * What is left out has the default of either.
  *
  * @since 0.1.0
  * @category models

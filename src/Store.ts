@@ -50,8 +50,7 @@ export interface Service {
   /** Opens the store now, to know whether it can be. */
   readonly open: Effect.Effect<void, StoreUnavailable>
   /**
-   * Runs statements, each on its own. What was in the way of others is tried again, so what it does besides must be
-   * repeatable.
+   * Runs statements, each on its own. A conflict with others is retried, so its other effects must be repeatable.
    */
   readonly use: <A, E>(
     run: (sql: SqlClient, dialect: Dialect) => Effect.Effect<A, E>
@@ -69,7 +68,8 @@ export interface Service {
 }
 
 /**
- * Messages between the processes that use a store at the same time. None is kept: who is away misses them.
+ * Messages between the processes that use a store at the same time. None is stored: a process that is not connected
+ * misses them.
  *
  * @since 0.5.0
  * @category models
@@ -77,7 +77,7 @@ export interface Service {
 export interface Messages {
   /** Tells everybody who listens, this process included; at most 7,500 bytes. */
   readonly send: (text: string) => Effect.Effect<void, StoreUnavailable>
-  /** Hears what is told from now on, until it fails or is interrupted. */
+  /** Receives messages from now on, until it fails or is interrupted. */
   readonly listen: (hear: (text: string) => void) => Effect.Effect<void, StoreUnavailable>
   /** Ends the connections on which nothing has come for so many milliseconds. */
   readonly dropSilent: (silence: number) => void
@@ -112,11 +112,13 @@ const connect = (address: Address, makes: boolean): Effect.Effect<Omit<Opened, "
  * @category models
  */
 export interface MakeOptions {
-  /** Whether a SQLite file that is not there is made; default `true`. Without it such a store is empty and in memory. */
+  /**
+   * Whether a SQLite file that is not there is made; default `true`. Without it such a store is empty and in memory.
+   */
   readonly create?: boolean | undefined
 }
 
-/** The password of an address must not be in any message, whoever wrote it. */
+/** The password of an address must not be in any message, also not in one of a driver. */
 const concealing = (address: Address): ((text: string) => string) => {
   if (address.kind === "sqlite") return (text) => text
   const url = Redacted.value(address.url)

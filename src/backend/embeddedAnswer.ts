@@ -25,7 +25,7 @@ const createGrammar = async (engine: Engine, format: ChatRequest["format"]): Pro
   return format === "json" ? engine.json() : engine.schema(grammarSchema(format) as GbnfJsonObjectSchema)
 }
 
-/** What the text of an answer goes through: reasoning and calls are told apart from it. */
+/** What the text of an answer goes through: reasoning and tool calls are separated from it. */
 class Output {
   private readonly splitter: ThinkingSplitter
   readonly tools: Tools.ToolReader | undefined
@@ -88,7 +88,7 @@ const refusal = (engine: Engine, { think }: ChatRequest) =>
     ? Unsupported.failure([{ field: "think", reason: "this model does not reason" }])
     : undefined
 
-/** Answers a job, once a sequence is free. Whatever is wrong with the request is told to the job. */
+/** Answers a job, once a sequence is free. The job gets any error of the request. */
 export const answer = async (engine: Engine, job: Job): Promise<void> => {
   const { request } = job
   const refused = refusal(engine, request)

@@ -21,8 +21,8 @@ const share = ({ items, size }: Batch): Array<Part> => {
 }
 
 /**
- * The library evaluates what is there as soon as the batch before is sampled, without the answer whose token was sampled
- * last: that one has not asked for its next token yet, and batches would hold one answer less than there are.
+ * The library evaluates what is there as soon as the batch before is sampled, without the answer whose token was
+ * sampled last: that one has not asked for its next token yet, and batches would hold one answer less than there are.
  */
 export class Batching {
   private writing = 0
@@ -40,7 +40,7 @@ export class Batching {
 
   /** For the context whose sequences write the answers. */
   readonly options: BatchingOptions = {
-    // Others that are about to ask are waited for below; whoever is alone need not wait for a turn of the event loop.
+    // Others that are about to ask are waited for below; a single answer need not wait for a turn of the event loop.
     dispatchSchedule: (dispatch) => dispatch(),
     itemPrioritizationStrategy: (batch) => {
       // An empty batch lets what is pending run, and asks again.

@@ -1,5 +1,5 @@
 /**
- * Starts the library of the engine. Besides the library itself it imports nothing that takes time.
+ * Starts the library of the engine. Apart from the library itself it imports nothing that takes time.
  *
  * @internal
  */
@@ -58,9 +58,9 @@ const looks = 150
 const childProcesses = (): number => process.getActiveResourcesInfo().filter((one) => one === "ProcessWrap").length
 
 /**
- * Begins to start the library for the next model that is loaded with these options. Resolves once it tries its binary in
- * another process, or does not: whoever has more to import does it meanwhile. `settled` is told whether it has started;
- * `parts` imports less than all of it.
+ * Begins to start the library for the next model that is loaded with these options. Resolves once it tries its binary
+ * in another process, or does not: a caller that has more to import does it meanwhile. `settled` is called with whether
+ * it has started; `parts` imports less than all of it.
  */
 export const prepare = async (
   options: EngineOptions,
@@ -71,7 +71,7 @@ export const prepare = async (
   const imported = importEngine(parts)
   const started = startLibrary(gpu, imported)
   let ended = false
-  // Whoever loads the model is told what is wrong.
+  // Loading the model reports what is wrong.
   const end = (ok: boolean) => (): void => {
     ended = true
     settled?.(ok)

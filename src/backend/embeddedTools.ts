@@ -1,4 +1,4 @@
-/** Tool calls: how a model is told of tools, and how its calls are found in what it writes. */
+/** Tool calls: how tools are described to a model, and how its calls are found in its output. */
 import type { ChatRequest, JsonObject, ToolDefinition } from "../ChatRequest.js"
 import { grammarSchema } from "../internal/grammarSchema.js"
 import { partialMark } from "../internal/partialMark.js"
@@ -47,7 +47,7 @@ export const offered = ({ toolChoice, tools }: ChatRequest): ReadonlyArray<ToolD
 export const isForced = ({ toolChoice, tools }: ChatRequest): boolean =>
   tools.length > 0 && toolChoice !== undefined && toolChoice !== "auto" && toolChoice !== "none"
 
-/** A tool as templates are told of it. */
+/** A tool in the form that templates take. */
 export const described = ({ description, name, parameters }: ToolDefinition): JsonObject => ({
   type: "function",
   function: {

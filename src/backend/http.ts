@@ -205,7 +205,7 @@ const lingerTime = 1_000
 /** How long the body of an error may take, in milliseconds: its status is already known. */
 const errorTime = 1_000
 
-/** The events of an attempt besides the answer: signs of life, and its failure. */
+/** The events of an attempt other than the answer: signs of life, and its failure. */
 export type Listener = Pick<Sink, "context" | "connected" | "read" | "flush" | "fail">
 
 /** What an error of a decoder says of the server; any other error is thrown again. */

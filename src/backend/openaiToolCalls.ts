@@ -33,7 +33,7 @@ const textOf = (args: unknown): string =>
 
 /**
  * Assembles the pieces. They are matched by `id`, else by `index`, else to the previous call; but not every server
- * conforms, so these cases are told apart by content:
+ * conforms, so these cases are distinguished by content:
  *
  * - all calls have index 0, or none: a piece with another tool's name, or one after complete arguments, starts a call
  * - the id differs in every piece: a piece without a name continues the call

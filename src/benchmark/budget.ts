@@ -36,7 +36,7 @@ export class Budget {
     return this.tokens + this.reserved + requests * tokens > this.maxTokens ? "tokens" : undefined
   }
 
-  /** A request of about so many tokens is sent. What it gives is told how many it had. */
+  /** Reserves about so many tokens for a request. The function that it returns takes how many the request had. */
   reserve(tokens: number): (used: number) => void {
     this.requests++
     this.reserved += tokens

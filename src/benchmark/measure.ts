@@ -108,7 +108,7 @@ export const measure = Effect.fnUntraced(function* (given: Measuring, now: () =>
       return send({ backend, host, take, request, promptTokens, limits, now: precise, spend, counts })
     })
 
-  /** Its samples; nothing where the budget ended, or somebody else came, before all of them were there. */
+  /** Its samples; nothing if the budget ended, or other requests came, before all of them were there. */
   const phase = Effect.fnUntraced(function* (prompt: PromptKind, concurrency: number) {
     const requests = runs * concurrency
     const length = promptOf(prompt, options.promptTokens ?? defaults.promptTokens, () => 0).length

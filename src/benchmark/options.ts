@@ -42,7 +42,7 @@ export const Options = Schema.Struct({
   /** How many tokens of prompts and answers in all; default 50,000. */
   maxTokens: optional(wholeFrom(1)),
   /**
-   * By how much a server's own speed may differ from the one measured here, as a part of it, before that is told;
+   * By how much a server's own speed may differ from the one measured here, as a part of it, before that is reported;
    * default 0.25.
    */
   tolerance: optional(positive)

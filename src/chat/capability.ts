@@ -14,7 +14,7 @@ import type * as StructuredOutput from "../StructuredOutput.js"
 import type { Options, Prompt } from "./check.js"
 import type { Engine, Execution } from "./execution.js"
 
-/** As much of a `Chat` as stands for its engine. */
+/** The part of a `Chat` that can replace its engine. */
 interface Chat {
   readonly open: (prompt: Prompt, options?: Options) => Effect.Effect<OpenAnswer, ChatError>
   readonly complete: (prompt: Prompt, options?: Options) => Effect.Effect<Result, ChatError>
@@ -31,7 +31,7 @@ const key: unique symbol = Symbol.for("aicortex/Chat/engine")
 export const withEngine = <S extends object>(service: S, engine: Engine): S =>
   Object.defineProperty({ ...service }, key, { value: engine })
 
-/** The engine of a service, or what stands for it. */
+/** The engine of a service, or its replacement. */
 export const engineOf = (chat: Chat): Engine => (chat as { readonly [key]?: Engine })[key] ?? replacement(chat)
 
 /** Parameters of a request that no option of a call has. */

@@ -82,7 +82,7 @@ const decodePlain = (options: Options, definitions: unknown): unknown => {
 }
 
 /** Why a text completion cannot have these options: nothing can be added around the text. */
-const besidesText = (
+const checkTextOnly = (
   { persona, raw, suffix, system, think, toolChoice, tools }: ChatRequest.Options,
   session: string | undefined,
   format: ChatRequest.Format,
@@ -93,7 +93,7 @@ const besidesText = (
     const reason = "cannot be given together with raw: the server puts both texts into the model's own form"
     return new InvalidRequest({ field: "suffix", reason })
   }
-  const besides = {
+  const excluded = {
     system,
     persona,
     session,
@@ -101,7 +101,7 @@ const besidesText = (
     toolChoice,
     think: think === false ? undefined : think
   }
-  for (const [field, value] of Object.entries(besides)) {
+  for (const [field, value] of Object.entries(excluded)) {
     if (value === undefined) continue
     const reason = `cannot be given together with ${name}: the model gets the text alone, without a chat template`
     return new InvalidRequest({ field, reason })
@@ -165,7 +165,7 @@ export const checkCall = (
   const newMessages = turnMessages(prompt)
   if (Either.isLeft(newMessages)) return Either.left(newMessages.left)
   if (ChatRequest.completes(options)) {
-    const wrong = besidesText(options, id, format, newMessages.right)
+    const wrong = checkTextOnly(options, id, format, newMessages.right)
     if (wrong !== undefined) return Either.left(wrong)
   }
   let system = options.system

@@ -10,7 +10,7 @@ import type { Batch, OpenAnswer, Result } from "../Failover.js"
 import type { ModelRounds } from "./modelRounds.js"
 import type { ModelAttempt, PendingAnswer } from "./pendingAnswer.js"
 
-export interface Options {
+export interface FallbackOptions {
   /** The models, and which of them follows. */
   readonly rounds: Pick<ModelRounds, "after" | "whole">
   readonly fork: <A, E>(effect: Effect.Effect<A, E>) => Fiber.RuntimeFiber<A, E>
@@ -40,14 +40,14 @@ export class ModelFallback implements OpenAnswer {
 
   private constructor(
     private attempt: ModelAttempt,
-    private readonly options: Options
+    private readonly options: FallbackOptions
   ) {
     this.answer = attempt.pending.start()
     this.initialCount = attempt.pending.newMessages().length
   }
 
   /** The answer that begins with this candidate. */
-  static pending(first: ModelAttempt, options: Options): PendingAnswer {
+  static pending(first: ModelAttempt, options: FallbackOptions): PendingAnswer {
     let fallback: ModelFallback | undefined
     const { pending } = first
     return {

@@ -27,7 +27,7 @@ interface Failure {
   readonly error: unknown
 }
 
-export interface Options {
+export interface RoundsOptions {
   /** Prepares an answer; `once`: each server is asked once, because others follow. */
   readonly ask: (candidate: ModelCandidate, once: boolean) => Effect.Effect<PendingAnswer, ChatError>
   readonly limits: Limits
@@ -69,7 +69,7 @@ export class ModelRounds {
 
   constructor(
     candidates: ReadonlyArray<ModelCandidate>,
-    private readonly options: Options
+    private readonly options: RoundsOptions
   ) {
     this.all = candidates
   }

@@ -4,8 +4,8 @@ import type { ToolDefinition } from "../ChatRequest.js"
 import type { OutputOf } from "../StructuredOutput.js"
 
 /**
- * What a failure of a tool's `execute` does: `wrap` fails the call with `ToolFailed`, whose `cause` is the failure; `fail`
- * fails the call with the failure itself; `return` tells the model, which may call the tool again.
+ * What a failure of a tool's `execute` does: `wrap` fails the call with `ToolFailed`, whose `cause` is the failure;
+ * `fail` fails the call with the failure itself; `return` tells the model, which may call the tool again.
  *
  * @since 0.2.0
  * @category models
@@ -26,7 +26,8 @@ export type ArgumentsOf<S> = unknown extends OutputOf<S> ? any : OutputOf<S>
  * A tool that the model may call. With `execute` the tool runs here, its result goes back to the model (text as it is,
  * anything else as JSON) and the answer continues; without it the answer ends with `tool_call` events for the caller.
  *
- * `S` is the schema of its parameters, `E` what it can fail with, and `R` the services that it needs: `tool` infers them.
+ * `S` is the schema of its parameters, `E` what it can fail with, and `R` the services that it needs: `tool` infers
+ * them.
  *
  * @since 0.1.0
  * @category models
@@ -34,13 +35,13 @@ export type ArgumentsOf<S> = unknown extends OutputOf<S> ? any : OutputOf<S>
 // biome-ignore lint/suspicious/noExplicitAny: a tool of any parameters.
 export interface Tool<S = any, E = unknown, R = never> extends Omit<ToolDefinition, "parameters"> {
   /**
-   * The schema of its arguments: an Effect schema, a Standard Schema (Zod, Valibot, ArkType, …) or a JSON Schema. Default:
-   * it takes none.
+   * The schema of its arguments: an Effect schema, a Standard Schema (Zod, Valibot, ArkType, …) or a JSON Schema.
+   * Default: it takes none.
    */
   readonly parameters?: S | undefined
   /**
-   * Runs the tool, with arguments that fit `parameters`: what does not goes back to the model. What it gives goes back to
-   * the model: text as it is, anything else as JSON. Default: the caller runs it.
+   * Runs the tool, with arguments that fit `parameters`: what does not goes back to the model. What it gives goes back
+   * to the model: text as it is, anything else as JSON. Default: the caller runs it.
    */
   readonly execute?: (args: ArgumentsOf<S>) => Effect.Effect<unknown, E, R>
   /** What a failure of `execute` does. Default `wrap`. */
@@ -65,7 +66,8 @@ type FailureOf<Result> = Result extends Effect.Effect<any, infer E, any> ? E : n
 type NeedsOf<Result> = Result extends Effect.Effect<any, any, infer R> ? R : never
 
 /**
- * What calls with tools of this type can fail with besides `ChatError`: the failures of those that have `onError: "fail"`.
+ * The errors of calls with tools of this type in addition to `ChatError`: the failures of those that have `onError:
+ * "fail"`.
  *
  * @since 0.2.0
  * @category models

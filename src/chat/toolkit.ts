@@ -18,7 +18,7 @@ type Prepared<A> = Either.Either<A, InvalidRequest> | Effect.Effect<A, InvalidRe
 
 const badParameters = (at: number, reason: string) => new InvalidRequest({ field: `tools.${at}.parameters`, reason })
 
-/** What a tool takes. Without `execute` nobody checks it here, so that a JSON Schema need only be one. */
+/** The arguments of a tool. Without `execute` they are not validated here, so any JSON Schema will do. */
 const parametersOf = (
   { execute, parameters }: Tool<unknown>,
   at: number,

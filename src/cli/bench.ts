@@ -44,7 +44,7 @@ const options = {
     default: defaults.maxTokens
   }),
   tolerance: Flags.number("tolerance", tolerance.from, {
-    about: "By what part a server's own speed may differ from ours before that is told.",
+    about: "By what part a server's own speed may differ from ours before that is reported.",
     default: defaults.tolerance
   }),
   compare: Flags.flag("compare", { about: "Show what has changed since the last time." }),

@@ -17,7 +17,7 @@ const options = {
 const about: About = {
   about: [
     "Find Ollama servers and aicortex gateways in the local network (mDNS), and add them to your servers.",
-    "It only asks who is there. Servers are connected to, and added, after a question or with --yes; not on a terminal, they are only listed."
+    "It only asks which servers there are. It connects to servers and adds them after a question or with --yes; off a terminal it only lists them."
   ],
   examples: ["aicortex discover", "aicortex discover --json --wait 1", "aicortex discover --yes"]
 }

@@ -25,7 +25,9 @@ const warn = Effect.gen(function* () {
   if (more > 0) yield* Effect.logWarning(`left out: ${more} more records of registry files`)
 })
 
-/** Conversations in the store; where nobody has named one and there can be none, a new one is in memory, and a line says so. */
+/**
+ * Conversations in the store; if no setting names one and none can be opened, they are in memory, and a line says so.
+ */
 const sessionsOfChat = Layer.scoped(
   Sessions.SessionStore,
   Effect.gen(function* () {
@@ -50,7 +52,7 @@ const sessionsOfReader = Layer.scoped(
   })
 )
 
-/** What the command line sets for what nobody else names. */
+/** The command line's own defaults. */
 const defaults = Effect.map(
   Effect.all([ConfigFile.cacheFolder, ConfigFile.stateFile, ConfigFile.storeFile, ConfigFile.sessionFolder]),
   ([cacheFolder, defaultStateFile, defaultStore, defaultSessionFolder]): Cortex.Options => ({
@@ -67,8 +69,8 @@ const withLocalServers = <E, R>(cortex: Layer.Layer<Cortex.Services, E, R>) =>
 /**
  * The models that run on this machine are among those of the fleet.
  *
- * Cached answers and learned server state are kept in files, and conversations in the store: a short-lived process would
- * forget them.
+ * Cached answers and learned server state are kept in files, and conversations in the store: a short-lived process
+ * would forget them.
  */
 export const layer = Layer.unwrapEffect(Effect.map(defaults, (options) => withLocalServers(Cortex.layer(options))))
 

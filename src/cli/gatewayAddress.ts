@@ -24,7 +24,7 @@ export const gatewayUrl = (input: string): Either.Either<string, string> => {
 }
 
 const hostOf = (host: string): string => {
-  // Whoever listens at every address is reached at this machine's own.
+  // A gateway that listens at every address is reached at this machine's own.
   if (host === "0.0.0.0") return "127.0.0.1"
   if (host === "::") return "[::1]"
   return host.includes(":") ? `[${host}]` : host

@@ -37,8 +37,8 @@ export const green = style(32, 39)
 
 export const yellow = style(33, 39)
 
-// Besides control characters: what reverses the direction of text (bidirectional overrides and isolates), and tags, which
-// no terminal shows.
+// In addition to control characters: what reverses the direction of text (bidirectional overrides and isolates), and
+// tags, which no terminal shows.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
 const controls = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]|\u{e0001}|[\u{e0020}-\u{e007f}]/gu
 

@@ -37,7 +37,7 @@ const words = {
 }
 const paging = {
   limit: Flags.whole("limit", { about: "Maximum number, most recently used first. Default: 50." }),
-  cursor: Flags.text("cursor", { about: "Where the list goes on: `next` of the page before, as it was told." })
+  cursor: Flags.text("cursor", { about: "Where the list continues: `next` of the previous page." })
 }
 
 const listOptions = { ...filters, ...words, ...times, ...paging, json: Flags.json }

@@ -7,7 +7,7 @@ import { CommandFailed } from "./errors.js"
 import { notice } from "./output.js"
 
 /** A silent socket is ignored after this many milliseconds. */
-const socketPatience = 300
+const socketTimeout = 300
 
 /** After this many milliseconds of silence a message says what is being waited for. */
 const silence = 5_000
@@ -34,7 +34,7 @@ const decoded = (bytes: Buffer): Either.Either<string, CommandFailed> =>
       })
   })
 
-/** All of it, or `undefined` if nothing came within `patience` milliseconds. */
+/** All of it, or `undefined` if nothing came within `timeout` milliseconds. */
 const read = (timeout: number | undefined): Effect.Effect<string | undefined, CommandFailed> =>
   Effect.async((resume) => {
     const { stdin } = process
@@ -82,12 +82,12 @@ export const piped: Effect.Effect<string | undefined, CommandFailed> = Effect.su
  * Input piped in next to a prompt. A pipe or file is read to its end. A socket, which a program gets when another one
  * spawns it, often stays open and silent: it is read only if something comes at once.
  */
-export const besides: Effect.Effect<string | undefined, CommandFailed> = Effect.suspend(() => {
+export const withPrompt: Effect.Effect<string | undefined, CommandFailed> = Effect.suspend(() => {
   switch (kind()) {
     case "stream":
       return all
     case "socket":
-      return read(socketPatience)
+      return read(socketTimeout)
     default:
       return Effect.succeed(undefined)
   }

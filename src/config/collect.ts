@@ -39,7 +39,7 @@ export interface Place {
 }
 
 /**
- * The values that hold, and for each that somebody gave its place. Of an object that is put together from several places,
+ * The values that hold, and for each that was given its place. Of an object that is put together from several places,
  * `members` tells the place of each member.
  */
 export interface Collected<S> {
@@ -132,8 +132,8 @@ const isObject = (value: unknown): value is { readonly [name: string]: unknown }
   typeof value === "object" && value !== null && !Array.isArray(value)
 
 /**
- * The settings that hold, or what is wrong with the first that cannot be used. A setting that is given in several places is
- * checked in the one that holds; one that is put together from all of them, in each.
+ * The settings that hold, or what is wrong with the first that cannot be used. A setting that is given in several
+ * places is checked in the one that holds; one that is put together from all of them, in each.
  */
 export const collect = <S extends Settings>(
   settings: S,

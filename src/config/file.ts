@@ -27,13 +27,13 @@ type FileNames<S> = { [K in keyof S]: S[K] extends { readonly file: false } ? ne
 type OptionalField<T> = T extends Setting<infer A, infer _> ? Schema.optional<Schema.Schema<A, unknown>> : never
 
 /**
- * The configuration file. What is decoded has the form that a program would give: times in milliseconds. Only servers and
- * keys still name the variables that hold their secrets.
+ * The configuration file. What is decoded has the form that a program would give: times in milliseconds. Only servers
+ * and keys still name the variables that hold their secrets.
  */
 export const File = Schema.Struct({
   $schema: Schema.optional(
     Schema.String.annotations({
-      description: "Where the JSON Schema of this file is, for editors: nobody else reads it."
+      description: "Where the JSON Schema of this file is, for editors only."
     })
   ),
   ...section(fleet),
@@ -150,7 +150,10 @@ const inState = (name: string) =>
  */
 export const stateFile = inState("fleet.json")
 
-/** Where the command line keeps conversations, and a gateway its keys, usage and responses: `aicortex/store.db` beside it. */
+/**
+ * Where the command line keeps conversations, and a gateway its keys, usage and responses: `aicortex/store.db` beside
+ * it.
+ */
 export const storeFile = inState("store.db")
 
 /** Where older versions kept conversations: `aicortex/sessions` beside it. */
@@ -181,8 +184,8 @@ export const place = Effect.fnUntraced(function* (given: string | undefined) {
 const maxFileBytes = 16 * 1024 * 1024
 
 /**
- * Reads the configuration file: a regular file, or a pipe, of at most 16 MiB. One that is not there is empty, unless it is
- * `needed`; one that cannot be used is an error, because going on without it would lose the user's servers.
+ * Reads the configuration file: a regular file, or a pipe, of at most 16 MiB. One that is not there is empty, unless it
+ * is `needed`; one that cannot be used is an error, because going on without it would lose the user's servers.
  */
 export const readFile = Effect.fnUntraced(function* (
   file: string,

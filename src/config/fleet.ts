@@ -1,6 +1,6 @@
 /**
- * The settings of a fleet. A new one is declared here, and used where it has an effect: what else there is of it (the option,
- * the file, the environment, the checks, `aicortex config`, the documentation) is made from this.
+ * The settings of a fleet. A new one is declared here, and used where it has an effect: what else there is of it (the
+ * option, the file, the environment, the checks, `aicortex config`, the documentation) is made from this.
  *
  * The comments above them are written by `npm run docs:settings`.
  */
@@ -124,8 +124,8 @@ const Proxy = Schema.Union(
   })
 )
 /**
- * Proxies as a program gives them: one for all, or one for each kind of address. `no` are hosts that are reached without
- * (separated by commas); `loopback`: whether this machine itself is reached through it too, default `false`.
+ * Proxies as a program gives them: one for all, or one for each kind of address. `no` are hosts that are reached
+ * without (separated by commas); `loopback`: whether this machine itself is reached through it too, default `false`.
  */
 export type ProxyOption = typeof Proxy.Type
 
@@ -443,11 +443,11 @@ export const fleet = {
     secret: true
   }),
   /**
-   * Files of certificates (PEM), or their text, of authorities that are trusted besides those that Node trusts.
+   * Files of certificates (PEM), or their text, of authorities that are trusted in addition to those that Node trusts.
    * Default: none (Node itself reads NODE_EXTRA_CA_CERTS).
    */
   ca: setting(Schema.Union(Schema.NonEmptyString, Schema.Array(Schema.NonEmptyString)), {
-    doc: "Files of certificates (PEM), or their text, of authorities that are trusted besides those that Node trusts.",
+    doc: "Files of certificates (PEM), or their text, of authorities that are trusted in addition to those that Node trusts.",
     defaultText: "none (Node itself reads NODE_EXTRA_CA_CERTS)"
   }),
   /** A folder for the answers that are kept. Default: in memory; in the terminal ~/.cache/aicortex/responses. */
@@ -475,15 +475,15 @@ export const fleet = {
   })
 } as const
 
-/** What a program sets for those that nobody else names: the command line has other defaults than the library. */
+/** The program's own defaults: the command line has other defaults than the library. */
 export const ownDefaults = {
-  /** The stateFile where nobody names one. */
-  defaultStateFile: setting(text("a file"), { doc: "The stateFile where nobody names one.", file: false }),
-  /** The store where nobody names one: a file. */
-  defaultStore: setting(text("a file"), { doc: "The store where nobody names one: a file.", file: false }),
-  /** The folder of conversations that are taken into the store, where nobody names one. */
+  /** The stateFile if no setting names one. */
+  defaultStateFile: setting(text("a file"), { doc: "The stateFile if no setting names one.", file: false }),
+  /** The store if no setting names one: a file. */
+  defaultStore: setting(text("a file"), { doc: "The store if no setting names one: a file.", file: false }),
+  /** The folder of conversations that are taken into the store, if no setting names one. */
   defaultSessionFolder: setting(text("a folder"), {
-    doc: "The folder of conversations that are taken into the store, where nobody names one.",
+    doc: "The folder of conversations that are taken into the store, if no setting names one.",
     file: false
   })
 } as const

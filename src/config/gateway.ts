@@ -15,8 +15,8 @@ export type LogFormat = typeof LogFormat.Type
 /**
  * How much the store of responses holds.
  *
- * Beyond the first two limits, the owner that holds the most loses its least recently used response: so an owner within an
- * equal share loses none to another.
+ * Beyond the first two limits, the owner that holds the most loses its least recently used response: so an owner within
+ * an equal share loses none to another.
  */
 export interface ResponseBounds {
   /** So many responses at most. */
@@ -129,11 +129,11 @@ export const gateway = {
     env: ["AICORTEX_LOCAL_MODELS"]
   }),
   /**
-   * Names by which the gateway may be called where there is no key, besides addresses, names without a dot and this
+   * Names by which a gateway without keys may be called, in addition to addresses, names without a dot and this
    * machine's own. Default: none.
    */
   hosts: setting(Schema.Array(Schema.String), {
-    doc: "Names by which the gateway may be called where there is no key, besides addresses, names without a dot and this machine's own.",
+    doc: "Names by which a gateway without keys may be called, in addition to addresses, names without a dot and this machine's own.",
     defaultText: "none",
     flag: { name: "allow-host", value: "NAME" }
   }),
@@ -161,9 +161,9 @@ export const gateway = {
     doc: "For how long such a key may have a model kept in memory (keep_alive).",
     default: 3_600_000
   }),
-  /** Names for models besides those of the fleet. In the file they hold for every face. Default: none. */
+  /** Names for models in addition to those of the fleet. In the file they hold for every face. Default: none. */
   aliases: setting(AliasNames, {
-    doc: "Names for models besides those of the fleet. In the file they hold for every face.",
+    doc: "Names for models in addition to those of the fleet. In the file they hold for every face.",
     defaultText: "none"
   }),
   /** Whether images may be named by addresses that lead into a private network: servers fetch them. Default: false. */

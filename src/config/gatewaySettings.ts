@@ -115,14 +115,14 @@ const accessOf = (keys: ReadonlyArray<PlacedKey>): Either.Either<ReadonlyArray<A
 const optionsName = "the options of the gateway"
 
 /**
- * Where settings come from that the options leave out: `variable` reads the environment, `file` is the section `gateway` of
- * the configuration file at `path`.
+ * Where settings come from that the options leave out: `variable` reads the environment, `file` is the section
+ * `gateway` of the configuration file at `path`.
  */
 export interface From {
   readonly variable: (name: string) => string | undefined
   readonly file: GatewayFile
   readonly path: string
-  /** Whether there are API keys besides those of the settings: then the gateway is open to nobody. */
+  /** Whether there are API keys in addition to those of the settings: then no request without a key is accepted. */
   readonly hasStoredKeys?: boolean
 }
 

@@ -7,14 +7,16 @@ const amount = Schema.Number.pipe(
   })
 )
 
-/** What a million tokens of a model cost. Without `cached`, tokens that a server had in its cache cost what others do. */
+/**
+ * What a million tokens of a model cost. Without `cached`, tokens that a server had in its cache cost what others do.
+ */
 export const ModelPrice = Schema.Struct({
   prompt: amount,
   cached: Schema.optional(amount),
   completion: amount
 })
 
-/** Prices of models by their names, in which `*` stands for any text, and the name of the currency. */
+/** Prices of models by their names, in which `*` matches any text, and the name of the currency. */
 export const PriceOptions = Schema.Struct({
   currency: Schema.optional(
     Schema.String.pipe(

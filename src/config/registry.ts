@@ -81,7 +81,7 @@ export const FileRegistry = Schema.Union(
 
 type Given = string | RegistryUrls.RegistryUrlOptions | FileRegistryUrl
 
-/** What a secret of the file stands for, at this place. */
+/** The value of a secret of the file, at this place. */
 export type ReadSecret<E, R> = (
   given: Secret,
   place: Place,

@@ -1,6 +1,6 @@
 /**
- * The settings of a fleet that hold: what the program gives, then the environment, then the configuration file, then the
- * defaults. Which there are, and where each may stand, is in `config/fleet`.
+ * The settings of a fleet that hold: what the program gives, then the environment, then the configuration file, then
+ * the defaults. Which there are, and where each may stand, is in `config/fleet`.
  *
  * The file is `AICORTEX_CONFIG`, else `aicortex/config.json` under `XDG_CONFIG_HOME` or `~/.config`.
  */
@@ -30,8 +30,8 @@ import type { FileServer, Secret } from "./server.js"
 import type { AnySetting, OptionsOf } from "./setting.js"
 
 /**
- * What a program may set. Whatever is left out comes from the environment, the configuration file, and the defaults. Times
- * are in milliseconds.
+ * What a program may set. Whatever is left out comes from the environment, the configuration file, and the defaults.
+ * Times are in milliseconds.
  */
 export interface ConfigOptions extends OptionsOf<typeof fleet>, OptionsOf<typeof ownDefaults> {
   /** Another name of `serverCooldown`, which AI Cortex has for it. */
@@ -68,8 +68,8 @@ const fromFile = Effect.fnUntraced(function* (server: string | FileServer, place
 })
 
 /**
- * A place as users give it: `52.52,13.40`, `Berlin, DE`, or an object. `source` and `field` are where it stands, for the
- * error.
+ * A place as users give it: `52.52,13.40`, `Berlin, DE`, or an object. `source` and `field` are where it stands, for
+ * the error.
  */
 export const parseLocation = (
   location: string | Server.Location,
@@ -102,7 +102,7 @@ const unique = (servers: ReadonlyArray<Server.Server>, source: string) => {
   return Effect.succeed(servers)
 }
 
-/** The servers that were given, or the local one where nobody named any and the environment counts. */
+/** The servers that were given, or the local one if none was named and the environment counts. */
 const serversOf = Effect.fnUntraced(function* (
   given: ReadonlyArray<string | Server.ServerOptions | FileServer> | undefined,
   place: Place | undefined,
@@ -138,8 +138,8 @@ const cacheOf = (cache: boolean | CacheOptions): Settings.CachePolicy | undefine
 
 /**
  * The settings that hold, and where each comes from: `the options`, the name of an environment variable, `the file`,
- * or `default`. `file` is where the configuration file is or would be, `undefined` where none is read; `content` is what
- * stands there.
+ * or `default`. `file` is where the configuration file is or would be, `undefined` where none is read; `content` is
+ * what stands there.
  */
 export interface Resolved {
   readonly settings: Settings.Settings

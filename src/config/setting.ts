@@ -11,7 +11,7 @@ import { annotationOf, InFile, Unit } from "../internal/units.js"
 export interface Declaration<A, D extends A | undefined> {
   /** What it is for, in a sentence or two. */
   readonly doc: string
-  /** The value where nobody gives one; `defaultText` says it in words, where that is clearer or there is none. */
+  /** The value if no source gives one; `defaultText` says it in words, where that is clearer or there is none. */
   readonly default?: D
   readonly defaultText?: string | undefined
   /** Other names that it may be given by, as an option and in the file. */
@@ -72,7 +72,7 @@ export const setting = <A, I, const D extends A | undefined = undefined>(
   declaration: Declaration<A, D>
 ): Setting<A, D, I> => ({ ...declaration, schema })
 
-/** The values of settings that nobody gives. */
+/** The values of settings that no source gives. */
 export const defaultsOf = <S extends Settings>(settings: S): ValuesOf<S> =>
   Object.fromEntries(Object.entries(settings).map(([name, one]) => [name, one.default as unknown])) as ValuesOf<S>
 

@@ -1,6 +1,6 @@
 /**
- * The settings that hold, as the configuration file would say them, each with where it comes from. What is secret is left
- * out, or told only to be there.
+ * The settings that hold, as the configuration file would say them, each with where it comes from. What is secret is
+ * left out, or told only to be there.
  */
 import * as Redacted from "effect/Redacted"
 import * as Server from "../Server.js"
@@ -12,7 +12,7 @@ import type { Settings as GatewaySettings, resolvePlaces } from "./gatewaySettin
 import type { Resolved } from "./resolve.js"
 import { type AnySetting, inFileForm, type Settings } from "./setting.js"
 
-/** One setting. `defaults` of the fleet are told one by one: `defaults.timeout`. */
+/** One setting. `defaults` of the fleet are listed one by one: `defaults.timeout`. */
 export interface Shown {
   readonly name: string
   readonly setting: AnySetting
@@ -102,7 +102,7 @@ export const fleetShown = ({ members, places, settings }: Resolved): ReadonlyArr
 
 type GatewayPlaces = Extract<ReturnType<typeof resolvePlaces>, { readonly _tag: "Right" }>["right"]["places"]
 
-/** Those of the gateway. Who may use it is told by name: `keys`. */
+/** Those of the gateway. `keys` shows names only. */
 export const gatewayShown = (
   settings: GatewaySettings,
   places: GatewayPlaces,

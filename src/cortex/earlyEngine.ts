@@ -1,13 +1,13 @@
 /**
- * An engine that is started before the process that will hold it can do anything else: loading a model takes longer than
- * all that this process has to load itself. Whoever wants an engine with the same arguments takes it.
+ * An engine that is started before the process that will hold it can do anything else: loading a model takes longer
+ * than all that this process has to load itself. The first caller that wants an engine with the same arguments gets it.
  */
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process"
 
 /** The variable with the arguments of its program, as JSON. Only this process reads it. */
 export const earlyEngine = "AICORTEX_EARLY_ENGINE"
 
-/** Whoever asked for it does so within this time, in milliseconds. */
+/** An engine that no caller takes within this time is ended, in milliseconds. */
 const longest = 20_000
 
 export const isWindows = process.platform === "win32"
@@ -43,7 +43,7 @@ interface Early {
 
 let early: Early | undefined
 
-/** Ends the engine that nobody has taken. */
+/** Ends the engine if no caller took it. */
 export const dropEarly = (): void => {
   if (early?.child.exitCode === null && early.child.signalCode === null) signalGroup(early.child, "SIGKILL")
   early = undefined

@@ -95,7 +95,7 @@ class Lines {
   }
 }
 
-/** The children, and how each is told to end where there is no time left to wait for it. */
+/** The children, and how to end each at once, without waiting for it. */
 const running = new Map<ChildProcess, NodeJS.Signals>()
 let watchesExit = false
 
@@ -170,8 +170,8 @@ const stop = (process: ChildProcess, child: Child, { cleanup }: Command): Effect
     process.stdin?.end()
     signalGroup(process, "SIGTERM")
     return Effect.async<void>((resume) => {
-      const patience = gracePeriod + (cleanup === undefined ? 1_000 : cleanupTimeout)
-      const timer = setTimeout(() => signalGroup(process, "SIGKILL"), patience)
+      const maxWait = gracePeriod + (cleanup === undefined ? 1_000 : cleanupTimeout)
+      const timer = setTimeout(() => signalGroup(process, "SIGKILL"), maxWait)
       process.once("exit", () => {
         clearTimeout(timer)
         resume(Effect.void)
@@ -187,7 +187,7 @@ const stop = (process: ChildProcess, child: Child, { cleanup }: Command): Effect
 // Ports
 // =============================================================================
 
-/** Ports that were given out, and that nobody may be listening at yet. */
+/** Ports that were given out, possibly without a listener yet. */
 const reserved = new Set<number>()
 
 const listenOnce = Effect.async<number, { readonly reason: string }>((resume) => {

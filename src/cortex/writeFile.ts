@@ -12,7 +12,7 @@ export const target = Effect.fnUntraced(function* (file: string) {
 
 let writes = 0
 
-/** Writes a file whole or not at all, and readable by nobody else: it may hold keys. */
+/** Writes a file whole or not at all, readable only by its user: it may hold keys. */
 export const replaceFile = Effect.fnUntraced(function* (file: string, text: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path

@@ -31,7 +31,7 @@ const messageOf = async (response: Response): Promise<string> => {
 /** The page is shown under any prefix of a proxy. */
 export const href = (path: string): string => path.replace(/^\//, "./")
 
-/** What a request that changes something has besides the cookie. */
+/** What a request that changes something has in addition to the cookie. */
 export const credentials = (): Readonly<Record<string, string>> =>
   session?.csrf ? { "x-aicortex-csrf": session.csrf } : {}
 

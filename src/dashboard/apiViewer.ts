@@ -1,4 +1,4 @@
-/** The OpenAPI viewer: a chunk of its own, which is loaded when somebody looks at the API. */
+/** The OpenAPI viewer: a chunk of its own, loaded when the API page is opened. */
 import "openapi-explorer"
 import { address, credentials, href } from "./api"
 import { applyInlineStyles } from "./inlineStyles"

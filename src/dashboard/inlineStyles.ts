@@ -29,7 +29,7 @@ const applyTo = (element: Element): void => {
 
 const options = { attributes: true, attributeFilter: ["data-style"], childList: true, subtree: true }
 
-/** Applies the styles of a shadow root and of those in it, now and later, and `sheet` besides. */
+/** Applies the styles of a shadow root and of those in it, now and later, and `sheet`. */
 export const applyInlineStyles = (root: ShadowRoot, sheet: CSSStyleSheet): void => {
   const added = (node: Node): void => {
     if (!(node instanceof Element)) return

@@ -40,7 +40,7 @@ export const useStore = <A>(store: Store<A>): A => {
 /** The time, once a second. */
 export const now = new Store(Date.now())
 
-/** Who the browser is signed in as. */
+/** The identity that the browser is signed in with. */
 export const session = new Store<Session | undefined>(undefined)
 
 export const fleet = new Store<Fleet | undefined>(undefined)
@@ -183,7 +183,7 @@ const point = (): void => {
   )
 }
 
-/** A page that nobody sees for so long reads nothing more, in milliseconds. */
+/** A page that is hidden for this long stops reading, in milliseconds. */
 const hiddenTime = 15_000
 
 /** Reads while the page is seen; gives what ends it. */

@@ -1,7 +1,7 @@
-/** The arguments of `aicortex engine`, for whoever starts it without Effect, too. */
+/** The arguments of `aicortex engine`, also for code without Effect. */
 import type { EngineOptions, LocalSource } from "./engine.js"
 
-/** To listen at a port of the loopback interface, and to end when whoever started it does. */
+/** To listen at a port of the loopback interface, and to end with the process that started it. */
 export const engineArguments = (
   { name, path = "" }: LocalSource,
   options: EngineOptions,

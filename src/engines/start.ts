@@ -19,7 +19,7 @@ export interface StartOptions {
   readonly options: EngineOptions
   /** How long it may take until it answers, in milliseconds. */
   readonly timeout: number
-  /** Where it listens, unless somebody else does; default: a free port. */
+  /** The port, unless it is taken; default: a free port. */
   readonly port?: number | undefined
   /** Receives each line that it writes. */
   readonly line?: ((text: string) => void) | undefined
@@ -40,7 +40,7 @@ const pollInterval = 100
 /** How long one look may take, in milliseconds. */
 const pollTimeout = 3_000
 
-/** How often another port is tried where somebody else took the one that was free. */
+/** How often another port is tried if another program took the free one. */
 const portAttempts = 3
 
 const isPortTaken = (log: ReadonlyArray<string>): boolean =>

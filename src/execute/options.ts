@@ -8,7 +8,7 @@ import { automatic } from "../modelSelection/candidate.js"
 import type { Output } from "./terminal.js"
 
 /**
- * What to answer, and how. Besides these, all plain options of a chat hold, such as `temperature` (default 0.7), `topP`
+ * What to answer, and how. All plain options of a chat are allowed too, such as `temperature` (default 0.7), `topP`
  * (default 1), `maxTokens` (default: the server's), `system`, `private` and `deadline`: see `ChatRequest.Options`.
  *
  * @since 0.2.0
@@ -19,7 +19,9 @@ export interface Options extends Omit<ChatRequest.Options, "tools" | "toolChoice
   readonly prompt: string
   /** Whether further questions are read from the terminal, until its end or `exit`. Default `false`. */
   readonly chat?: boolean | undefined
-  /** Whether the answer is written to the terminal as it comes. With `chat` each is written in any case. Default `true`. */
+  /**
+   * Whether the answer is written to the terminal as it comes. With `chat` each is written in any case. Default `true`.
+   */
   readonly stream?: boolean | undefined
   /** The conversation to continue. Default: none, and with `chat` a new one. */
   readonly sessionId?: string | undefined

@@ -19,8 +19,8 @@ import type { Waking } from "./waking.js"
 
 /**
  * A whole answer. `stopSequence` is the text that ended it, where a server tells it; `attempts` are those that failed
- * before it; times are in milliseconds; `cached` is whether it is a kept one, which no server was asked for; `warnings` is
- * what went wrong after the answer, where anything did.
+ * before it; times are in milliseconds; `cached` is whether it is a kept one, which no server was asked for; `warnings`
+ * is what went wrong after the answer, where anything did.
  *
  * @since 0.1.0
  * @category models
@@ -30,7 +30,7 @@ export interface Result {
   readonly text: string
   /** The reasoning; empty if there is none. */
   readonly thinking: string
-  /** The tools that the model called and nobody has run. */
+  /** The tool calls of the model that were not executed. */
   readonly toolCalls: ReadonlyArray<ToolCall>
   /** The model that answered. */
   readonly model: string

@@ -47,7 +47,7 @@ export interface AttemptListener {
 /** An answer that has grown by so much is looked at, in characters. */
 const firstCheckpoint = 1024 * 1024
 
-/** What a piece of a tool call takes besides its characters. */
+/** The size of a piece of a tool call in addition to its characters. */
 const perPiece = 64
 
 /** One attempt on one server: what its backend decodes is passed on to the answer until the attempt is over. */

@@ -1,4 +1,4 @@
-/** Why one attempt went where it went: made for each attempt, worked out only where somebody reads it. */
+/** Why one attempt went where it went: created for each attempt, computed only when it is read. */
 import type * as Decision from "../Decision.js"
 import { unknown } from "../Decision.js"
 import type { Attempt } from "../Errors.js"

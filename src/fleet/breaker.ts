@@ -26,7 +26,7 @@ export const longestRest = 10
  * @category models
  */
 export interface BreakerCause {
-  /** What went wrong; `rest`: nothing, somebody lets the server rest. */
+  /** What went wrong; `rest`: nothing, an operator lets the server rest. */
   readonly reason: FailureReason | "rest"
   /** What the server or the operating system said. */
   readonly message: string

@@ -51,8 +51,8 @@ export class Columns {
   /** 1 if the last attempt succeeded. */
   readonly proven: Uint8Array
   /**
-   * Requests on the server, those of other processes that this one knows of included; `ownInFlight`: those for this model;
-   * `started`: those that this process ever started.
+   * Requests on the server, those of other processes that this one knows of included; `ownInFlight`: those for this
+   * model; `started`: those that this process ever started.
    */
   readonly inFlight: Int32Array
   /** Those of them for this model. */
@@ -183,7 +183,7 @@ export class Columns {
     this.refusals = this.refusedUntil.reduce((latest, one) => Math.max(latest, one), 0)
   }
 
-  /** All is written: from now on the columns follow these changes, and `rewrite` writes an entry anew. */
+  /** All is written: from now on the columns follow these changes, and `rewrite` writes an entry again. */
   follow(changes: ServerChanges, rewrite: (i: number, now: number) => void): void {
     this.changes = changes
     this.rewrite = rewrite
@@ -195,7 +195,9 @@ export class Columns {
     if (this.written === number) this.written++
   }
 
-  /** To be called before the columns are read: what has changed of servers is written, and which models were unloaded. */
+  /**
+   * To be called before the columns are read: what has changed of servers is written, and which models were unloaded.
+   */
   refresh(now: number): void {
     const { changes } = this
     if (changes !== undefined && changes.sequence !== this.written) this.catchUp(changes, now)

@@ -1,4 +1,4 @@
-/** What tokens of a model cost. A model whose price nobody has given has no cost, which is not a cost of 0. */
+/** What tokens of a model cost. A model without a configured price has no cost, which is not a cost of 0. */
 import type { PriceOptions } from "../config/prices.js"
 import { fits, type NamePattern, namePattern } from "../internal/namePattern.js"
 import { canonical } from "../Model.js"

@@ -19,7 +19,7 @@ export class ModelQueue {
   private serving = false
   private servesAgain = false
 
-  /** `now` is in milliseconds; `busy` are all queues in which somebody waits. */
+  /** `now` is in milliseconds; `busy` are all queues that are not empty. */
   constructor(
     now: () => number,
     private readonly busy?: Set<ModelQueue>

@@ -1,7 +1,7 @@
 /**
- * What several processes tell each other of the servers that they use: requests in flight, circuit breakers, drained servers,
- * speeds and loaded models. Requests only mark a server as changed; what has changed is told in batches, and what the others tell is
- * kept as plain numbers beside the fleet's own.
+ * What several processes tell each other of the servers that they use: requests in flight, circuit breakers, drained
+ * servers, speeds and loaded models. Requests only mark a server as changed; changes are sent in batches, and what the
+ * others send is kept as plain numbers beside the fleet's own.
  */
 import * as Context from "effect/Context"
 import type { Breaker, BreakerCause } from "./breaker.js"
@@ -80,7 +80,7 @@ export class CurrentReplicaLink extends Context.Reference<CurrentReplicaLink>()(
   defaultValue: (): ReplicaLink | undefined => undefined
 }) {}
 
-/** A model that is loaded this much longer or shorter is told of, in milliseconds. */
+/** A change of a model's unload time is sent if it is at least this large, in milliseconds. */
 const loadedChange = 10_000
 
 /** A figure that differs by less than this share is not told. */
@@ -151,7 +151,7 @@ class Replicated implements ReplicatedFleet {
   note(server: ServerState, model: string | undefined): void {
     const isFirst = this.dirty.size === 0
     this.dirty.add(server)
-    // Nobody else is to take the place that was the last.
+    // No other replica may take the last slot.
     if (isFull(server, model)) this.link.wake(true)
     else if (isFirst) this.link.wake(false)
   }

@@ -3,7 +3,7 @@
  * thousands: so it is noted here once, and the columns of a model catch up when they are read.
  */
 
-/** So many changes are kept: columns that are further behind are written anew. */
+/** The number of changes that are kept: columns that are further behind are rewritten. */
 const capacity = 1_024
 
 export class ServerChanges {

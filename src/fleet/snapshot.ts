@@ -19,7 +19,7 @@ export interface Snapshot {
   readonly breaker: BreakerState
   /** When the breaker allows a probe, in milliseconds since the epoch. */
   readonly restsUntil: number
-  /** Whether the server gets no new requests, because somebody drains it. */
+  /** Whether the server gets no new requests, because an operator drains it. */
   readonly drained?: boolean | undefined
   /** Since when it is not closed, in milliseconds since the epoch. */
   readonly restsSince?: number | undefined

@@ -20,7 +20,9 @@ import { isTelling } from "./throughput.js"
  */
 export const maxBelievableSpeed = maxSpeed
 
-/** The first measurement of own traffic replaces the figures of a benchmark older than this, in milliseconds: 1 hour. */
+/**
+ * The first measurement of own traffic replaces the figures of a benchmark older than this, in milliseconds: 1 hour.
+ */
 const maxBenchmarkAge = 3_600_000
 
 /**
@@ -193,7 +195,7 @@ export class ServerState {
   constructor(
     readonly url: string,
     private readonly changes: ServerChanges,
-    /** The queues of all models in which somebody waits. */
+    /** The queues of all models that are not empty. */
     private readonly busy: ReadonlySet<ModelQueue>
   ) {
     this.breaker = new Breaker(Telemetry.breaker(url, undefined))

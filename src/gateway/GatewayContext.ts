@@ -44,7 +44,7 @@ export interface GatewayState {
   readonly metrics: Metrics
   readonly keyLimits: RateLimits.RateLimiter
   readonly responses: ResponseStore.ResponseStore
-  /** What those who watch the gateway are told. */
+  /** The events for those who watch the gateway. */
   readonly events: EventsHub
   /** What operators do to servers. */
   readonly serverActions: ServerActions

@@ -48,7 +48,7 @@ interface StoredTurn extends StoredResponse {
   needed: number
 }
 
-/** Approximate overhead of an entry besides its text, in bytes. */
+/** Approximate overhead of an entry in addition to its text, in bytes. */
 export const overhead = 512
 
 /** The entries of one owner, least recently used first. */

@@ -44,7 +44,7 @@ const bySession = (
   return Session.isOwn(Session.csrfOf(access, session), request) ? access : foreign
 }
 
-/** Who asks; `undefined` where everybody may. A promise where the store has to be looked at. */
+/** The caller's identity; `undefined` if the gateway needs no key. A promise if the store has to be read. */
 export type Authenticated = Caller | ErrorResponse | undefined
 
 const callerOf = ({

@@ -4,7 +4,7 @@ import * as LocalModels from "./protocols/aicortex/localModels.js"
 import * as Local from "./protocols/cortex/models.js"
 import { addRoute } from "./routeTable.js"
 
-/** Whoever may change models may; a file of this machine is for administrators alone. */
+/** Every key that may change models may use this; importing a file of this machine needs an administrator. */
 const admin = { admin: true, managesModels: true } as const
 
 /** Adds them to the table. */

@@ -298,7 +298,7 @@ export const make = (handle: GatewayHandle) => {
       metrics.request(context.route, status, duration / 1000, context.ownTime / 1000)
       gateway.accessLog.record(gateway.settings.log, context, status, duration)
       gateway.requests.leave(context, status, duration)
-      // Who is not let in uses nothing.
+      // A rejected request has no usage.
       if (context.asksModel && status !== 401) {
         gateway.usage?.record(context, status)
         gateway.requestRecorder?.record(gateway.settings, context, status, duration)

@@ -13,7 +13,7 @@ interface Options {
   /** Writes one batch; `false`: there was none. */
   readonly writeOne: Effect.Effect<boolean, StoreUnavailable>
   readonly log: (text: string) => void
-  /** What the operator is told. */
+  /** What the operator's log says. */
   readonly words: {
     readonly away: string
     readonly back: string
@@ -30,7 +30,7 @@ export interface StoreWriter {
   readonly run: Effect.Effect<void, never, Scope.Scope>
 }
 
-/** The operator is told when the store goes away and when it is back, once each. */
+/** Logs when the store becomes unavailable and when it is back, once each. */
 export const make = ({ log, words, writeOne, written }: Options): StoreWriter => {
   const permit = Effect.unsafeMakeSemaphore(1)
   let failing = false

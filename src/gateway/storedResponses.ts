@@ -42,7 +42,8 @@ const held = (sql: SqlClient) => sql<Held>`SELECT owner,
   FROM aicortex_responses GROUP BY owner`
 
 /**
- * Marks a response as removed, and deletes what no response needs any more: so many bytes. `undefined` if there is none.
+ * Marks a response as removed, and deletes what no response needs any more: so many bytes. `undefined` if there is
+ * none.
  */
 const forget = Effect.fnUntraced(function* (
   sql: SqlClient,
@@ -70,7 +71,7 @@ const forget = Effect.fnUntraced(function* (
 const fits = (all: ReadonlyArray<Held>, owner: string, size: number, { maxBytes }: ResponseBounds): boolean =>
   all.reduce((sum, one) => (one.owner === owner ? sum : sum + Math.min(one.bytes, size)), size) <= maxBytes
 
-/** Who loses a response next: who holds the most of what there is too much of. `undefined` where all fits. */
+/** The owner that loses a response next: the one that holds most of what exceeds its limit. `undefined` if all fits. */
 const loser = (all: ReadonlyArray<Held>, { maxBytes, maxEntries }: ResponseBounds): Held | undefined => {
   const count = all.reduce((sum, one) => sum + one.count, 0)
   const bytes = all.reduce((sum, one) => sum + one.bytes, 0)
@@ -167,7 +168,7 @@ export const make = (store: Store.Service, now: () => number = Date.now): Respon
         const size = overhead + Buffer.byteLength(input) + Buffer.byteLength(response)
         let before = 0
         if (previous !== undefined) {
-          // Counted first, so that nobody removes it meanwhile.
+          // Counted first, so that no other process removes it meanwhile.
           const [row] = yield* sql<Row>`UPDATE aicortex_responses SET needed = needed + 1, used_at = ${time}
             WHERE owner = ${owner} AND id = ${previous} AND removed = 0 AND used_at > ${expiry(time)}
             RETURNING all_bytes`
@@ -175,7 +176,7 @@ export const make = (store: Store.Service, now: () => number = Date.now): Respon
           before = row.all_bytes
         }
         const all = size + before
-        // Who holds so little need not ask what others hold.
+        // An owner that holds so little need not read what others hold.
         const others = bounds === undefined || all <= bounds.maxBytes / 64 ? [] : yield* held(sql)
         if (bounds !== undefined && !fits(others, owner, all, bounds)) {
           yield* sql`UPDATE aicortex_responses SET needed = needed - 1

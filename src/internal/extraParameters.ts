@@ -169,7 +169,7 @@ export const forOllama = (extra: Extra): { readonly [option: string]: unknown } 
   return options
 }
 
-/** Fields of Anthropic's API that no option stands for, and the tokens of thinking. */
+/** Fields of Anthropic's API that have no option, and the tokens of thinking. */
 const anthropic: ReadonlySet<string> = new Set([
   "metadata",
   "service_tier",

@@ -19,7 +19,7 @@ interface Country {
   z: number
 }
 
-/** Languages besides English in which country names are recognised. */
+/** Languages other than English in which country names are recognised. */
 const languages =
   "de,fr,es,it,pt,nl,pl,cs,sk,hu,ro,sv,da,nb,fi,el,tr,ru,uk,bg,hr,sl,lt,lv,et,he,ar,fa,hi,th,vi,id,ja,ko,zh".split(",")
 

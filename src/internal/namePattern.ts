@@ -1,4 +1,4 @@
-/** Names in which `*` stands for any text. */
+/** Names in which `*` matches any text. */
 
 /** The texts between the asterisks of a pattern. */
 export type NamePattern = ReadonlyArray<string>

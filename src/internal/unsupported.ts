@@ -6,10 +6,10 @@
 import type { Unsupported } from "../Errors.js"
 
 /** @internal */
-export type Options = readonly [Unsupported, ...ReadonlyArray<Unsupported>]
+export type NonEmptyOptions = readonly [Unsupported, ...ReadonlyArray<Unsupported>]
 
 /** @internal */
-export const isSome = (options: ReadonlyArray<Unsupported>): options is Options => options.length > 0
+export const isSome = (options: ReadonlyArray<Unsupported>): options is NonEmptyOptions => options.length > 0
 
 const words = ({ field, reason }: Unsupported): string => `${field}: ${reason}`
 
@@ -18,18 +18,18 @@ const words = ({ field, reason }: Unsupported): string => `${field}: ${reason}`
  *
  * @internal
  */
-export const failure = (options: Options) => ({
+export const failure = (options: NonEmptyOptions) => ({
   reason: "unsupported" as const,
   message: options.map(words).join("; "),
   unsupported: options
 })
 
 /**
- * What is wrong with a request that has them: the first is named, the others are told with it.
+ * What is wrong with a request that has them: the error is about the first, and lists the others.
  *
  * @internal
  */
-export const invalid = ([first, ...others]: Options): Unsupported => ({
+export const invalid = ([first, ...others]: NonEmptyOptions): Unsupported => ({
   field: first.field,
   reason: [first.reason, ...others.map(words)].join("; ")
 })

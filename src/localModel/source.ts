@@ -1,4 +1,4 @@
-/** Which files a name stands for, and how they get here. */
+/** Which files a name refers to, and how they are obtained. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"

@@ -2,7 +2,7 @@
 import * as Either from "effect/Either"
 
 /**
- * Each alias with the models that it stands for, in the order in which they are asked; no alias is among them.
+ * Each alias with its models, in the order in which they are asked; no alias is among them.
  *
  * @since 0.2.0
  * @category models
@@ -16,7 +16,7 @@ export interface Given {
 
 export const none: Aliases = new Map()
 
-/** The models that a name stands for; `undefined` where it leads to itself. */
+/** The models that a name resolves to; `undefined` if it refers to itself. */
 const expand = (
   given: ReadonlyMap<string, ReadonlyArray<string>>,
   name: string,
@@ -73,7 +73,7 @@ export const over = (own: Aliases, others: Aliases): Aliases => {
 const latest = ":latest"
 
 /**
- * The models that a name stands for, where it is an alias. Ollama's clients put `:latest` behind a name without a tag.
+ * The models of a name that is an alias. Ollama's clients put `:latest` behind a name without a tag.
  */
 export const chainOf = (aliases: Aliases, name: string): ReadonlyArray<string> | undefined =>
   aliases.size === 0

@@ -15,7 +15,7 @@ export class LocalMemory extends Context.Reference<LocalMemory>()("aicortex/Mode
   defaultValue: (): (() => number | undefined) => () => undefined
 }) {}
 
-/** What a model needs besides its weights: its context, and buffers. */
+/** The memory that a model needs in addition to its weights: context and buffers. */
 const overhead = 1.2
 
 /**

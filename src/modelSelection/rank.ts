@@ -4,7 +4,7 @@
  * The order of those that suit: how certain it is that the model can do it, the policy, the priority of the server,
  * whether the model is loaded, how long the request would wait, whether it is the preferred model, its size, its
  * generation. Of a model the best pair counts. Everything that is only told (why, in which order, what was left out) is
- * worked out when somebody asks.
+ * computed when they are read.
  */
 import type { Candidate, Conditions, Excluded } from "../Decision.js"
 import type { Unsupported } from "../Errors.js"
@@ -18,7 +18,7 @@ import { cause, keysOf, longestWait } from "./pairKeys.js"
 import type { Placement } from "./policy.js"
 import { certainty, inability, mostCertain } from "./suitable.js"
 
-/** What a choice depends on besides the request. */
+/** What a choice depends on in addition to the request. */
 export interface Circumstances {
   readonly columns: PairColumns
   /** In milliseconds since the epoch. */
@@ -118,7 +118,9 @@ export class Ranking implements Selection {
     return this.causes.includes(cause.forbidden)
   }
 
-  /** Whether what is left out could answer but for what the request asks of its server; the options, of the first one. */
+  /**
+   * Whether what is left out could answer but for what the request asks of its server; the options, of the first one.
+   */
   get unsupported(): ReadonlyArray<Unsupported> | undefined {
     const at = this.causes.indexOf(cause.unsupported)
     if (at === -1 || this.causes.some((why) => why > cause.unsupported)) return undefined
@@ -152,7 +154,8 @@ export class Ranking implements Selection {
     const best: Array<number> = []
     let worst = Number.POSITIVE_INFINITY
     for (let at = 0; at < byRank.length; at++) {
-      // Of equals the more capable one comes first, so that most are not among the best. A last resort knows no capability.
+      // Of equals the more capable one comes first, so that most are not among the best. A last resort knows no
+      // capability.
       const model = isLastResort ? at : (byRank[at] ?? 0)
       const key = bestKey[model] ?? 0
       if (key >= worst) continue
@@ -176,7 +179,7 @@ export class Ranking implements Selection {
   }
 
   // ---------------------------------------------------------------------------
-  // What is told of one of them
+  // What is reported about one of them
   // ---------------------------------------------------------------------------
 
   nameOf(model: number): string {
@@ -272,7 +275,7 @@ export class Ranking implements Selection {
   }
 
   // ---------------------------------------------------------------------------
-  // What is told of all
+  // What is reported about all
   // ---------------------------------------------------------------------------
 
   get conditions(): Conditions {

@@ -19,7 +19,9 @@ const supports = ({ capabilities, model_name: name }: ModelInfo, capability: "to
   return capability === "tools" || visionNames.test(name) ? 1 : 0
 }
 
-/** What a model can do; of `tools`, `vision` and `insert`: 2 if that is certain, 1 if it is possible, 0 if it cannot. */
+/**
+ * What a model can do; of `tools`, `vision` and `insert`: 2 if that is certain, 1 if it is possible, 0 if it cannot.
+ */
 export interface Abilities {
   readonly completes: boolean
   readonly tools: number
@@ -57,7 +59,7 @@ export const inability = (abilities: Abilities, wanted: Requirements): string =>
   return `is not known to ${lacks.join(" or ")}`
 }
 
-/** How many parameters a model has; 0 where nobody says. */
+/** How many parameters a model has; 0 if unknown. */
 export const sizeOf = (info: ModelInfo): number =>
   (info.parameter_size === undefined ? undefined : parseParameters(info.parameter_size)) ??
   sizeOfName(info.model_name) ??

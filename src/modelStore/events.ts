@@ -1,4 +1,4 @@
-/** What is told while a model is downloaded. Amounts are in bytes, over all its files. */
+/** The events of a download. Amounts are in bytes, over all files of the model. */
 import type { DownloadReason } from "../Errors.js"
 import type { StoredModel } from "./catalogue.js"
 

@@ -1,4 +1,4 @@
-/** What the store, and the pipeline of a registry, ask of the machine besides its files. */
+/** What the store, and the pipeline of a registry, need of the machine in addition to its files. */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 

@@ -1,7 +1,7 @@
 /**
- * One process at a time downloads a model, or changes a registry. Each that wants to puts down a file of its own, and goes on if there is no other
- * of a process that lives; else it takes its file away and waits. The file of a process that has ended is removed by any process
- * that finds it: so none waits for a process that was killed.
+ * One process at a time downloads a model, or changes a registry. Each that wants to puts down a file of its own, and
+ * goes on if there is no other of a process that lives; else it takes its file away and waits. The file of a process
+ * that has ended is removed by any process that finds it: so none waits for a process that was killed.
  */
 import type { PlatformError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
@@ -38,7 +38,10 @@ const decode = Schema.decodeUnknownOption(
   )
 )
 
-/** Holds the lock of a folder until the scope closes. `waiting` hears, each time that it looks, who has it. */
+/**
+ * Holds the lock of a folder until the scope closes. `waiting` is called with the holder each time that the lock is
+ * taken.
+ */
 export const acquire = Effect.fnUntraced(function* <E, R>(
   host: Host,
   folder: string,

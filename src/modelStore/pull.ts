@@ -331,7 +331,7 @@ export const pull = Effect.fnUntraced(function* (
   )
 })
 
-/** How often progress is told, in milliseconds. */
+/** The interval of progress events, in milliseconds. */
 const tellEvery = 100
 
 /** Leaves out progress that comes too soon after other progress. */

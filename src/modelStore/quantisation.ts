@@ -40,8 +40,8 @@ export interface Group {
 }
 
 /**
- * The order in which they are taken, the first that fits: four bits are what most people use, as little is lost and half the
- * memory of eight is saved; then more bits, then less.
+ * The order in which they are taken, the first that fits: four bits are what most people use, as little is lost and
+ * half the memory of eight is saved; then more bits, then less.
  */
 const order = [
   "Q4_K_M",
@@ -107,7 +107,7 @@ export const groupsOf = (files: ReadonlyArray<RemoteFile>): ReadonlyArray<Group>
   })
 }
 
-/** What a model needs besides its weights: its context, and buffers. */
+/** The memory that a model needs in addition to its weights: context and buffers. */
 const overhead = 1.2
 
 /** Whether a model of this size can be loaded into the memory that is free; `undefined` where that cannot be told. */

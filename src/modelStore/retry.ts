@@ -15,7 +15,7 @@ const longestBackoff = 30_000
 const final = ({ reason, status }: Trouble, detail: string): Trouble =>
   new Trouble({ reason, detail, passing: false, ...(status === undefined ? {} : { status }) })
 
-/** The pause before the next attempt, after so many in vain. Fails where there is none. */
+/** The pause before the next attempt, after so many failed ones. Fails if there is none left. */
 export const pause = Effect.fnUntraced(function* (
   trouble: Trouble,
   failures: number,

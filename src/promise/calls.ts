@@ -35,7 +35,8 @@ export type Prompt = Chat.Prompt
 
 /**
  * A tool. With `execute` it is run here and the answer goes on with what it returns; without it the answer ends with
- * `tool_call` events (`stream: true`) or `toolCalls` (`complete`). `S` is the schema of its parameters: `tool` infers it.
+ * `tool_call` events (`stream: true`) or `toolCalls` (`complete`). `S` is the schema of its parameters: `tool` infers
+ * it.
  *
  * @since 0.1.0
  * @category models
@@ -43,25 +44,25 @@ export type Prompt = Chat.Prompt
 // biome-ignore lint/suspicious/noExplicitAny: a tool of any parameters.
 export interface Tool<S = any> extends Omit<ToolDefinition, "parameters"> {
   /**
-   * The schema of its arguments: a Standard Schema (Zod, Valibot, ArkType, …), an Effect schema that needs no services, or
-   * a JSON Schema. Default: it takes none.
+   * The schema of its arguments: a Standard Schema (Zod, Valibot, ArkType, …), an Effect schema that needs no services,
+   * or a JSON Schema. Default: it takes none.
    */
   readonly parameters?: S | undefined
   /**
-   * Runs the tool; it may return a promise. Its arguments fit `parameters`: what does not goes back to the model. What it
-   * gives goes back to the model: text as it is, anything else as JSON. Default: the caller runs it.
+   * Runs the tool; it may return a promise. Its arguments fit `parameters`: what does not goes back to the model. What
+   * it gives goes back to the model: text as it is, anything else as JSON. Default: the caller runs it.
    */
   readonly execute?: (args: Chat.ArgumentsOf<S>) => unknown
   /**
-   * What happens if `execute` throws: `wrap` rejects with `ToolFailed`, whose `cause` it is; `fail` rejects with what was
-   * thrown; `return` tells the model, which may call the tool again. Default `wrap`.
+   * What happens if `execute` throws: `wrap` rejects with `ToolFailed`, whose `cause` it is; `fail` rejects with what
+   * was thrown; `return` tells the model, which may call the tool again. Default `wrap`.
    */
   readonly onError?: Chat.OnToolError | undefined
 }
 
 /**
- * A tool whose arguments are typed by its `parameters`. It is the same tool: without this function it works as well, with
- * arguments of any type.
+ * A tool whose arguments are typed by its `parameters`. It is the same tool: without this function it works as well,
+ * with arguments of any type.
  *
  * @example
  * import { chat, tool } from "aicortex/promise"
@@ -90,8 +91,8 @@ export interface ChatOptions extends Omit<Chat.Options, "tools" | "session"> {
   /** `json`: the parsed value instead of text; together with `stream` only with a `schema`. Default `text`. */
   readonly responseFormat?: "text" | "json" | undefined
   /**
-   * What the value must fit: a Standard Schema (Zod, Valibot, ArkType, …), an Effect schema that needs no services, or a
-   * JSON Schema; asks for JSON. The value is what the schema makes of the reply.
+   * What the value must fit: a Standard Schema (Zod, Valibot, ArkType, …), an Effect schema that needs no services, or
+   * a JSON Schema; asks for JSON. The value is what the schema makes of the reply.
    */
   readonly schema?: AnySchema | undefined
   /** A session or its id. */
@@ -223,7 +224,7 @@ const toolsOf = (tools: ReadonlyArray<Tool>): ReadonlyArray<Chat.Tool> =>
 export const never = (field: string, reason: string): Promise<never> =>
   Promise.reject(new InvalidRequest({ field, reason }))
 
-/** The validated arguments of a call besides its prompt, or a failure. @internal */
+/** The validated arguments of a call except its prompt, or a failure. @internal */
 export const given = <O extends { readonly signal?: AbortSignal | undefined }>(options: O | undefined): O => {
   if (options !== undefined && typeof options !== "object") {
     throw new InvalidRequest({ field: "options", reason: "must be an object" })

@@ -51,7 +51,7 @@ export class ChatStream<out Event extends StructuredEvent = ChatEvent> implement
   private readers = 0
   private ended = false
 
-  /** What its readers are told of a failure. @internal */
+  /** The error that its readers get. @internal */
   failed: (error: unknown) => unknown = (error) => error
 
   /** @internal */
@@ -138,9 +138,9 @@ export class ChatStream<out Event extends StructuredEvent = ChatEvent> implement
 }
 
 /**
- * The events of an answer that must be JSON, with the value as it grows (`partial`), which is not checked, and at the end
- * the value (`value`). A reply that does not fit is sent back to the model once (`repair`): what was given out before is
- * then void.
+ * The events of an answer that must be JSON, with the value as it grows (`partial`), which is not checked, and at the
+ * end the value (`value`). A reply that does not fit is sent back to the model once (`repair`): what was given out
+ * before is then void.
  *
  * @since 0.2.0
  * @category models

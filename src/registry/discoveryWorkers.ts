@@ -1,8 +1,8 @@
 /**
  * A queue of servers to ask, of which so many are asked at once.
  *
- * There is neither a fiber nor a timer per server: the work is plain code, and one fiber watches the time of all, because
- * with thousands of servers a race for each costs more than its request.
+ * There is neither a fiber nor a timer per server: the work is plain code, and one fiber watches the time of all,
+ * because with thousands of servers a race for each costs more than its request.
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -23,7 +23,10 @@ export interface Work<A, B, E> {
   readonly concurrency: number
   /** How long an item may take, in milliseconds, unless the work sets another deadline. */
   readonly timeout: number
-  /** Starts the work: `done` is told its result. Returns what stops it; `done` is ignored from then on. */
+  /**
+   * Starts the work: `done` is called with its result. Returns a function that stops it; `done` is ignored from then
+   * on.
+   */
   readonly run: (item: A, progress: Progress<B>, done: (exit: Exit.Exit<B, E>) => void) => () => void
   readonly onTimeout: () => E
   /** Called once per item. After the scope was closed the exits are interruptions. */

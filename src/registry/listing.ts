@@ -32,8 +32,8 @@ interface ListingProblem {
 }
 
 /**
- * Why a server's list could not be read; `reason` completes "the server …". Not an `Error`: many servers may be off, and
- * nobody reads their stack traces.
+ * Why a server's list could not be read; `reason` completes "the server …". Not an `Error`: many servers may be off,
+ * and their stack traces are never read.
  */
 export class ListingFailed implements ListingProblem {
   readonly _tag = "ListingFailed"

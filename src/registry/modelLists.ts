@@ -41,7 +41,7 @@ export interface ModelLists {
   /** Like `locate`, and also unreachable servers recorded to have it; asks no server. */
   readonly claims: (model: string) => Effect.Effect<ReadonlyArray<Host>>
   /** Every server, asked unless its list is fresh. */
-  readonly known: (wait: Patience) => Effect.Effect<ReadonlyArray<KnownServer>>
+  readonly known: (wait: WaitFor) => Effect.Effect<ReadonlyArray<KnownServer>>
   /** Every server once, as soon as it is known: those whose lists are fresh at once, the others as they answer or fail. */
   readonly stream: Stream.Stream<KnownServer>
   /** The current state of every server, without asking. */
@@ -63,13 +63,13 @@ export interface ModelLists {
 }
 
 /**
- * Which of the servers that are being asked are waited for: those of which nothing is known yet (`unknown`), or none for
+ * Which servers that are being asked to wait for: those of which nothing is known yet (`unknown`), or none for
  * long once one has answered that has a model (`first`).
  */
-export type Patience = "unknown" | "first"
+export type WaitFor = "unknown" | "first"
 
 /** Limits of discovery: how many servers are asked at once, and for how long one is, in milliseconds. */
-export interface Limits {
+export interface DiscoveryLimits {
   readonly concurrency: number
   readonly timeout: number
   /** How long a list is fresh, in milliseconds. */
@@ -123,7 +123,7 @@ const rankOf = (entry: Entry): number => (!isHealthy(entry) ? 2 : isUnknown(entr
  */
 export const make = Effect.fnUntraced(function* (
   sources: Effect.Effect<ReadonlyArray<Source>>,
-  { concurrency, timeout, ttl }: Limits,
+  { concurrency, timeout, ttl }: DiscoveryLimits,
   observer: Observer
 ) {
   const send = yield* PlainRequests.make
@@ -336,11 +336,11 @@ export const make = Effect.fnUntraced(function* (
     hosts: (now) => (entries ?? []).filter((entry) => isFresh(entry, now) && entry.models.size > 0),
     isMetBy: (entry, now) => isFresh(entry, now) && entry.models.size > 0
   }
-  const waiting: { readonly [P in Patience]: Waits.WaitOptions } = {
+  const waiting: { readonly [W in WaitFor]: Waits.WaitOptions } = {
     unknown: { required: isUnknown, grace: refreshGrace },
     first: { required: isHealthy, goal: anyModel }
   }
-  const known = (wait: Patience) =>
+  const known = (wait: WaitFor) =>
     Effect.flatMap(startDue, (all) => Effect.map(waits.forAll(all, waiting[wait]), () => all.map(toKnown)))
 
   const stream = Stream.unwrapScoped(

@@ -1,7 +1,7 @@
 /**
- * A change of several registry files at once. All new contents are written beside the files first, then one small file names
- * them: from there on the change is made, even if the process is killed, and whoever reads or writes the folder next takes the
- * new contents. Without that file, the old ones hold.
+ * A change of several registry files at once. All new contents are written beside the files first, then one small file
+ * names them: from there on the change is made, even if the process is killed, and the next process that reads or
+ * writes the folder takes the new contents. Without that file, the old ones hold.
  */
 
 /** The file that names what is about to change. It is no registry file: its name does not end in `.json`. */

@@ -13,7 +13,7 @@ export interface DocumentPlace {
 
 const knownFamilies = new Set(["deepseek", "gemma", "llama", "mistral", "others", "qwen"])
 
-/** The family that the name of a file stands for: `…/qwen.json`. */
+/** The family that a file's name refers to: `…/qwen.json`. */
 const familyOf = (path: string): string | undefined => {
   const name = /([^/\\?#]+)\.json(?:[?#].*)?$/i.exec(path)?.[1]?.toLowerCase()
   return name !== undefined && isFamily(name) && knownFamilies.has(name) ? name : undefined
@@ -35,7 +35,9 @@ const fromLines = (text: string): Either.Either<string, string> => {
   return urls.length === 0 ? Either.left("is empty") : Either.right(JSON.stringify({ servers: urls }))
 }
 
-/** What a document says, or why it cannot be used as a whole. Records that cannot be used are left out, with a warning. */
+/**
+ * What a document says, or why it cannot be used as a whole. Records that cannot be used are left out, with a warning.
+ */
 export const parse = ({ name, path }: DocumentPlace, text: string): Either.Either<Catalogue.Catalogue, string> => {
   const content = text.replace(/^\uFEFF/, "").trim()
   const json = /^[[{]/.test(content) ? Either.right(content) : fromLines(content)

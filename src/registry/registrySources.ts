@@ -20,7 +20,7 @@ import * as RemoteRegistry from "./remoteRegistry.js"
 import type { RegistrySource } from "./sourceStatus.js"
 
 /** How long the first call waits for registries by address where servers are configured, in milliseconds. */
-const patience = 2_000
+const maxWait = 2_000
 
 /** Files are written in several steps: so long after a change they are read, and once more if one is broken. */
 const settleTime = 100
@@ -142,15 +142,17 @@ export const make = Effect.fnUntraced(function* (
   const arrived = Effect.suspend(() => (--left === 0 ? Deferred.succeed(loaded, undefined) : Effect.void))
   const keep = (one: One) =>
     Effect.zipRight(Effect.ensuring(one.load, arrived), Effect.provideService(one.follow, Scope.Scope, scope))
-  const impatient = own ? Effect.zipRight(Background.pause(patience), Deferred.succeed(loaded, undefined)) : Effect.void
+  const afterMaxWait = own
+    ? Effect.zipRight(Background.pause(maxWait), Deferred.succeed(loaded, undefined))
+    : Effect.void
   let begun = false
   const wait = Effect.suspend(() => {
     if (all.length === 0) return Effect.void
     if (begun) return Deferred.await(loaded)
     begun = true
-    return Effect.forEach([...all.map(keep), impatient], (one) => Effect.forkIn(Effect.interruptible(one), scope)).pipe(
-      Effect.zipRight(Deferred.await(loaded))
-    )
+    return Effect.forEach([...all.map(keep), afterMaxWait], (one) =>
+      Effect.forkIn(Effect.interruptible(one), scope)
+    ).pipe(Effect.zipRight(Deferred.await(loaded)))
   })
   const current = Effect.zipRight(wait, Effect.map(Clock.currentTimeMillis, inUse))
 

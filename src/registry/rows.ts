@@ -30,7 +30,7 @@ export const byName = (a: Row, b: Row): number => (a.name < b.name ? -1 : a.name
 
 const bySize = (a: Row, b: Row): number => (b.parameters ?? -1) - (a.parameters ?? -1) || byName(a, b)
 
-/** Filters of a search besides the text. */
+/** Filters of a search in addition to the text. */
 export interface Bounds {
   readonly generation?: number | undefined
   readonly minParams?: string | undefined

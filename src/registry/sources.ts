@@ -7,7 +7,7 @@ import type { LocalServer } from "../Servers.js"
 import type { Catalogue } from "./catalogue.js"
 import type { Source } from "./serverEntry.js"
 
-/** `nearest` needs coordinates. A place that nobody knows stays as it was named, and its distance is unknown. */
+/** `nearest` needs coordinates. An unknown place stays as it was named, and its distance is unknown. */
 const withCoordinates = ({ server, ...source }: Source): Effect.Effect<Source> => {
   const { location } = server
   return location === undefined || Geocoding.hasCoordinates(location)

@@ -1,6 +1,6 @@
 /**
- * Wakes machines that sleep: a magic packet, again every few seconds, until the server answers or nobody waits any more.
- * Calls that wait for the same machine share the packets and the probes.
+ * Wakes machines that sleep: a magic packet, again every few seconds, until the server answers or no caller waits any
+ * more. Calls that wait for the same machine share the packets and the probes.
  */
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -27,7 +27,7 @@ const resendInterval = 5_000
 const firstPause = 250
 const longestPause = 2_000
 
-/** Whoever waits for a machine. */
+/** The callers that wait for a machine. */
 export interface Waiter {
   /** It answers. */
   readonly woken: () => void
@@ -60,7 +60,7 @@ export const make = Effect.fnUntraced(function* (probe: (url: string) => Effect.
         problem = Either.isLeft(sent) ? sent.left : undefined
       }
       if (yield* probe(url)) {
-        // Who comes from now on finds it awake.
+        // Later callers find it awake.
         machines.delete(url)
         for (const { woken } of [...waiters]) woken()
         return

@@ -1,4 +1,4 @@
-/** The inputs of a routing decision besides the servers' state, and its special results. */
+/** The inputs of a routing decision other than the servers' state, and its special results. */
 import type { Columns } from "../fleet/columns.js"
 
 /**
@@ -18,7 +18,7 @@ export const waitForSlot = -1
 export const none = -2
 
 /**
- * What a choice of a server depends on, besides the columns.
+ * What a choice of a server depends on, in addition to the columns.
  *
  * @since 0.1.0
  * @category models

@@ -48,7 +48,7 @@ export const normalizeUrl = (input: string): Either.Either<URL, string> => {
  */
 export const redactUserInfo = (address: string): string => address.replace(/^([a-z][a-z0-9+.-]*:\/\/)?.*@/is, "$1…@")
 
-/** Whether the name of a host is this machine's own, which nobody else can reach. */
+/** Whether the name of a host is this machine's own, which no other machine can reach. */
 export const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host)
 

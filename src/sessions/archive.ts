@@ -8,7 +8,7 @@ import { InvalidRequest, SessionNotFound, type SessionsUnavailable } from "../Er
 import { decoder, optional, pause, wholeFrom, withoutNulls } from "../internal/optionSchemas.js"
 import { ownerOf } from "./eviction.js"
 import * as Ids from "./ids.js"
-import { type Candidate, candidates, type Draft } from "./imported.js"
+import { candidates, type Draft, type ImportedSession } from "./imported.js"
 import { checkMetadata, checkTitle } from "./labels.js"
 import { type Metadata, messagesOf } from "./record.js"
 import { filterOf } from "./selection.js"
@@ -190,7 +190,7 @@ export const make = (store: Store, now: () => number) => {
   ): Effect.fn.Return<ImportReport, InvalidRequest> {
     const given = yield* importOptions(withoutNulls(options))
     // All are checked before the first is written.
-    const all: ReadonlyArray<Candidate> = yield* candidates(input, now())
+    const all: ReadonlyArray<ImportedSession> = yield* candidates(input, now())
     const taken: Array<Imported> = []
     const refused: Array<Refused> = []
     let failed: SessionsUnavailable | undefined

@@ -1,6 +1,6 @@
 /**
- * Conversations of files: our own exports, and what AI Cortex and Oblix have. A file is one JSON value (a conversation, a
- * list of them, or an object of them by their ids) or JSON lines.
+ * Conversations of files: our own exports, and what AI Cortex and Oblix have. A file is one JSON value (a conversation,
+ * a list of them, or an object of them by their ids) or JSON lines.
  *
  * - our own: `Exported`
  * - AI Cortex: the `history` of a session, `[{ role, content }]`, also as `{ id, history }`, or `{ ID: history, … }`
@@ -27,7 +27,7 @@ export interface Draft {
 }
 
 /** A conversation of a file, or why it cannot be taken. */
-export interface Candidate {
+export interface ImportedSession {
   /** Its place in the file; the first is 1. */
   readonly at: number
   /** The id that it had, where that can be told. */
@@ -95,7 +95,7 @@ const own = (value: Fields, now: number): Either.Either<Draft, string> =>
     }
   })
 
-/** What such a file may have besides its messages. */
+/** What such a file may have in addition to its messages. */
 const known = new Set(["id", "title", "created_at", "updated_at", "metadata", "context", "messages", "history"])
 
 /** A message of a file of others, which has an id and a time too. */
@@ -146,7 +146,7 @@ const draftOf = (value: unknown, now: number): Either.Either<Draft, string> => {
     : Either.left("must have messages or history: a list of objects with role and content")
 }
 
-const candidate = (value: unknown, i: number, now: number): Candidate => {
+const candidate = (value: unknown, i: number, now: number): ImportedSession => {
   const draft = draftOf(value, now)
   const id = isObject(value) && typeof value["id"] === "string" ? value["id"] : undefined
   return { at: i + 1, id, draft }
@@ -155,7 +155,7 @@ const candidate = (value: unknown, i: number, now: number): Candidate => {
 /** Whether it is one conversation, and not several. */
 const isOne = (value: Fields): boolean => "object" in value || "messages" in value || "history" in value
 
-const ofValue = (value: unknown, now: number): Either.Either<ReadonlyArray<Candidate>, string> => {
+const ofValue = (value: unknown, now: number): Either.Either<ReadonlyArray<ImportedSession>, string> => {
   if (Array.isArray(value) && (value.length === 0 || !isMessages(value))) {
     return value.length === 0
       ? Either.left("must have a conversation")
@@ -175,12 +175,12 @@ const ofValue = (value: unknown, now: number): Either.Either<ReadonlyArray<Candi
 const parsed = (text: string): Either.Either<unknown, string> =>
   Either.try({ try: (): unknown => JSON.parse(text), catch: () => "is not JSON" })
 
-const ofText = (given: string, now: number): Either.Either<ReadonlyArray<Candidate>, string> => {
+const ofText = (given: string, now: number): Either.Either<ReadonlyArray<ImportedSession>, string> => {
   const text = given.replace(/^\uFEFF/, "")
   const whole = parsed(text)
   if (Either.isRight(whole)) return ofValue(whole.right, now)
   const lines = text.split("\n").map((line) => line.trim())
-  const all = lines.flatMap((line, i): ReadonlyArray<Candidate> => {
+  const all = lines.flatMap((line, i): ReadonlyArray<ImportedSession> => {
     if (line === "") return []
     const value = parsed(line)
     return Either.isLeft(value)
@@ -193,7 +193,10 @@ const ofText = (given: string, now: number): Either.Either<ReadonlyArray<Candida
 }
 
 /** The conversations of a text or a value. Fails where there is none to be found. */
-export const candidates = (input: unknown, now: number): Either.Either<ReadonlyArray<Candidate>, InvalidRequest> => {
+export const candidates = (
+  input: unknown,
+  now: number
+): Either.Either<ReadonlyArray<ImportedSession>, InvalidRequest> => {
   const found =
     typeof input === "string"
       ? ofText(input, now)

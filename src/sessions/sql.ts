@@ -23,7 +23,7 @@ import { derivedTitle, found, type Hit, openingOf } from "./summary.js"
 import * as Turns from "./turnQueue.js"
 
 /** How many conversations are kept, and for how long: see `Settings.SessionPolicy`. */
-export interface Options {
+export interface SqlStoreOptions {
   /** Beyond it, the owner's least recently written one is removed; default 10,000. */
   readonly maxSessions?: number | undefined
   /** Approximate size of all of them; default: no limit. */
@@ -77,7 +77,11 @@ const decodeTurn = (id: string, number: number | null, text: string) =>
 /** Conversations in this store. `order` is that of their turns; default: of the turns in this process. */
 export const make = (
   store: Store.Service,
-  { maxBytes = Number.POSITIVE_INFINITY, maxSessions = 10_000, ttl: lifetime = Number.POSITIVE_INFINITY }: Options = {},
+  {
+    maxBytes = Number.POSITIVE_INFINITY,
+    maxSessions = 10_000,
+    ttl: lifetime = Number.POSITIVE_INFINITY
+  }: SqlStoreOptions = {},
   order?: Turns.TurnOrder
 ): Effect.Effect<Sessions.Store> =>
   Effect.map(Effect.clock, (clock): Sessions.Store => {

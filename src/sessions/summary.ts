@@ -11,7 +11,9 @@ import type { Metadata, Scalar } from "./record.js"
 export interface Summary {
   /** The conversation's id. */
   readonly id: string
-  /** What it is called: the title that its user has set, else its first question in short; `undefined` if it is empty. */
+  /**
+   * What it is called: the title that its user has set, else its first question in short; `undefined` if it is empty.
+   */
   readonly title: string | undefined
   /** Whether its user has set the title. */
   readonly titled: boolean
@@ -160,7 +162,7 @@ export const derivedTitle = (opening: string | undefined): string | undefined =>
         .trimEnd()}…`
 }
 
-/** What a store keeps of a conversation besides its turns. */
+/** What a store keeps of a conversation in addition to its turns. */
 export interface Labels {
   readonly id: string
   readonly title: string | undefined

@@ -1,4 +1,7 @@
-/** Messages between those who use one store at the same time. None is kept: who is away misses them. */
+/**
+ * Messages between those who use one store at the same time. None is stored: a process that is not connected misses
+ * them.
+ */
 import type { SqlError } from "@effect/sql/SqlError"
 import type * as Effect from "effect/Effect"
 
@@ -9,8 +12,10 @@ export const maxMessage = 7_500
 export interface Channel {
   /** Tells everybody who listens, this process included; at most `maxMessage` bytes. */
   readonly send: (text: string) => Effect.Effect<void, SqlError>
-  /** Hears what is told from now on, until it fails or is interrupted. */
+  /** Receives messages from now on, until it fails or is interrupted. */
   readonly listen: (hear: (text: string) => void) => Effect.Effect<void, SqlError>
-  /** Ends connections on which nothing has come for so many milliseconds: where the network is cut, nothing else does. */
+  /**
+   * Ends connections on which nothing has come for so many milliseconds: where the network is cut, nothing else does.
+   */
   readonly dropSilent: (silence: number) => void
 }

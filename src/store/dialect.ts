@@ -4,7 +4,7 @@
  * - types: `TEXT`, `BIGINT` (numbers, booleans as 0 and 1, times in milliseconds since the epoch), `DOUBLE PRECISION`;
  *   JSON is `TEXT` that the program reads and writes
  * - `ON CONFLICT … DO …`, `RETURNING`, `WITH RECURSIVE`, `LIMIT` and `OFFSET` work on both
- * - `LIKE` heeds case on one of them only: compare texts that are lower-case already
+ * - `LIKE` is case-sensitive on one of them only: compare texts that are lower-case already
  */
 import type { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"

@@ -1,4 +1,4 @@
-/** The kinds of schema that callers may pass, how they are told apart, and the types inferred from them. */
+/** The kinds of schema that callers may pass, how they are distinguished, and the types inferred from them. */
 import type { StandardSchemaV1 } from "@standard-schema/spec"
 import * as Schema from "effect/Schema"
 import type { FromSchema, JSONSchema } from "json-schema-to-ts"

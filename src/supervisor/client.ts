@@ -8,7 +8,7 @@ import * as Schema from "effect/Schema"
 import { commandLine } from "../cortex/engineSystem.js"
 import { SupervisorUnavailable } from "../Errors.js"
 import * as LocalModels from "../LocalModels.js"
-import * as Exchange from "./exchange.js"
+import * as ControlRequests from "./controlRequests.js"
 import { launch } from "./launch.js"
 import { type Paths, paths } from "./paths.js"
 
@@ -24,9 +24,9 @@ const send = (
   method: string,
   path: string,
   body?: unknown
-): Effect.Effect<Exchange.Answer, Exchange.NoAnswer> =>
+): Effect.Effect<ControlRequests.Answer, ControlRequests.NoAnswer> =>
   Effect.async((resume) => {
-    const cancel = Exchange.exchange(
+    const cancel = ControlRequests.send(
       socket,
       method,
       path,
@@ -40,7 +40,7 @@ const send = (
 /** Hands out each line of an answer, which goes on until it is ended. */
 const follow = (socket: string, id: string, tell: (event: unknown) => void) =>
   Effect.async<void, SupervisorUnavailable>((resume) => {
-    const cancel = Exchange.follow(socket, "/follow", { id }, tell, (reason) =>
+    const cancel = ControlRequests.follow(socket, "/follow", { id }, tell, (reason) =>
       resume(reason === undefined ? Effect.void : unavailable(reason))
     )
     return Effect.sync(cancel)
@@ -52,7 +52,7 @@ const decodeMessage = Schema.decodeUnknownEither(Schema.parseJson(Schema.Struct(
 const unavailable = (reason: string, log: ReadonlyArray<string> = []) => new SupervisorUnavailable({ reason, log })
 
 /** Why an operation failed. */
-export const errorOf = (answer: Exchange.Answer): LocalModels.OperationError => {
+export const errorOf = (answer: ControlRequests.Answer): LocalModels.OperationError => {
   const error = decodeError(answer.body)
   if (Either.isRight(error)) return error.right
   const message = decodeMessage(answer.body)
@@ -137,7 +137,7 @@ export const ensure = Effect.fnUntraced(function* (
   const { status } = make(at)
   const before = yield* Effect.either(status)
   if (Either.isRight(before)) return before.right
-  if (before.left.reason !== Exchange.noSupervisor && !before.left.reason.includes("is starting"))
+  if (before.left.reason !== ControlRequests.noSupervisor && !before.left.reason.includes("is starting"))
     return yield* before.left
   const command = commandLine()
   if (command === undefined) return yield* unavailable("the command line of this package is not built")
@@ -167,7 +167,7 @@ export const shutdown: Effect.Effect<boolean, SupervisorUnavailable, Path.Path> 
   const { shutdown, status } = yield* client
   const asked = yield* Effect.either(shutdown)
   if (Either.isLeft(asked)) {
-    if (asked.left.reason === Exchange.noSupervisor) return false
+    if (asked.left.reason === ControlRequests.noSupervisor) return false
     return yield* asked.left
   }
   while (Either.isRight(yield* Effect.either(status))) yield* Effect.sleep(pollInterval)

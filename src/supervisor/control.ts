@@ -1,6 +1,6 @@
 /**
- * The control socket of the supervisor: HTTP over a unix socket that only its user may use. There is no other way to stop
- * it from outside but a signal.
+ * The control socket of the supervisor: HTTP over a unix socket that only its user may use. There is no other way to
+ * stop it from outside but a signal.
  */
 import { chmodSync, renameSync, rmSync } from "node:fs"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
@@ -48,7 +48,7 @@ export interface Operations {
   readonly leave: (id: string) => boolean
 }
 
-/** What is told to those who follow: first, and at each change, what there is, and the downloads. */
+/** What followers receive, at the start and at each change: the models and the downloads. */
 export type Event =
   | { readonly type: "models"; readonly models: Status["models"] }
   | { readonly type: "task"; readonly task: PullTask }
@@ -154,7 +154,7 @@ export const isServed = (socket: string): Promise<boolean> =>
 
 const listen = (server: Server, socket: string): Promise<NodeJS.ErrnoException | undefined> =>
   new Promise((resolve) => {
-    // Nobody else may use it, not even for the moment until its mode is set.
+    // No other user may use it, not even until its mode is set.
     const mask = process.umask(0o077)
     const settled = (error?: NodeJS.ErrnoException) => {
       process.umask(mask)
@@ -191,8 +191,8 @@ const bind = async (server: Server, socket: string): Promise<boolean> => {
 }
 
 /**
- * Serves the control socket until the scope closes; `operations` are there once the supervisor has started. Fails if there
- * is another supervisor, or no socket can be made.
+ * Serves the control socket until the scope closes; `operations` are there once the supervisor has started. Fails if
+ * there is another supervisor, or no socket can be made.
  */
 export const serve = (
   paths: Paths,

@@ -1,4 +1,4 @@
-/** What an engine is told of how a model is to be started. */
+/** The options that a model's engine is started with. */
 import type { EngineOptions } from "../engines/engine.js"
 import type { CheckedOptions } from "../LocalModels.js"
 

@@ -22,9 +22,9 @@ const validity = 60_000
 const timeout = 15_000
 
 /**
- * The package runs other programs and waits for them, which would hold up all answers of this process: it has a thread of
- * its own, which ends with the answer. The thread is given the package's path, because one that is made of text has no
- * place to look from.
+ * The package runs other programs and waits for them, which would hold up all answers of this process: it has a thread
+ * of its own, which ends with the answer. The thread is given the package's path, because one that is made of text has
+ * no place to look from.
  */
 const thread = `
 const { parentPort, workerData } = require("node:worker_threads")
@@ -41,7 +41,7 @@ const text = (value: unknown): string | null => (typeof value === "string" && va
 const bytes = (value: unknown): number | null =>
   typeof value === "number" && Number.isFinite(value) && value >= 0 ? Math.round(value * mebibyte) : null
 
-/** What is told of one. Its own memory is not known where it shares the machine's. */
+/** One graphics card. Its memory is unknown if it shares the machine's. */
 const toGpu = ({ driverVersion, memoryFree, memoryTotal, model, name, vendor, vram }: Controller, id: number): Gpu => ({
   id: String(id),
   name: text(name) ?? text(model),
@@ -68,7 +68,7 @@ const askSystem = (): Promise<ReadonlyArray<Controller> | undefined> =>
       void worker.terminate()
     }
     const timer = setTimeout(() => done(undefined), timeout)
-    // Nobody has to wait for it to end.
+    // There is no need to wait for it to end.
     timer.unref()
     worker.unref()
     worker.once("message", (answer: ReadonlyArray<Controller> | undefined) => done(answer))

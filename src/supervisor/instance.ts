@@ -58,14 +58,14 @@ export const makeInstance = (engine: Engine, port: number): Instance => ({
   failedAt: undefined
 })
 
-/** Is told how the first start went. */
+/** Receives the outcome of the first start. */
 export interface FirstStart {
   readonly ready: Effect.Effect<unknown>
   readonly refused: (error: EngineFailed) => Effect.Effect<unknown>
 }
 
 /**
- * Runs an engine until it is interrupted, or given up. `first` is told when it answers for the first time, or cannot.
+ * Runs an engine until it is interrupted, or given up. `first` is called when it answers for the first time, or cannot.
  */
 export const supervise = (
   self: Instance,

@@ -37,7 +37,7 @@ export interface KeeperOptions {
   readonly hasModels: Effect.Effect<boolean>
   /** The port of the gateway, which the supervisor does not take. */
   readonly port: number
-  /** Variables for the supervisor, besides those of this process. */
+  /** Variables for the supervisor, in addition to those of this process. */
   readonly environment: NodeJS.ProcessEnv
   /** Receives messages for the operator. */
   readonly log: (text: string) => void
@@ -155,7 +155,7 @@ export const make = Effect.fnUntraced(function* ({
       Effect.tap(Effect.zipRight(ensured, client.run(operation, body)), (answer) =>
         Effect.sync(() => {
           const begun = decodeBegun(answer)
-          // What is told of it may have come before the answer.
+          // An event about it may have arrived before the answer.
           if (Either.isRight(begun) && !tasks.has(begun.right.task.id)) note(begun.right.task)
         })
       ),

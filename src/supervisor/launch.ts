@@ -11,15 +11,15 @@ export interface CommandLine {
 }
 
 /**
- * What became of a supervisor that was started: it answers, or it ended with a code. With 0, another one is there, which
- * may still be starting.
+ * What became of a supervisor that was started: it answers, or it ended with a code. With 0, another one is there,
+ * which may still be starting.
  */
 export type Launched = { readonly answers: true } | { readonly answers: false; readonly code: number | null }
 
 /**
  * Starts it with the flags of `aicortex start --foreground`, and waits until it answers, which it says on its standard
  * output. `first`: what it starts an engine with at once, before it can do anything else;
- * `environment`: its variables besides those of this process.
+ * `environment`: its variables in addition to those of this process.
  */
 export const launch = (
   at: Paths,

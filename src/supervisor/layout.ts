@@ -49,14 +49,14 @@ export const pathsIn = (folder: string): Paths => ({
   log: join(folder, "supervisor.log")
 })
 
-/** Those of this user: `localFolder` of the configuration, for whoever does without Effect. */
+/** Those of this user: `localFolder` of the configuration, for code without Effect. */
 export const pathsOfUser = (): Paths => {
   const home = environment("HOME") ?? environment("USERPROFILE") ?? "."
   const base = environment("XDG_STATE_HOME") ?? join(home, ".local", "state")
   return pathsIn(resolve(join(base, "aicortex", "local")))
 }
 
-/** A folder that only its user may enter; says what is wrong with one that is somebody else's. */
+/** A folder that only its user may enter; the error says so if it belongs to another user. */
 export const ownFolder = (folder: string): string | undefined => {
   makeFolderSync(folder, 0o700)
   if (process.platform === "win32") return undefined

@@ -28,7 +28,7 @@ const defaultTimeout = 30_000
 /** Requests that an engine answers at once unless told otherwise. */
 const defaultSlots = 4
 
-/** What a model needs besides its files, as a share of them. */
+/** The memory that a model needs in addition to the size of its files, as a share of that. */
 const overhead = 1.1
 
 /** How long a start waits for busy models to be done, and how often it looks, in milliseconds. */
@@ -52,7 +52,7 @@ export interface ManagerOptions {
    * stopped.
    */
   readonly keepAlive: number
-  /** How a model is started where nobody says otherwise. */
+  /** How a model is started by default. */
   readonly settingsOf: (model: string) => LocalModels.StartOptions
   /** Names of the user's for models. */
   readonly aliases: ReadonlyArray<string>
@@ -315,7 +315,7 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
     const model = live() ?? (yield* admission.withPermits(1)(here))
     const other = disagreement(model, found.source, asked)
     if (other !== undefined) return yield* new InvalidRequest(other)
-    // Whoever starts it decides how long it stays; a request does not.
+    // An explicit start decides how long it stays; a request does not.
     if (lasting) {
       model.keepAlive = kept
       model.lasting = true
@@ -400,7 +400,7 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
     }
     for (const { info } of stored) {
       if (loaded.has(canonical(info.name))) continue
-      // It was unloaded while somebody waited for it.
+      // It was unloaded while a request waited for it.
       if (options.usage(idleUrl(info.name), info.name).queued > 0) yield* want(info.name)
     }
     for (const model of [...loaded.values()]) {

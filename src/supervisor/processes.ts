@@ -18,13 +18,13 @@ const statOf = (pid: number | string): ReadonlyArray<string> | undefined => {
 }
 
 /**
- * When a process started, in words of the system: together with its number it names a process for ever. `undefined` if it
- * is gone.
+ * When a process started, in words of the system: together with its number it names a process for ever. `undefined` if
+ * it is gone.
  */
 export const startOf = async (pid: number): Promise<string | undefined> => {
   if (isLinux) {
     const stat = statOf(pid)
-    // A process that has ended is there until somebody has asked how.
+    // An ended process stays as a zombie until its parent reads its exit code.
     return stat === undefined || stat[0] === "Z" ? undefined : stat[19]
   }
   try {

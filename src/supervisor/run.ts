@@ -50,7 +50,10 @@ const memoryShare = 0.9
 export interface SupervisorOptions {
   readonly host?: string | undefined
   readonly port: number
-  /** It ends with the last gateway that follows it, unless a model was started to stay; and takes another port where its is taken. */
+  /**
+   * It ends with the last gateway that follows it, unless a model was started to stay; and takes another port where its
+   * is taken.
+   */
   readonly whileFollowed?: boolean | undefined
   /** Receives messages for the operator. */
   readonly log: (text: string) => void
@@ -80,7 +83,7 @@ const layer = Layer.mergeAll(
   LocalStore.layer()
 )
 
-/** Runs until the scope closes or it is told to end; `ready` is told its address. */
+/** Runs until the scope closes or it receives the request to stop; `ready` is called with its address. */
 export const run = Effect.fnUntraced(function* (
   options: SupervisorOptions,
   ready: (url: string) => Effect.Effect<void>
@@ -216,7 +219,7 @@ export const run = Effect.fnUntraced(function* (
     leave
   }
   if (options.whileFollowed === true) {
-    // Whoever had it started may have been killed before it could follow.
+    // The process that had it started may have been killed before it could follow.
     const alone = Effect.suspend(() => (followers.size === 0 ? endAlone : Effect.void))
     yield* Effect.forkScoped(Effect.interruptible(Effect.delay(alone, followTimeout)))
   }

@@ -17,7 +17,7 @@ interface Running {
   fiber: Fiber.RuntimeFiber<void, unknown> | undefined
 }
 
-/** `changed` is told of each step; `added`: there is another model. */
+/** `changed` is called at each step; `added` when there is a new model. */
 export const make = (
   store: ModelStore.Service,
   changed: (task: PullTask) => void,

@@ -1,4 +1,4 @@
-/** The engines of the models of this machine, as they are told. */
+/** The engines of this machine's models, as the control socket reports them. */
 import type * as LocalModels from "../LocalModels.js"
 import type { Usage } from "../Servers.js"
 import type { Instance } from "./instance.js"

@@ -1,4 +1,4 @@
-/** A call that somebody listens to, besides being recorded. */
+/** A call that has a listener in addition to being recorded. */
 import type { Span } from "effect/Tracer"
 import type { Usage } from "../ChatEvent.js"
 import type { FailureReason, Phase } from "../Errors.js"

@@ -38,8 +38,8 @@ export interface Trace {
 }
 
 /**
- * Effect's native tracer, whose spans nobody exports. Where a process holds several copies of Effect, they share the one of
- * the copy that was loaded first, which is not this module's.
+ * Effect's native tracer, whose spans no exporter receives. Where a process holds several copies of Effect, they share
+ * the one of the copy that was loaded first, which is not this module's.
  */
 const native = Effect.runSync(Effect.tracer)
 

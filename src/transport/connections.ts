@@ -88,7 +88,7 @@ const poolOf =
     })
 
 /**
- * A connection attempt that nobody waits for any more must neither keep the process alive nor outlive the agent. A
+ * A connection attempt that no request waits for any more must neither keep the process alive nor outlive the agent. A
  * waiting call's timeout keeps the process alive.
  */
 const makeConnector = (tls: object) => {

@@ -1,5 +1,5 @@
 /**
- * Effect's `HttpClient` over a `Transport`: requests besides answers (lists of models, loaded models) take the same
+ * Effect's `HttpClient` over a `Transport`: requests other than chats (lists of models, loaded models) take the same
  * way, with the same connections.
  *
  * @internal

@@ -44,7 +44,7 @@ export class Reply {
 }
 
 /**
- * A request without a complete response. Not an `Error`: nobody reads the stack of a refused connection.
+ * A request without a complete response. Not an `Error`: the stack of a refused connection is useless, and costs time.
  *
  * @internal
  */

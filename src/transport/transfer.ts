@@ -1,12 +1,12 @@
-/** How long bodies took to arrive, from which the throughput of a line is told. */
+/** How long bodies took to arrive, from which the throughput of a line is computed. */
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as Effect from "effect/Effect"
 import { isTelling } from "../fleet/throughput.js"
 import type { Transfer } from "../Transport.js"
 
 /**
- * Measures the body of a response that its server sends as a whole: then the line decides how long it takes. Answers that
- * are streamed while they are written are not measured, because there the model does.
+ * Measures the body of a response that its server sends as a whole: then the line decides how long it takes. Answers
+ * that are streamed while they are written are not measured, because there the model does.
  *
  * @internal
  */
@@ -47,8 +47,8 @@ export const remember = (request: object, transfer: Transfer | undefined): void 
 }
 
 /**
- * How long a small answer would have taken, in milliseconds, where all that came took so long: a long list takes its time
- * on a line that has a short round trip.
+ * How long a small answer would have taken, in milliseconds, where all that came took so long: a long list takes its
+ * time on a line that has a short round trip.
  *
  * @internal
  */

@@ -1,7 +1,7 @@
 /** Limits per minute and of requests at once, over gateways that share one store. */
 import * as Effect from "effect/Effect"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { type Exchange, exchange, type SharedLimits } from "../../src/gateway/replicas/sharedLimits.js"
+import { exchange, type SharedLimits, type SliceExchange } from "../../src/gateway/replicas/sharedLimits.js"
 import * as Store from "../../src/Store.js"
 import { type Database, engines } from "../support/databases.js"
 import { startFakeOllama } from "../support/fakeServer.js"
@@ -168,7 +168,7 @@ for (const engine of engines) {
 }
 
 describe("an exchange", () => {
-  const wanted = (replica: string, more: Partial<Exchange> = {}): Exchange => ({
+  const wanted = (replica: string, more: Partial<SliceExchange> = {}): SliceExchange => ({
     replica,
     limits: { requests: 600, tokens: Number.POSITIVE_INFINITY, slots: 5 },
     give: { requests: 0, tokens: 0 },

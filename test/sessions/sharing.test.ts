@@ -20,7 +20,7 @@ afterAll(async () => {
 let count = 0
 
 const run = <A, E>(effect: Effect.Effect<A, E>): Promise<A> => Effect.runPromise(effect)
-const inStore = (options: SessionSql.Options) =>
+const inStore = (options: SessionSql.SqlStoreOptions) =>
   run(
     Store.make(join(home, `${count++}.db`)).pipe(
       Scope.extend(scope),
@@ -32,7 +32,7 @@ const inStore = (options: SessionSql.Options) =>
 const id = (owner: string, n: number) => `${owner}${n.toString(16).padStart(16, "0")}`
 const say = (word: string): ReadonlyArray<Message> => [user(word), assistant(`re: ${word}`)]
 
-const kinds: ReadonlyArray<readonly [string, (options: SessionSql.Options) => Promise<Sessions.Store>]> = [
+const kinds: ReadonlyArray<readonly [string, (options: SessionSql.SqlStoreOptions) => Promise<Sessions.Store>]> = [
   ["memory", (options) => run(Sessions.makeStoreMemory(options))],
   ["a store", inStore]
 ]

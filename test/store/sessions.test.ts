@@ -41,7 +41,7 @@ for (const engine of engines) {
     })
     afterEach(() => run(Scope.close(scope, Exit.void)))
     const storeAt = (address: string) => run(Scope.extend(Store.make(address), scope))
-    const open = async (options: SessionSql.Options = {}, address?: string, clock = Clock.make()) =>
+    const open = async (options: SessionSql.SqlStoreOptions = {}, address?: string, clock = Clock.make()) =>
       run(Effect.withClock(SessionSql.make(await storeAt(address ?? (await database.address())), options), clock))
     const said = async (store: Sessions.Store, one: string) =>
       Option.map(await run(store.load(one)), ({ messages }) => messages.map(text)).pipe(Option.getOrUndefined)

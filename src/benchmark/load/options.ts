@@ -50,10 +50,11 @@ export const LoadOptions = Schema.Struct({
   /** The model to ask. */
   model: Schema.NonEmptyTrimmedString,
   /**
-   * How requests are sent. Open loops (`constant`, `poisson`) send `rate` requests per second whether or not answers have
-   * come. Closed loops send the next one when one has ended: one at a time (`synchronous`), `concurrency` at a time
-   * (`concurrent`), or `maxConcurrency` at a time (`throughput`). `sweep` runs `synchronous`, `throughput` and then open
-   * loops at constant rates between those two. Default: `poisson` with a `rate`, else `concurrent` with a `concurrency`.
+   * How requests are sent. Open loops (`constant`, `poisson`) send `rate` requests per second whether or not answers
+   * have come. Closed loops send the next one when one has ended: one at a time (`synchronous`), `concurrency` at a
+   * time (`concurrent`), or `maxConcurrency` at a time (`throughput`). `sweep` runs `synchronous`, `throughput` and
+   * then open loops at constant rates between those two. Default: `poisson` with a `rate`, else `concurrent` with a
+   * `concurrency`.
    */
   profile: optional(Schema.Literal(...profiles)),
   /** Requests per second of an open loop. */
@@ -67,16 +68,18 @@ export const LoadOptions = Schema.Struct({
   /** Steps of a sweep, the first two included: 3 to 100, default 10. */
   steps: optional(wholeBetween(3, 100)),
   /**
-   * What is asked. `random`: each prompt is new from its first word on, so that no cache has it. `shared-prefix`: all have
-   * the same system prompt of `prefixTokens`. `chat`: conversations of `turns` questions, each sent with all before it.
-   * Default `random`.
+   * What is asked. `random`: each prompt is new from its first word on, so that no cache has it. `shared-prefix`: all
+   * have the same system prompt of `prefixTokens`. `chat`: conversations of `turns` questions, each sent with all
+   * before it. Default `random`.
    */
   trace: optional(Schema.Literal(...traces)),
   /** Tokens of each prompt (of each question with the trace `chat`), about: 1 to 100,000, default 256. */
   promptTokens: optional(wholeBetween(1, 100_000)),
   /** Most tokens of an answer: 1 to 100,000, default 64. */
   outputTokens: optional(wholeBetween(1, 100_000)),
-  /** Tokens of the shared system prompt, about: 1 to 100,000, default 1,024 with the trace `shared-prefix`, else none. */
+  /**
+   * Tokens of the shared system prompt, about: 1 to 100,000, default 1,024 with the trace `shared-prefix`, else none.
+   */
   prefixTokens: optional(wholeBetween(1, 100_000)),
   /** Questions of a conversation with the trace `chat`: 1 to 100, default 4. */
   turns: optional(wholeBetween(1, 100)),
@@ -88,7 +91,10 @@ export const LoadOptions = Schema.Struct({
   warmup: optional(range(0, 0.5)),
   /** The part of the time at the end whose requests are not counted: 0 to 0.4, default 0.1. */
   cooldown: optional(range(0, 0.4)),
-  /** The most requests in flight: 1 to 10,000, default 256. In an open loop further arrivals wait, which is told. */
+  /**
+   * The most requests in flight: 1 to 10,000, default 256. In an open loop further arrivals wait, which the result
+   * says.
+   */
   maxConcurrency: optional(wholeBetween(1, 10_000)),
   /** A request that takes longer has failed, in milliseconds; default 120,000. */
   requestTimeout: optional(milliseconds),

@@ -12,7 +12,7 @@ import type { LoadEnd, LoadProgress, LoadReport, LoadStep } from "./report.js"
 import { type Plan, Step, type StepContext } from "./step.js"
 import * as Trace from "./trace.js"
 
-/** How often its progress is told. */
+/** The interval of progress reports. */
 const progressInterval = "250 millis"
 
 /** What a load test needs. */

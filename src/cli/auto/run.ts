@@ -72,7 +72,7 @@ export const run = Effect.fnUntraced(function* (flags: Given) {
     const settings = yield* CurrentSettings
     const selection = yield* ModelSelection
     const registry = yield* Registry
-    // The whole fleet is told of, as it is now.
+    // The output is about the whole fleet, in its current state.
     const servers = yield* registry.servers
     if (settings.servers.some((server) => !server.implicit && !isLocal(server))) yield* Conditions.snapshot
     const select: typeof selection.select = (name, asked, policy) =>

@@ -51,7 +51,7 @@ const promptOf = Effect.fnUntraced(function* (
   }
   const prompt = words.join(" ")
   if (prompt.trim() === "") return yield* none
-  const more = noStdin ? undefined : yield* Stdin.besides
+  const more = noStdin ? undefined : yield* Stdin.withPrompt
   return more === undefined || more.trim() === "" ? prompt : `${prompt}\n\n${more}`
 })
 
@@ -62,7 +62,7 @@ const promptOf = Effect.fnUntraced(function* (
 export const run = Effect.fnUntraced(function* (flags: Given) {
   const { cache, cacheTtl, interactive, json, noCache, noStdin, prompt: words, schema, verbose, ...others } = flags
   const { continue: continues, image: images, noStream, output, stream: given, ...rest } = others
-  // Somebody who reads along need not wait for the end.
+  // A person who reads along need not wait for the end.
   const streaming = given || (process.stdout.isTTY === true && !noStream && output === undefined)
   const wrong = conflictOf(flags)
   if (wrong !== undefined) return yield* usage(wrong)

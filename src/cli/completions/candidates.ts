@@ -5,11 +5,11 @@ import type { Flag, Shape } from "../commandLine.js"
 export type Kind = "models" | "servers" | "sessions" | "settings" | "files"
 
 /** A completion, and what it is. */
-export type Candidate = readonly [value: string, about: string]
+export type Completion = readonly [value: string, about: string]
 
 /** The completions that are known, and the kind of value that may stand there too, before which `prefix` stands. */
 export interface Candidates {
-  readonly known: ReadonlyArray<Candidate>
+  readonly known: ReadonlyArray<Completion>
   readonly kind: Kind | undefined
   readonly prefix: string
 }
@@ -83,12 +83,12 @@ export const candidates = (root: Shape, words: ReadonlyArray<string>): Candidate
     return flag?.value === undefined ? nothing : valuesOf(flag, equals[0])
   }
   const flags = [...new Set(shape.flags.values())].flatMap(
-    ({ about, name }): ReadonlyArray<Candidate> => (given.has(name) ? [] : [[name, about]])
+    ({ about, name }): ReadonlyArray<Completion> => (given.has(name) ? [] : [[name, about]])
   )
   if (current.startsWith("-") && !onlyArguments) return { ...nothing, known: flags }
   const children =
     before === 0 && !onlyArguments
-      ? Object.entries(shape.children).map(([name, { about }]): Candidate => [name, about[0] ?? ""])
+      ? Object.entries(shape.children).map(([name, { about }]): Completion => [name, about[0] ?? ""])
       : []
   const argument = argumentOf(path, shape, before)
   const known = [...children, ...argument.known]

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type { Shape } from "../commandLine.js"
 import * as Output from "../output.js"
 import * as Table from "../table.js"
-import { type Candidate, candidates } from "./candidates.js"
+import { type Completion, candidates } from "./candidates.js"
 
 /** In one line, for a list beside the prompt. */
 const shortened = (text: string): string => Table.cut(Output.withoutControls(text).replace(/\s+/g, " "), 80)
@@ -18,9 +18,12 @@ export const run = Effect.fnUntraced(function* (root: Shape, words: ReadonlyArra
           Effect.promise(() => import("./values.js")),
           ({ valuesOf }) => valuesOf(kind)
           // What is known is still offered: there is no place for an error message.
-        ).pipe(Effect.catchAllCause(() => Effect.succeed<ReadonlyArray<Candidate>>([])))
+        ).pipe(Effect.catchAllCause(() => Effect.succeed<ReadonlyArray<Completion>>([])))
   const all = new Map<string, string>()
-  for (const [value, about] of [...known, ...values.map(([value, about]): Candidate => [`${prefix}${value}`, about])]) {
+  for (const [value, about] of [
+    ...known,
+    ...values.map(([value, about]): Completion => [`${prefix}${value}`, about])
+  ]) {
     // A value with white space would be several words.
     if (value.startsWith(current) && !/\s/.test(value) && !all.has(value)) all.set(value, about)
   }

@@ -1,6 +1,6 @@
 /**
  * The completion scripts. Each hands the words of the command line to `aicortex __complete`, which prints one
- * completion in each line, with what it is after a tab; `:files` stands for the names of files.
+ * completion in each line, with what it is after a tab; `:files` means the names of files.
  */
 
 /** Readline splits words at `:` and `=`, which names of models have: they are joined, and what is there is left out. */

@@ -1,4 +1,7 @@
-/** The values that a shell completes: from the settings, from what is kept in files, and from servers that answer at once. */
+/**
+ * The values that a shell completes: from the settings, from what is kept in files, and from servers that answer at
+ * once.
+ */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Clock from "effect/Clock"
@@ -16,9 +19,9 @@ import { demoModel } from "../../Model.js"
 import { Registry } from "../../Registry.js"
 import * as Sessions from "../../Sessions.js"
 import * as Fleet from "../fleetLayer.js"
-import type { Candidate, Kind } from "./candidates.js"
+import type { Completion, Kind } from "./candidates.js"
 
-/** For how long servers are waited for, in milliseconds: somebody waits at the prompt. */
+/** For how long servers are waited for, in milliseconds: a person waits at the prompt. */
 const timeout = 700
 const grace = 200
 
@@ -59,7 +62,7 @@ const ask = Effect.gen(function* () {
   const offers = yield* Effect.timeoutOption(registry.offers, grace)
   const silent = new Set(registry.unreachable().map(({ url }) => url))
   const models = Option.getOrElse(offers, () => []).flatMap(({ hosts, model }) =>
-    hosts.map(({ server }): Candidate => [model, server.url])
+    hosts.map(({ server }): Completion => [model, server.url])
   )
   return { models, silent }
 }).pipe(Effect.provide(Fleet.layer))
@@ -69,8 +72,8 @@ const used = Effect.gen(function* () {
   const fs = yield* FileSystem.FileSystem
   const file = yield* ConfigFile.stateFile
   const saved = yield* Live.decodeSaved(yield* fs.readFileString(file), file)
-  return saved.servers.flatMap(({ models, url }) => models.map(({ model }): Candidate => [model, url]))
-}).pipe(Effect.orElseSucceed((): ReadonlyArray<Candidate> => []))
+  return saved.servers.flatMap(({ models, url }) => models.map(({ model }): Completion => [model, url]))
+}).pipe(Effect.orElseSucceed((): ReadonlyArray<Completion> => []))
 
 const models = Effect.gen(function* () {
   const { aliases, model, servers } = yield* Config.settings({})
@@ -82,13 +85,13 @@ const models = Effect.gen(function* () {
   let known = kept?.models ?? []
   if (!isFresh) {
     const { models, silent } = yield* ask
-    // Who is silent may still have what it had.
+    // A silent server may still have what it had.
     known = [...models, ...(kept?.models ?? (yield* used)).filter(([, url]) => silent.has(url))]
     yield* keep({ askedAt: now, servers: urls, models: known })
   }
   return [
     ...known,
-    ...[...aliases].map(([name, chain]): Candidate => [name, `stands for ${chain.join(", ")}`]),
+    ...[...aliases].map(([name, chain]): Completion => [name, `stands for ${chain.join(", ")}`]),
     ["auto", "the one that fits best"] as const,
     [demoModel, "the built-in model"] as const,
     ...(model === "auto" ? [] : [[model, "the default"] as const])
@@ -96,19 +99,19 @@ const models = Effect.gen(function* () {
 })
 
 const servers = Effect.map(Config.settings({}), ({ servers }) =>
-  servers.map(({ organization, url }): Candidate => [url, organization ?? ""])
+  servers.map(({ organization, url }): Completion => [url, organization ?? ""])
 )
 
 const sessions = Effect.map(Sessions.list({ limit: 50 }), (all) =>
-  all.map(({ id, opening }): Candidate => [id, opening ?? ""])
+  all.map(({ id, opening }): Completion => [id, opening ?? ""])
 ).pipe(Effect.provide(Fleet.layer))
 
-const namesOf = (settings: Declared, prefix: string): ReadonlyArray<Candidate> =>
+const namesOf = (settings: Declared, prefix: string): ReadonlyArray<Completion> =>
   Object.entries(settings).flatMap(([name, { file }]) => (file === false ? [] : [[`${prefix}${name}`, ""] as const]))
 
 /** The values of a kind. What cannot be read has none: there is nowhere to complain. */
 export const valuesOf = (kind: Exclude<Kind, "files">) => {
-  const none = (): ReadonlyArray<Candidate> => []
+  const none = (): ReadonlyArray<Completion> => []
   switch (kind) {
     case "models":
       return Effect.catchAll(models, () => Effect.sync(none))

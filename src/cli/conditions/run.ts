@@ -116,7 +116,7 @@ const jsonOf = ({ lines, remoteCosts, remoteTokens, resources }: Conditions.Snap
         }
 })
 
-/** Everything but the figures: where nobody can see a line change, only a change of these is worth one. */
+/** Everything but the figures: off a terminal, only a change of these is worth one. */
 const statesOf = ({ lines, remoteCosts, remoteTokens, resources }: Conditions.Snapshot): string =>
   [
     resources?.state,

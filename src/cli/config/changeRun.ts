@@ -90,7 +90,7 @@ export const edit = Effect.gen(function* () {
   const paths = yield* Path.Path
   const file = yield* filePath
   const before = yield* currentText(file)
-  // The file stays as it is until the new one can be read. The draft may hold keys: nobody else may read it.
+  // The file stays as it is until the new one can be read. The draft may hold keys: only its user may read it.
   const folder = yield* fs.makeTempDirectory({ prefix: "aicortex-" })
   const draft = paths.join(folder, paths.basename(file))
   const shown = before.trim() === "{}" ? "{\n}\n" : before

@@ -91,7 +91,7 @@ export const fleetRows = (resolved: Config.Resolved): ReadonlyArray<Shown> => {
   })
 }
 
-/** The settings of the gateway. Who may use it is told by name. */
+/** The settings of the gateway. Keys are shown by name. */
 export const gatewayRows = Effect.fnUntraced(function* (
   { content, file = "" }: Config.Resolved,
   options: GatewayOptions

@@ -1,4 +1,4 @@
-/** What to do about a server that does not answer, in the words of somebody who has not seen the documentation. */
+/** What to do about a server that does not answer, for a reader who has not seen the documentation. */
 
 const advices: ReadonlyArray<readonly [problem: RegExp, advice: (url: string) => string]> = [
   [

@@ -40,7 +40,7 @@ const overridden = ({ content, file, members, places }: Resolved): ReadonlyArray
       : checks
   })
 
-/** Variables that look like ours, and nobody reads. */
+/** Variables that look like ours and are not read. */
 const unknown = (): ReadonlyArray<Check> => {
   const known = [...variablesOf(fleet as Settings), ...variablesOf(gateway as Settings)]
   return Object.keys(process.env)
@@ -78,7 +78,7 @@ const missing = ({ settings }: Resolved, all: ReadonlyArray<ManagedServer>): Rea
   const there = new Set(all.flatMap(({ models, reachable }) => (reachable ? models.map(canonical) : [])))
   if (there.size === 0) return []
   const has = (name: string) => isAuto(name) || there.has(canonical(candidateOf(name).model))
-  // Who cannot be reached may have it.
+  // A server that cannot be reached may have it.
   const tell = all.every(({ reachable }) => reachable) ? wrong : warning
   const { aliases, model } = settings
   const chain = aliases.get(model) ?? [model]

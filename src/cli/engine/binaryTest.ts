@@ -88,7 +88,7 @@ class TestProcess extends EventEmitter {
     if (this.real !== undefined) return this.real.send(message as object)
     if (message.type === "start") {
       this.print = fingerprint(message)
-      // Whoever cannot take the note away could not be told by its absence that this start has failed.
+      // If the note cannot be removed, the next start could not see that this one failed.
       if (this.print === undefined || this.print !== read() || !write(undefined)) {
         this.begin(message)
         return true

@@ -1,5 +1,5 @@
 /**
- * The parts of `node-llama-cpp` that an engine uses. Its index imports all chat formats and a downloader besides, which
+ * The parts of `node-llama-cpp` that an engine uses. Its index also imports all chat formats and a downloader, which
  * takes as long as starting Node; and one file with all that is used takes a quarter of what its modules take.
  */
 import { existsSync, readFileSync } from "node:fs"
@@ -32,8 +32,8 @@ const bundleOf = (index: URL, bundles: URL): URL | undefined => {
 }
 
 /**
- * `undefined`: the version that is installed has them elsewhere, or none is. `from` is the module that looks for it, default:
- * this one; `bundles` the folder of bundled versions, default: that of the command line.
+ * `undefined`: the version that is installed has them elsewhere, or none is. `from` is the module that looks for it,
+ * default: this one; `bundles` the folder of bundled versions, default: that of the command line.
  */
 export const importParts = async (
   from: string = import.meta.url,

@@ -74,7 +74,7 @@ export const serve = Effect.fnUntraced(function* (served: Served) {
   yield* Output.write(`${JSON.stringify({ url, model: name })}\n`)
   const ready = Effect.zipRight(
     Deferred.await(loaded),
-    // Whoever reads the address may not read on.
+    // The process that reads the address may not read further output.
     Effect.ignore(Output.write(`${JSON.stringify({ url, model: name, ready: true })}\n`))
   )
   yield* Effect.raceFirst(

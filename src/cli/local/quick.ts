@@ -6,8 +6,8 @@ import { existsSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { engineArguments } from "../../engines/aicortexArguments.js"
 import type { CheckedOptions } from "../../LocalModels.js"
+import type { Answer, NoAnswer } from "../../supervisor/controlRequests.js"
 import { engineOptions } from "../../supervisor/engineOptions.js"
-import type { Answer, NoAnswer } from "../../supervisor/exchange.js"
 import { launch } from "../../supervisor/launch.js"
 import { pathsOfUser } from "../../supervisor/layout.js"
 import { defaultPort } from "../../supervisor/port.js"
@@ -16,12 +16,12 @@ import type { Flags } from "./run.js"
 import { optionsOf } from "./startOptions.js"
 
 /** It imports an HTTP client, which takes as long as starting a process. */
-const exchanging = () => import("../../supervisor/exchange.js")
+const controlRequests = () => import("../../supervisor/controlRequests.js")
 
 const ask = async (socket: string, method: string, path: string, body?: unknown): Promise<Answer | NoAnswer> => {
-  const { exchange } = await exchanging()
+  const { send } = await controlRequests()
   return new Promise((resolve) => {
-    exchange(socket, method, path, body, resolve, resolve)
+    send(socket, method, path, body, resolve, resolve)
   })
 }
 
@@ -30,7 +30,7 @@ const mayRun = (socket: string): boolean => process.platform === "win32" || exis
 
 /** Whether none answered. */
 const isNone = async (found: Answer | NoAnswer): Promise<boolean> =>
-  "reason" in found && found.reason === (await exchanging()).noSupervisor
+  "reason" in found && found.reason === (await controlRequests()).noSupervisor
 
 const urlOf = (answer: Answer): string | undefined => {
   const { url } = JSON.parse(answer.body) as { readonly url?: unknown }
@@ -64,7 +64,7 @@ export const runQuickly = async (flags: Flags): Promise<boolean> => {
     const early = engineArguments(source, engineOptions(options as CheckedOptions), 0)
     const command = { file: process.execPath, args: [bin] }
     const launched = launch(at, command, ["--port", String(port ?? defaultPort)], [bin, ...early])
-    await Promise.all([launched.catch(() => undefined), exchanging()])
+    await Promise.all([launched.catch(() => undefined), controlRequests()])
     found = await ask(at.socket, "GET", "/status")
   }
   if (found === undefined || "reason" in found || found.status !== 200) return false

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { SupervisorUnavailable } from "../../Errors.js"
 import { errorOf } from "../../supervisor/client.js"
-import type { Answer, NoAnswer } from "../../supervisor/exchange.js"
+import type { Answer, NoAnswer } from "../../supervisor/controlRequests.js"
 import { runShape } from "../local.js"
 import { runProgram } from "../program.js"
 

@@ -25,7 +25,7 @@ export const inForeground = ({ host, json, port = defaultPort, whileFollowed }: 
   supervise({ host, port, whileFollowed, log }, (url) =>
     json ? Effect.ignore(Output.writeJson({ url: `${url}/v1` })) : Effect.sync(() => log(`listening on ${url}`))
   ).pipe(
-    // Somebody else was faster: that one is as good.
+    // Another process was faster: its supervisor is as good.
     Effect.catchTag("AlreadyRunning", () => Effect.sync(() => log("the models of this machine are held already"))),
     Effect.scoped
   )

@@ -4,7 +4,7 @@ import type { Engine } from "../../LocalModels.js"
 import { Servers } from "../../Servers.js"
 import * as Client from "../../supervisor/client.js"
 
-/** The addresses of engines of this machine: what they run is told by the supervisor, not by them. */
+/** The addresses of engines of this machine: the supervisor reports what they run. */
 export const engineUrls = Effect.map(Servers, (servers) => new Set(servers.now().map(({ server }) => server.url)))
 
 /** The models that have an engine, with their sizes. */

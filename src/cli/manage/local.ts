@@ -18,7 +18,7 @@ export interface PullFlags {
   readonly copy: boolean
   readonly list: boolean
   readonly json: boolean
-  /** Whether standard output belongs to another command: what was done is told on standard error. */
+  /** Whether standard output belongs to another command: results go to standard error. */
   readonly quiet?: boolean
 }
 
@@ -83,7 +83,7 @@ export const pull = Effect.fnUntraced(function* (reference: ModelReference, flag
   )
 })
 
-/** The models that are listed: an error of the folder is told, and the servers are still listed. */
+/** The models that are listed: an error of the folder is reported, and the servers are still listed. */
 export const list = Effect.gen(function* () {
   const store = yield* ModelStore
   return yield* Effect.catchAll(store.list, ({ message }) =>
@@ -108,7 +108,7 @@ export const remove = (name: string) =>
     )
   )
 
-/** What is told of a model of this machine. */
+/** The description of a model of this machine. */
 export const facts = ({ addedAt, files, metadata, name, path, problem, size, source }: StoredModel) =>
   [
     ["Model", name],

@@ -1,4 +1,4 @@
-/** Announces a gateway in the local network by multicast DNS: answers who asks for it, and says goodbye at the end. */
+/** Announces a gateway in the local network by multicast DNS: answers queries, and sends a goodbye at the end. */
 import { hostname, networkInterfaces } from "node:os"
 import * as Effect from "effect/Effect"
 import type { Answer, MulticastDns, Packet, Question, Sender } from "multicast-dns"
@@ -84,7 +84,7 @@ export const announce = Effect.fnUntraced(function* (announcement: Announcement,
     if (answers.length === 0) return
     const additionals = records.others.filter((record) => !answers.includes(record))
     socket.respond({ answers, additionals })
-    // Who asks from another port hears no multicast.
+    // A query from another port needs a unicast answer.
     if (sender.port !== (place.port ?? 5353)) socket.respond({ answers, additionals }, sender)
   })
   yield* whole

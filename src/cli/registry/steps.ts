@@ -1,4 +1,7 @@
-/** Runs a step of the registry's pipeline for a command: its progress on a terminal, its failures in the command's words. */
+/**
+ * Runs a step of the registry's pipeline for a command: its progress on a terminal, its failures in the command's
+ * words.
+ */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
@@ -17,7 +20,7 @@ export const services = Layer.suspend(() => {
   return Cortex.layerRegistryPipeline.pipe(Layer.provide(client), Layer.provideMerge(Cortex.layerSettings()))
 })
 
-/** What a refused change is told with. */
+/** The message about a refused change. */
 export const forceAdvice = "; --force applies it regardless"
 
 /** The failures of a step in the words of its command. */
@@ -34,7 +37,7 @@ export const inWords =
         : refused(`registry ${command}`, error)
     })
 
-/** Runs a step to its end; `heard` is told of each server that answers. */
+/** Runs a step to its end; `heard` is called with each server that answers. */
 export const run = <A, E, R>(
   events: Stream.Stream<AskEvent | { readonly type: "asked" } | StepDone<A>, E, R>,
   heard: (event: AskEvent) => void = () => {}
@@ -61,7 +64,7 @@ export const run = <A, E, R>(
   })
 
 // =============================================================================
-// What is told
+// Messages
 // =============================================================================
 
 /** More lines than this would hide the result. */

@@ -23,7 +23,7 @@ export const options = {
   }),
   ca: Flags.texts("ca", {
     value: "FILE",
-    about: "Certificates (PEM) of an authority that is trusted besides those that Node trusts. Repeatable."
+    about: "Certificates (PEM) of an authority that is trusted in addition to those that Node trusts. Repeatable."
   }),
   noLocal: Flags.flag("no-local", {
     about: "Do not serve the models of this machine. Default: they are served where there are any."

@@ -1,6 +1,7 @@
 /**
- * Connections on their way to a worker. The first process accepts them and hands each to a worker, which says that it has
- * it; Node forgets one whose worker ends before, and its client waits for ever. Such a connection goes to another worker.
+ * Connections on their way to a worker. The first process accepts them and hands each to a worker, which says that it
+ * has it; Node forgets one whose worker ends before, and its client waits for ever. Such a connection goes to another
+ * worker.
  */
 import type { Worker } from "node:cluster"
 
@@ -8,7 +9,7 @@ interface Handle {
   readonly close: () => void
 }
 
-/** What Node's cluster sends besides the messages of programs. */
+/** What Node's cluster sends in addition to the messages of programs. */
 interface Internal {
   readonly cmd?: string
   readonly act?: string

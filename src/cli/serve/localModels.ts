@@ -17,7 +17,7 @@ import { ModelStore } from "../../ModelStore.js"
 import { CurrentSettings } from "../../Settings.js"
 import * as Keeper from "../../supervisor/keeper.js"
 
-export interface Options {
+export interface LocalModelsOptions {
   readonly gateway: Gateway.Options
   readonly cortex: Cortex.Options
   /** Whether this process starts a supervisor; others of the same gateway only follow it. */
@@ -31,7 +31,7 @@ export const make = Effect.fnUntraced(function* ({
   gateway,
   log,
   starts
-}: Options): Effect.fn.Return<
+}: LocalModelsOptions): Effect.fn.Return<
   Keeper.Keeper | undefined,
   InvalidConfig,
   FileSystem.FileSystem | Path.Path | Scope.Scope

@@ -66,7 +66,7 @@ const cortexOptions = ({ ca, config, fleet, proxy }: Flags): Cortex.Options => (
   ...(ca.length === 0 ? {} : { ca })
 })
 
-const localOptions = (flags: Flags, starts: boolean): Local.Options => ({
+const localOptions = (flags: Flags, starts: boolean): Local.LocalModelsOptions => ({
   gateway: gatewayOptions(flags),
   cortex: cortexOptions(flags),
   starts,

@@ -14,7 +14,7 @@ import * as ErrorResponse from "../../gateway/http/errorResponse.js"
 import * as ResponseStore from "../../gateway/ResponseStore.js"
 import * as LeasedLimits from "../../gateway/replicas/LeasedLimits.js"
 import type { ExchangeLimits } from "../../gateway/replicas/limitTable.js"
-import { type Exchange, exchange, type SharedLimits, without } from "../../gateway/replicas/sharedLimits.js"
+import { exchange, type SharedLimits, type SliceExchange, without } from "../../gateway/replicas/sharedLimits.js"
 import type { Message } from "../../Message.js"
 import type * as Sessions from "../../Sessions.js"
 import type * as Store from "../../Store.js"
@@ -76,7 +76,7 @@ export const makeHandlers = (sessions: Sessions.Store, order: TurnOrder) => {
     items: (_: WorkerRpc.HoldResource, owner: string, ids: ReadonlyArray<string>) => responses.items(owner, ids),
     forget: (_: WorkerRpc.HoldResource, owner: string, id: string) => responses.remove(owner, id),
 
-    exchange: (hold: WorkerRpc.HoldResource, key: string, wanted: Exchange) => {
+    exchange: (hold: WorkerRpc.HoldResource, key: string, wanted: SliceExchange) => {
       const { replica } = wanted
       if (!limited.has(replica)) {
         limited.add(replica)

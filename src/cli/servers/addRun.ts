@@ -39,7 +39,7 @@ const checked = (options: Server.ServerOptions) =>
     return flagged.has(field) ? refused("servers add", { field, reason: error.reason }) : error
   })
 
-/** A location that nobody knows would never be near. */
+/** An unknown location would never be near. */
 const parseLocation = (text: string) =>
   Effect.gen(function* () {
     const location = yield* Config.parseLocation(text, source, "location")

@@ -10,7 +10,7 @@ import * as Text from "./text.js"
 import { type Action, makeUi, press } from "./ui.js"
 import { frame } from "./view.js"
 
-export interface Options {
+export interface LiveOptions {
   readonly client: Client
   /** What is looked at. */
   readonly title: string
@@ -42,7 +42,7 @@ class Live {
   }
 
   constructor(
-    private readonly options: Options,
+    private readonly options: LiveOptions,
     private readonly quit: () => void
   ) {
     this.feed = new Feed(options.client, this.state, () => {
@@ -125,7 +125,7 @@ class Live {
 }
 
 /** Runs until the user quits. */
-export const live = (options: Options): Effect.Effect<void> =>
+export const live = (options: LiveOptions): Effect.Effect<void> =>
   Effect.async((resume) => {
     const view = new Live(options, () => {
       view.stop()

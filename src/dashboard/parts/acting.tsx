@@ -4,7 +4,7 @@ import * as Format from "../format"
 /** Does something; `done` says in words that it was done. */
 export type Act = (done: string, run: () => Promise<unknown>) => void
 
-/** Actions of a screen, and the place where it is told what became of them. */
+/** Actions of a screen, and the place that shows their outcome. */
 export const useActions = (after: () => void) => {
   const [said, setSaid] = useState("")
   const [failed, setFailed] = useState("")

@@ -91,7 +91,7 @@ export const Playground = () => {
 
   /** What is asked of one model: what its session does not have yet. */
   const requestOf = async (model: string, which: number, before: ReadonlyArray<Turn>, now: Said) => {
-    // The results of tools stay with whoever runs them: such a conversation cannot go on in a session.
+    // The results of tools stay with the client that runs them: such a conversation cannot go on in a session.
     const keeps = settings.tools.trim() === ""
     const known = await cut(kept.stored[which] ?? unstored, before.length)
     kept.stored[which] = known

@@ -37,7 +37,7 @@ const origins = {
   flag: ["warn", "flag"]
 } as const
 
-/** Whoever is no administrator sees how the gateway answers. */
+/** What a user without administrator rights sees: the gateway's error. */
 const Plain = () => {
   const config = useData<Record<string, unknown>>("/config")
   return (

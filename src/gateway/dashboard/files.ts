@@ -24,7 +24,7 @@ const folder = new URL("../../../dist/dashboard/", import.meta.url)
 
 let files: ReadonlyMap<string, PageFile> | undefined
 
-/** They are read once, when somebody first looks. */
+/** They are read once, at the first request. */
 const load = (): ReadonlyMap<string, PageFile> => {
   const found = new Map<string, PageFile>()
   let names: ReadonlyArray<string>

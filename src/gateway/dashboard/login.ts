@@ -44,7 +44,7 @@ const failed = (from: string, now: number): void => {
 const isSecure = ({ headers, socket }: IncomingMessage): boolean =>
   (socket as Partial<TLSSocket>).encrypted === true || headers["x-forwarded-proto"] === "https"
 
-/** Who a browser is signed in as. */
+/** The identity that a browser is signed in with. */
 interface SignedIn {
   readonly name: string
   readonly admin: boolean

@@ -1,6 +1,7 @@
 /**
- * Sessions of browsers: a cookie that proves a key of the settings without holding it. It is signed with the key, so that
- * it holds in every process, and ends when the key is changed or taken away. `storedSessions` has those of other keys.
+ * Sessions of browsers: a cookie that proves a key of the settings without holding it. It is signed with the key, so
+ * that it holds in every process, and ends when the key is changed or taken away. `storedSessions` has those of other
+ * keys.
  */
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto"
 import type { IncomingMessage } from "node:http"
@@ -9,7 +10,7 @@ import type { Access } from "../../config/gatewaySettings.js"
 
 export const cookieName = "aicortex_session"
 
-/** The header that a request which changes something must have besides the cookie. */
+/** The header that a request which changes something must have in addition to the cookie. */
 export const csrfHeader = "x-aicortex-csrf"
 
 /** How long a session lasts, in seconds. */

@@ -3,7 +3,7 @@ import type { Fields } from "../../management/models.js"
 import type { EventsHub } from "./hub.js"
 import type { DownloadEvent, ModelEvent } from "./views.js"
 
-/** Progress is told at most this often, in milliseconds. */
+/** The shortest time between two events about progress, in milliseconds. */
 const interval = 250
 
 /** Which model of which server, and what is done to it. */

@@ -1,4 +1,4 @@
-/** Tells changes of the fleet while somebody watches: at most twice a second for each server. */
+/** Publishes changes of the fleet while there are watchers: at most twice a second for each server. */
 import type { ServerStatus } from "../../Registry.js"
 import type { Labels } from "../http/errorResponse.js"
 import type { Library } from "../library.js"
@@ -7,7 +7,7 @@ import type { EventsHub } from "./hub.js"
 import { known } from "./upstream.js"
 import type { FleetEvent } from "./views.js"
 
-/** Changes within this time are told together, in milliseconds. */
+/** Changes within this time are one event, in milliseconds. */
 const interval = 500
 
 /** How old the servers' statuses may be, in milliseconds. */

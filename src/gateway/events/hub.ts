@@ -1,6 +1,6 @@
 /**
- * The gateway's events, for those who watch it. While nobody does, `active` is false and nothing is published; a slow
- * watcher misses events, which it is told, and never holds up a request.
+ * The gateway's events, for those who watch it. Without watchers, `active` is false and nothing is published; a slow
+ * watcher misses events, gets a notice of that, and never holds up a request.
  */
 
 /** The types of events. */
@@ -15,8 +15,8 @@ export const eventTypes = ["fleet", "request", "download", "model"] as const
 export type EventType = (typeof eventTypes)[number]
 
 /**
- * Whose an event is: the name of the key whose request it tells of, `null` for a request without a key. Without an owner
- * an event is for everybody.
+ * Whose an event is: the name of the key whose request it tells of, `null` for a request without a key. Without an
+ * owner an event is for everybody.
  */
 export type Owner = string | null | undefined
 
@@ -165,8 +165,8 @@ export class EventsHub {
   }
 
   /**
-   * Sends the events of these types, from the one after `seen` on (the id of an event), or from now on. Of those that have
-   * an owner, only those of `only`, if it is given.
+   * Sends the events of these types, from the one after `seen` on (the id of an event), or from now on. Of those that
+   * have an owner, only those of `only`, if it is given.
    */
   watch(types: ReadonlySet<EventType>, seen: string | undefined, sink: EventSink, only?: string): () => void {
     const key = `${[...types].sort().join()} ${only === undefined ? "" : JSON.stringify(only)}`

@@ -20,7 +20,7 @@ const mean = (values: ReadonlyArray<number | null>): number | null => {
 }
 const first = <A>(values: ReadonlyArray<A | null>): A | null => values.find((value) => value !== null) ?? null
 
-/** What one has learned the others know a moment later: the worst circuit breaker is told. */
+/** What one has learned the others know a moment later: the worst circuit breaker is shown. */
 const worst = (views: readonly [Breaker, ...ReadonlyArray<Breaker>]): Breaker => {
   let found: Breaker = views[0]
   for (const view of views) if (severity[view.state] > severity[found.state]) found = view

@@ -1,6 +1,6 @@
 /**
  * The requests to models under way, and those that ended lately: for `GET /requests` and the events `request`. What a
- * request did is only followed while somebody watches.
+ * request did is only followed while there are watchers.
  */
 import type { Usage } from "../../ChatEvent.js"
 import type { Decision, Excluded } from "../../Decision.js"
@@ -17,7 +17,7 @@ import * as Words from "./words.js"
 const maxRecent = 200
 
 /**
- * What requests do within this time is told at once, and what an attempt does in it is one event, in milliseconds: made one
+ * The window in milliseconds in which events are batched; what an attempt does within it is one event: made one
  * after the other, events cost half of what they cost between other work.
  */
 const turnTime = 100
@@ -105,7 +105,7 @@ class WatchedAttempt implements AttemptWatch {
   }
 }
 
-/** What is told of one request, and of each call that it makes. */
+/** The events of one request, and of each call that it makes. */
 class WatchedRequest implements CallListener {
   readonly attempts: Array<GrowingAttempt> = []
   queued_ms: number | undefined
@@ -290,13 +290,14 @@ export const mergeRequests = (all: readonly [ListedRequests, ...ReadonlyArray<Li
 
 export class RequestLog {
   /**
-   * Not a `Map`: where one is added to and removed from all the time, each table that it has outgrown refers to the next
-   * one, and all that was ever in it stays until the next full garbage collection, copied by the small ones before.
+   * Not a `Map`: where one is added to and removed from all the time, each table that it has outgrown refers to the
+   * next one, and all that was ever in it stays until the next full garbage collection, copied by the small ones
+   * before.
    */
   private readonly live: Array<LiveRequest> = []
   private readonly recent: Array<ListedRequest> = []
   private count = 0
-  /** What is told in this turn, by what it is about: an attempt is told once. Another map each turn, as of `live`. */
+  /** The events of this window by their subject: an attempt has one. A new map each window, as of `live`. */
   private untold = new Map<object, Untold>()
   private timer: ReturnType<typeof setTimeout> | undefined
 

@@ -1,4 +1,4 @@
-/** What Ollama servers tell of their loaded models and their version; asked only when somebody looks. */
+/** What Ollama servers report about their loaded models and version; requested only when a page shows it. */
 import * as Management from "../../management/models.js"
 import type { ServerStatus } from "../../Registry.js"
 import type { Library } from "../library.js"
@@ -24,11 +24,11 @@ export interface Upstream {
 const maxAge = 2_000
 const maxVersionAge = 300_000
 
-/** So many servers are asked, because each is asked whenever somebody looks. */
+/** The most servers that are asked, because each view asks every one of them. */
 const maxAsked = 256
 
-/** How long is waited for servers, in milliseconds; what they say later is there at the next look. */
-const patience = 500
+/** How long a view waits for servers, in milliseconds; later answers are there for the next view. */
+const maxWait = 500
 
 const count = (value: unknown): number | undefined => (typeof value === "number" && value >= 0 ? value : undefined)
 
@@ -152,7 +152,7 @@ export const lookUp = async (
   const lookup = lookupOf(library)
   let timer: ReturnType<typeof setTimeout> | undefined
   const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, patience)
+    timer = setTimeout(resolve, maxWait)
   })
   await Promise.race([lookup.refresh(statuses).catch(() => {}), late])
   clearTimeout(timer)

@@ -97,7 +97,7 @@ const describeAttempts = (attempts: ReadonlyArray<Attempt>, labels: Labels): Rea
     ...(labels.expose ? { message: labels.redact(message) } : {})
   }))
 
-/** A client is told of no more than this many models that were left out. */
+/** An error lists at most this many models that were left out. */
 const maxExcluded = 100
 
 const withExcluded = (

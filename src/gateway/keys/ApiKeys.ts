@@ -1,8 +1,8 @@
 /**
- * API keys that are made at run time, in the store. Only a hash of a key is stored: the key itself is told once, when it is
- * made or rotated.
+ * API keys that are made at run time, in the store. Only a hash of a key is stored: the key itself is shown once, when
+ * it is made or rotated.
  *
- * Each change gives its row the next version, so whoever keeps the keys in memory reads only what has changed.
+ * Each change gives its row the next version, so caches of the keys read only what has changed.
  */
 import type { SqlClient } from "@effect/sql/SqlClient"
 import * as Clock from "effect/Clock"

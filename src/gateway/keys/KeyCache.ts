@@ -1,7 +1,7 @@
 /**
- * The keys of the store in the memory of a gateway: a request with a known key waits for no database. What has changed is
- * read at short intervals, and once more before a key is called wrong, since it may have been made a moment ago. While the
- * store is away, the keys that are known stay valid.
+ * The keys of the store in the memory of a gateway: a request with a known key waits for no database. What has changed
+ * is read at short intervals, and once more before a key is called wrong, since it may have been made a moment ago.
+ * While the store is away, the keys that are known stay valid.
  */
 import { timingSafeEqual } from "node:crypto"
 import * as Effect from "effect/Effect"
@@ -114,13 +114,13 @@ export class KeyCache {
     Effect.asVoid
   )
 
-  /** Who has this key, or why it is denied; `undefined` where it is not known. */
+  /** The owner of this key, or why it is denied; `undefined` if it is unknown. */
   find(secret: string): Caller | ErrorResponse.ErrorResponse | undefined {
     const id = Secret.idOf(secret)
     return id === undefined ? undefined : this.holder(id, Secret.hashOf(secret))
   }
 
-  /** Who has the key with this id whose text has this hash. */
+  /** The owner of the key with this id whose text has this hash. */
   holder(id: string, textHash: string): Caller | ErrorResponse.ErrorResponse | undefined {
     const found = this.known.get(id)
     if (found === undefined) return undefined

@@ -37,7 +37,7 @@ export interface NewKey extends Omit<KeyPolicy, "role"> {
   readonly expiresIn?: number | undefined
 }
 
-/** Who asks: a key of the settings or of the store, without its secret. */
+/** The identity of a caller: a key of the settings or of the store, without its secret. */
 export interface Caller extends Allowance {
   readonly priority: "interactive" | "batch"
   readonly private?: boolean | undefined

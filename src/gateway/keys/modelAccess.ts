@@ -1,5 +1,5 @@
 /**
- * Which models a request may use. A key that names an alias, or `auto`, may use whatever that stands for; else each model
+ * Which models a request may use. A key that names an alias, or `auto`, may use the models behind that; else each model
  * must be one that the key names, also where an alias or a fallback leads to it.
  */
 import { candidateOf, isAuto, type ModelCandidate, withOthers } from "../../modelSelection/candidate.js"
@@ -14,7 +14,7 @@ const denied = ({ caller }: RequestContext, name: string): RequestRejected => {
   return new RequestRejected(make(403, message, "model_not_allowed", "model"))
 }
 
-/** What a name stands for is allowed with the name. */
+/** The models behind a name are allowed with the name. */
 const isGranted = (gateway: GatewayContext, models: ModelPatterns, name: string): boolean =>
   isAuto(name) ? models.grants("auto") : chainOf(gateway, name) !== undefined && models.grants(name)
 

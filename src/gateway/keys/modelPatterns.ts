@@ -1,4 +1,4 @@
-/** Which models a key may use: names, in which `*` stands for any text, aliases and `auto`. */
+/** Which models a key may use: names, in which `*` matches any text, aliases and `auto`. */
 import { fits, type NamePattern, namePattern } from "../../internal/namePattern.js"
 import { canonical } from "../../Model.js"
 
@@ -15,7 +15,7 @@ export class ModelPatterns {
   }
 
   /**
-   * Whether it names an alias, or `auto`, and so whatever that stands for. A part of a name does not: `a*` is meant for
+   * Whether it names an alias, or `auto`, and so the models behind that. A part of a name does not: `a*` is meant for
    * models.
    */
   grants(name: string): boolean {

@@ -1,6 +1,6 @@
 /** What this process holds of the limits of one key: plain numbers that requests take from and give back to. */
 import { alpha, initialAnswerTokens } from "../rateLimits.js"
-import { type Amounts, type Exchange, type Grant, replicaLife, sliceOf } from "./sharedLimits.js"
+import { type Amounts, type Grant, replicaLife, type SliceExchange, sliceOf } from "./sharedLimits.js"
 
 /** A slice smaller than this is not refilled ahead of need: what it holds would be missed elsewhere. */
 const leastAhead = 4
@@ -39,7 +39,7 @@ export class KeyLease {
   /** Nothing is held, and the others know. */
   isEmpty = true
   /** An exchange that the store may have done or not: it is asked again before any other, so that nothing is lost. */
-  private doubtful: { readonly exchange: Exchange; readonly since: number } | undefined
+  private doubtful: { readonly exchange: SliceExchange; readonly since: number } | undefined
   private exchanges = 0
 
   constructor(public limits: Amounts) {}
@@ -119,7 +119,7 @@ export class KeyLease {
    * Begins an exchange, or again the one before: what is given back is not used any more. `all`: everything that is not
    * in use is given back.
    */
-  begin(replica: string, all: boolean, now: number): Exchange {
+  begin(replica: string, all: boolean, now: number): SliceExchange {
     const again = this.again(now)
     if (again !== undefined) return again
     const { needs, least } = this
@@ -162,7 +162,7 @@ export class KeyLease {
   }
 
   /** The exchange before, if it is not known what became of it. Those who wait say again what they need. */
-  private again(now: number): Exchange | undefined {
+  private again(now: number): SliceExchange | undefined {
     if (this.doubtful === undefined) return undefined
     const { exchange, since } = this.doubtful
     if (now - since < replicaLife / 2) {
@@ -181,7 +181,7 @@ export class KeyLease {
     return this.doubtful !== undefined
   }
 
-  end(begun: Exchange, grant: Grant, now: number): void {
+  end(begun: SliceExchange, grant: Grant, now: number): void {
     this.doubtful = undefined
     this.requests += grant.requests
     this.tokens += grant.tokens
@@ -197,7 +197,7 @@ export class KeyLease {
   }
 
   /** An exchange has failed. `uncertain`: it may have been done all the same; else all is as it was before. */
-  fail(begun: Exchange, uncertain: boolean, now: number): void {
+  fail(begun: SliceExchange, uncertain: boolean, now: number): void {
     if (begun.repeats) return
     if (uncertain) {
       this.doubtful = { exchange: begun, since: now }

@@ -1,7 +1,7 @@
 /**
- * Limits of keys over all gateways that use one store, or all workers of one. Each takes small slices of a limit, so that most requests ask
- * nobody; all slices together hold at most one percent of it. What is not used goes back after a second, and when the
- * gateway stops. While the store is away, requests are served from the slices that are held.
+ * Limits of keys over all gateways that use one store, or all workers of one. Each takes small slices of a limit, so
+ * that most requests ask no store; all slices together hold at most one percent of it. What is not used goes back after
+ * a second, and when the gateway stops. While the store is away, requests are served from the slices that are held.
  */
 import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
@@ -13,7 +13,7 @@ import * as RateLimits from "../rateLimits.js"
 import { inTime } from "../storeTimeout.js"
 import { KeyLease, type Kind } from "./KeyLease.js"
 import type * as LimitTable from "./limitTable.js"
-import { failurePause, patience, StoreSilence } from "./StoreSilence.js"
+import { failurePause, maxSilence, StoreSilence } from "./StoreSilence.js"
 import type { Amounts } from "./sharedLimits.js"
 
 /** How often unused slices are looked for, and how long they are kept, in milliseconds. */
@@ -137,7 +137,7 @@ export class LeasedLimits implements RateLimits.RateLimiter {
     needed: Amounts,
     taken: Amounts
   ): Promise<ErrorResponse | undefined> {
-    const until = this.now() + patience
+    const until = this.now() + maxSilence
     let slotsAsked = 0
     for (let exchanges = 0; exchanges < maxExchanges; exchanges++) {
       lease.wants(needed)
@@ -285,7 +285,8 @@ class LeasedTicket implements RateLimits.RateTicket {
 }
 
 /**
- * The limits of keys over all gateways that exchange them in this way, until the scope closes. `now` is in milliseconds.
+ * The limits of keys over all gateways that exchange them in this way, until the scope closes. `now` is in
+ * milliseconds.
  */
 export const make = (
   exchangeLimits: LimitTable.ExchangeLimits,

@@ -1,9 +1,10 @@
 /**
- * The gateways that use one store at the same time, or the workers of one: each tells the others what it has in flight, which servers rest, how
- * fast they are and what they have loaded. A change is told at once, further ones in batches; each second all that is in
- * flight is told again, and who is not heard of for some seconds counts for nothing.
+ * The gateways that use one store at the same time, or the workers of one: each tells the others what it has in flight,
+ * which servers rest, how fast they are and what they have loaded. A change is sent at once, further ones in batches;
+ * each second all that is in flight is sent again, and a replica that is silent for some seconds no longer counts.
  *
- * Requests touch plain numbers only (`fleet/replicas`): what is told and heard costs the same however many there are.
+ * Requests touch plain numbers only (`fleet/replicas`): the cost of what is sent and received does not depend on their
+ * number.
  */
 import { randomUUID } from "node:crypto"
 import * as Effect from "effect/Effect"
@@ -22,11 +23,14 @@ import { inTime } from "../storeTimeout.js"
 const batchInterval = 50
 const urgentInterval = 2
 
-/** How often all that is in flight is told, and after which silence a gateway counts as gone; in milliseconds. */
+/**
+ * The interval of heartbeats with all that is in flight, and the silence after which a gateway counts as gone; in
+ * milliseconds.
+ */
 const heartbeat = 1_000
 const peerLife = 5_000
 
-/** How long a gateway may not hear itself before it listens anew, in milliseconds. */
+/** How long a gateway may not receive its own messages before it subscribes again, in milliseconds. */
 const maxDeafness = 3_500
 
 /** What gateways send each other. */
@@ -61,7 +65,7 @@ export class ReplicaGroup implements ReplicaLink {
   /** When each of the others was last heard of. */
   private readonly peers = new Map<string, number>()
   private timer: ReturnType<typeof setTimeout> | undefined
-  /** When the next batch is told. */
+  /** When the next batch is sent. */
   private dueAt = Number.POSITIVE_INFINITY
   private flushedAt = Number.NEGATIVE_INFINITY
   private sending: Promise<void> = Promise.resolve()
@@ -88,13 +92,13 @@ export class ReplicaGroup implements ReplicaLink {
   attach(fleet: ReplicatedFleet): void {
     this.fleets = [...this.fleets.filter((one) => one.isBusy()), fleet]
     this.tellsAll = true
-    // What the others have told so far has reached nobody.
+    // What the others sent so far has not been received.
     this.asks = true
     this.wake(false)
   }
 
   wake(urgent: boolean): void {
-    // Where nobody else is, nobody hears what happens between two heartbeats.
+    // Without other replicas, no messages are sent between two heartbeats.
     if (this.ended || this.peers.size === 0) return
     const now = performance.now()
     const at = Math.max(now, this.flushedAt + (urgent ? urgentInterval : batchInterval))
@@ -154,7 +158,7 @@ export class ReplicaGroup implements ReplicaLink {
     return messages
   }
 
-  /** A server with very many models is told of in pieces. */
+  /** A server with very many models is sent in pieces. */
   private pieces(report: ServerReport, room: number): ReadonlyArray<ServerReport> {
     const { models = [] } = report
     if (models.length < 2 || Buffer.byteLength(JSON.stringify(report)) <= room) return [report]
@@ -215,7 +219,7 @@ export class ReplicaGroup implements ReplicaLink {
 
   private readonly listen = Effect.suspend(() => this.channel.listen((text) => this.hear(text)))
 
-  /** Listens, and anew where nothing is heard any more, not even oneself. */
+  /** Subscribes, and again if no message arrives any more, not even its own. */
   private readonly listening = Effect.suspend(() => {
     let fiber: Fiber.RuntimeFiber<void, unknown> = Effect.runFork(this.listen)
     let begun = performance.now()
@@ -239,7 +243,7 @@ export class ReplicaGroup implements ReplicaLink {
   private readonly beat = Effect.promise(() => {
     const now = performance.now()
     for (const [peer, at] of this.peers) if (now - at > peerLife) this.forget(peer)
-    // Where nobody else is, it only has to hear itself in time.
+    // Without other replicas, it only has to receive its own heartbeat in time.
     this.restsNext = this.peers.size === 0 && !this.asks && !this.tellsAll && !this.restsNext
     return this.restsNext ? Promise.resolve() : this.tell(true)
   })

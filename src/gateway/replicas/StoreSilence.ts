@@ -1,8 +1,8 @@
 /** When a store that does not answer counts as away: until then requests wait for it. */
 
 /** How long requests wait for a store that is slow, and for one whose connections fail; in milliseconds. */
-export const patience = 8_000
-const failurePatience = 500
+export const maxSilence = 8_000
+const maxSilenceAfterFailure = 500
 
 /** The pause before it is asked again, in milliseconds. */
 export const failurePause = 100
@@ -27,7 +27,7 @@ export class StoreSilence {
   /** Whether it counts as away from now on. `isSlow`: it took too long, and did not refuse. */
   failed(now: number, isSlow: boolean): boolean {
     const silence = now - (this.since ?? now)
-    if (!this.available || silence < (isSlow ? patience : failurePatience)) return false
+    if (!this.available || silence < (isSlow ? maxSilence : maxSilenceAfterFailure)) return false
     this.available = false
     return true
   }

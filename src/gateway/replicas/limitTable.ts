@@ -1,6 +1,6 @@
 /**
- * The limits of keys in a store: one row for each key, which is replaced if nobody else has replaced it meanwhile. So an
- * exchange is two small statements, and no transaction that must reach the disk.
+ * The limits of keys in a store: one row for each key, which is replaced if no other gateway has replaced it meanwhile.
+ * So an exchange is two small statements, and no transaction that must reach the disk.
  */
 import type { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
@@ -9,7 +9,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import { StoreUnavailable } from "../../Errors.js"
 import type * as Store from "../../Store.js"
-import { type Exchange, exchange, type Grant, type SharedLimits } from "./sharedLimits.js"
+import { exchange, type Grant, type SharedLimits, type SliceExchange } from "./sharedLimits.js"
 
 /** The longest pause before a row that another replica has replaced is read again, in milliseconds. */
 const maxPause = 8
@@ -21,14 +21,14 @@ interface Row {
 }
 
 /**
- * Replaces the row of this name: by what becomes of its content, of what `besides` reads after it, and of the time of the
- * store.
+ * Replaces the row of this name: with the outcome of `change` for its content, the result of `read`, and the time of
+ * the store.
  */
 export const replaceIn = <S, B, A>(
   store: Store.Service,
   name: string,
-  besides: (sql: SqlClient) => Effect.Effect<B, SqlError>,
-  change: (state: S, besides: B, now: number) => readonly [next: S, result: A]
+  read: (sql: SqlClient) => Effect.Effect<B, SqlError>,
+  change: (state: S, extra: B, now: number) => readonly [next: S, result: A]
 ): Effect.Effect<A, StoreUnavailable> =>
   store.use((sql, dialect) => {
     const attempt: Effect.Effect<Option.Option<A>, SqlError> = Effect.gen(function* () {
@@ -39,7 +39,7 @@ export const replaceIn = <S, B, A>(
           ON CONFLICT (key_name) DO NOTHING`
         return Option.none()
       }
-      const [next, result] = change(JSON.parse(row.state) as S, yield* besides(sql), row.now)
+      const [next, result] = change(JSON.parse(row.state) as S, yield* read(sql), row.now)
       const replaced = yield* sql`UPDATE aicortex_limits
         SET version = ${row.version + 1}, state = ${JSON.stringify(next)}
         WHERE key_name = ${name} AND version = ${row.version} RETURNING version`
@@ -52,9 +52,10 @@ export const replaceIn = <S, B, A>(
   })
 
 /**
- * Exchanges with the other replicas that use this key. A failure is `uncertain` where it may have been done all the same.
+ * Exchanges with the other replicas that use this key. A failure is `uncertain` where it may have been done all the
+ * same.
  */
-export type ExchangeLimits = (key: string, wanted: Exchange) => Effect.Effect<Grant, StoreUnavailable>
+export type ExchangeLimits = (key: string, wanted: SliceExchange) => Effect.Effect<Grant, StoreUnavailable>
 
 /** Over a store. Its time is that of the store. */
 export const exchangeIn =

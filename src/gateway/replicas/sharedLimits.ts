@@ -47,7 +47,7 @@ export interface Amounts {
 }
 
 /** What a replica wants and gives. */
-export interface Exchange {
+export interface SliceExchange {
   /** Its id. */
   readonly replica: string
   /** The limits of the key; Infinity: none. */
@@ -130,7 +130,7 @@ const repeated = (
 /** The limits after an exchange, and what the replica gets. `now` is in milliseconds since the epoch. */
 export const exchange = (
   shared: SharedLimits,
-  { give, keep, least, leaves, limits, need, number, repeats, replica }: Exchange,
+  { give, keep, least, leaves, limits, need, number, repeats, replica }: SliceExchange,
   now: number
 ): readonly [SharedLimits, Grant] => {
   const others = Object.entries(shared.replicas ?? {}).filter(

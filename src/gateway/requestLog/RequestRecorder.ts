@@ -1,6 +1,6 @@
 /**
  * Writes the requests to models into the log in the store, each second, apart from requests: none waits for it. What
- * waits to be written is bounded; beyond that, requests are not logged, and the operator is told how many.
+ * waits to be written is bounded; beyond that, requests are not logged, and the operator sees how many.
  */
 import { randomBytes } from "node:crypto"
 import type { SqlClient } from "@effect/sql/SqlClient"

@@ -60,7 +60,10 @@ export const measures = [
   "currency"
 ] as const
 
-/** The columns of the grouping: a key has its id besides its name, which another key may have had before. */
+/**
+ * The columns of the grouping: a key has its id in addition to its name, because another key may have had that name
+ * before.
+ */
 export const groupColumns = (by: ReadonlyArray<Dimension>): ReadonlyArray<string> =>
   by.flatMap((one) => (one === "key" ? ["key", "key_id"] : [one]))
 
@@ -132,8 +135,8 @@ const grouped = (
 const rounded = (cost: number): number => Number(cost.toFixed(9))
 
 /**
- * The rows, in the order of what they are grouped by; more than `maxRows` where there are more. Costs are those of today's
- * prices; where tokens of a model without a price are among them, a row has none.
+ * The rows, in the order of what they are grouped by; more than `maxRows` where there are more. Costs are those of
+ * today's prices; where tokens of a model without a price are among them, a row has none.
  */
 export const rows = (
   store: Store.Service,

@@ -1,11 +1,12 @@
 /**
- * Quotas of keys: tokens of prompts and answers per day, week (from Monday) and month, in UTC, over all gateways that use
- * one store.
+ * Quotas of keys: tokens of prompts and answers per day, week (from Monday) and month, in UTC, over all gateways that
+ * use one store.
  *
- * Each gateway claims in the store what its requests may use until that is counted there, and a little more, so that most
- * requests ask nobody; claims and what is counted never exceed the quota. A request is admitted if what it may need is
- * claimed, or if something is and no other one of its key in this process has a part of that: so each process goes beyond a quota by
- * one request at most. While the store is away, requests are served from what is claimed.
+ * Each gateway claims in the store what its requests may use until that is counted there, and a little more, so that
+ * most requests do not query the store; claims and counts together never exceed the quota. A request is admitted if
+ * what it may need is claimed, or if something is and no other one of its key in this process has a part of that: so
+ * each process goes beyond a quota by one request at most. While the store is away, requests are served from what is
+ * claimed.
  */
 import { randomUUID } from "node:crypto"
 import type { SqlClient } from "@effect/sql/SqlClient"
@@ -18,7 +19,7 @@ import type { Allowance, RateDemand, RateLimiter, RateTicket, TokenUsage } from 
 import { identityOf, isRejection, limitsUnavailable } from "../rateLimits.js"
 import * as LimitTable from "../replicas/limitTable.js"
 import { type Claims, claim, claimLife } from "../replicas/quotaClaims.js"
-import { failurePause, patience, StoreSilence } from "../replicas/StoreSilence.js"
+import { failurePause, maxSilence, StoreSilence } from "../replicas/StoreSilence.js"
 import { inTime } from "../storeTimeout.js"
 import type { UsageRecorder } from "./UsageRecorder.js"
 
@@ -133,7 +134,7 @@ export class Quotas {
 
   /** Asks for so many tokens; waits where the store is slow. Whether it answered. */
   private async ask(access: Allowance, known: KeyTokens, wanted: number): Promise<boolean> {
-    const until = performance.now() + patience
+    const until = performance.now() + maxSilence
     for (;;) {
       known.wanted += wanted
       if (await this.read(access, known)) return true
@@ -300,7 +301,7 @@ class QuotaTicket implements RateTicket {
   }
 }
 
-/** Enforces quotas besides the limits of another limiter. */
+/** Enforces quotas in addition to the limits of another limiter. */
 export const limiter = (quotas: Quotas, limits: RateLimiter): RateLimiter => {
   const limited = (access: Allowance): ReturnType<RateLimiter["acquire"]> => {
     const free = (problem: ErrorResponse): ErrorResponse => {

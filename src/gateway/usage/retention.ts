@@ -1,4 +1,4 @@
-/** Removes usage that is older than it is kept for, in the background or when somebody asks. */
+/** Removes usage that is older than it is kept for, in the background or on request. */
 import type { SqlClient } from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
@@ -46,7 +46,7 @@ export const olderThan = (store: Store.Service, time: number): Effect.Effect<Pru
     sumOf
   )
 
-/** Removes what is older than a time, hour by hour, so that nobody waits long for the store. */
+/** Removes what is older than a time, hour by hour, so that no other use of the store waits long. */
 export const prune = Effect.fnUntraced(function* (
   store: Store.Service,
   time: number,
@@ -59,7 +59,10 @@ export const prune = Effect.fnUntraced(function* (
   return sumOf(hours)
 })
 
-/** How often what is old is looked for. Of several gateways on one store each does: there is nothing left for the others. */
+/**
+ * How often what is old is looked for. Of several gateways on one store each does: there is nothing left for the
+ * others.
+ */
 const interval = hourLength
 
 /** Prunes until the scope closes; `retention` is in milliseconds, `undefined`: usage is kept for ever. */

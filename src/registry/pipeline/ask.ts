@@ -1,6 +1,6 @@
 /**
- * Asks servers for their models: so many at once, each within its time, every failure with its reason. There is no fiber
- * per server: see `discoveryWorkers`.
+ * Asks servers for their models: so many at once, each within its time, every failure with its reason. There is no
+ * fiber per server: see `discoveryWorkers`.
  */
 import type * as HttpClient from "@effect/platform/HttpClient"
 import * as Effect from "effect/Effect"
@@ -123,7 +123,7 @@ export const gather = (servers: ReadonlyArray<Server>, events: ReadonlyArray<Ask
   }
 }
 
-/** Asks them all; the answers as they come, which `hear` is told of first. */
+/** Asks all servers. `hear` is called with each event before the stream emits it. */
 export const askAll = (
   client: HttpClient.HttpClient,
   servers: ReadonlyArray<Server>,

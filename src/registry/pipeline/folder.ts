@@ -16,8 +16,8 @@ import type { PresentFile } from "./plan.js"
 /** A larger file is not a registry file, in bytes. */
 export const maxFileBytes = 32 * 1024 * 1024
 
-/** So long another process is waited for, in milliseconds. */
-const patience = 20_000
+/** How long this process waits for another one, in milliseconds. */
+const maxWait = 20_000
 
 const isMissing = (error: PlatformError): boolean => error._tag === "SystemError" && error.reason === "NotFound"
 
@@ -178,7 +178,7 @@ export const change = (folder: string, write: ReadonlyArray<PresentFile>, remove
 
 const lock = Effect.fnUntraced(function* (folder: string) {
   const host = yield* StoreHost
-  const until = (yield* Clock.currentTimeMillis) + patience
+  const until = (yield* Clock.currentTimeMillis) + maxWait
   yield* makeFolder(folder)
   yield* Lock.acquire(host, folder, (owner) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {

@@ -12,7 +12,7 @@ export interface Source {
   readonly family?: string
 }
 
-/** A server, and what is recorded of it besides its models. */
+/** A server, and what is recorded of it in addition to its models. */
 export interface InventoryServer {
   readonly server: Server
   /** The `ip_` fields and the protocol. */

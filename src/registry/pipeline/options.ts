@@ -4,9 +4,9 @@ import { decoder, milliseconds, optional } from "../../internal/optionSchemas.js
 import { wholeBetween } from "../../internal/units.js"
 
 /**
- * Where servers and records come from: the address of a server, or of a list of them (`https://host/servers.json`); a file,
- * or a folder of files; or a text with the name that it has in messages. Files and texts are family files, `servers.json`,
- * or lists of addresses.
+ * Where servers and records come from: the address of a server, or of a list of them (`https://host/servers.json`); a
+ * file, or a folder of files; or a text with the name that it has in messages. Files and texts are family files,
+ * `servers.json`, or lists of addresses.
  *
  * @since 0.4.0
  * @category models
@@ -99,7 +99,7 @@ const changing = {
   registry: folder,
   /** Whether a result that is empty, or less than half of what was there, is applied too; default `false`. */
   force: flag,
-  /** Whether nothing is written, and only the difference is told; default `false`. */
+  /** Whether nothing is written, and only the difference is reported; default `false`. */
   dryRun: flag
 }
 
@@ -213,8 +213,8 @@ export const RestoreOptions = Schema.Struct({
 export interface RestoreOptions extends Schema.Schema.Encoded<typeof RestoreOptions> {}
 
 /**
- * How many servers `check`, `refresh` and `fetch` ask at once, and how long each may take, in milliseconds. They are those
- * of AI Cortex's pipeline.
+ * How many servers `check`, `refresh` and `fetch` ask at once, and how long each may take, in milliseconds. They are
+ * those of AI Cortex's pipeline.
  *
  * @since 0.4.0
  * @category constants

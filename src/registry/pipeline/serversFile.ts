@@ -42,7 +42,7 @@ const ListedServer = Schema.Struct({
     description: "Its address, such as `http://gpu-1:11434`. No key: those are configured."
   }),
   protocol: Schema.optional(Schema.NullOr(SpokenProtocol)),
-  organization: text("Who runs it."),
+  organization: text("The organization that operates it."),
   location: Schema.optional(Schema.NullOr(Location)),
   models: Schema.optional(
     Schema.NullOr(Schema.Array(Schema.Union(Schema.String.annotations({ description: "The name of a model." }), Model)))

@@ -1,4 +1,7 @@
-/** The steps of the pipeline over servers and files: `check`, `fetch`, `resolve`, `apply`, and `refresh`, which is all of them. */
+/**
+ * The steps of the pipeline over servers and files: `check`, `fetch`, `resolve`, `apply`, and `refresh`, which is all
+ * of them.
+ */
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
@@ -191,7 +194,7 @@ export const apply = Effect.fnUntraced(function* (given: ApplyOptions) {
 // Refreshing
 // =============================================================================
 
-/** Who a registry and the sources name. With no source, the servers of the settings are among them. */
+/** The servers that a registry and the sources name. With no source, the servers of the settings are among them. */
 const serversToAsk = Effect.fnUntraced(function* (registry: string, given: Inventory.Inventory, hasSources: boolean) {
   const present = yield* Folder.readFolder(registry)
   if (present === undefined && !hasSources) {
@@ -229,7 +232,7 @@ export const refresh = (given: RefreshOptions) =>
       const applied = (answers: Ask.Answers) => {
         const make = (files: ReadonlyArray<PresentFile>) =>
           Effect.map(Sources.inFiles(registry, files), (texts) => {
-            // Who came to the registry in the meantime was not asked.
+            // Servers that were added to the registry in the meantime were not asked.
             const latest = Inventory.read(texts)
             const keeps = (url: string) => keepMissing || !named.has(url)
             const { records, rejected } = resolveRecords(answers.fetched, latest, { ...options, keeps })

@@ -18,8 +18,8 @@ const pasteOff = "\u001b[?2004l"
 const isInterrupt = (input: Input): boolean => input.type === "key" && input.ctrl && input.name === "c"
 
 /**
- * Owns the terminal from `open` to `close`: it does not show what is typed. Inputs that nobody reads are kept in their
- * order.
+ * Owns the terminal from `open` to `close`: it does not show what is typed. Inputs that are not read yet are kept in
+ * their order.
  */
 export class Keyboard {
   readonly #waiting: Array<Input> = []

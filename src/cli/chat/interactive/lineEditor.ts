@@ -24,7 +24,7 @@ export interface ReadOptions {
   /** What was sent before, the oldest first. */
   readonly history: ReadonlyArray<string>
   readonly complete: (beforeCursor: string) => Promise<Completions>
-  /** What is told where Ctrl-C finds nothing to clear. */
+  /** The notice if Ctrl-C finds nothing to clear. */
   readonly leaving: string
 }
 

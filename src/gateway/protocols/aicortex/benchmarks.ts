@@ -15,7 +15,7 @@ const unreadable = (): RequestRejected =>
     make(500, "The file of benchmarks cannot be read; the next one replaces it.", "benchmarks_unreadable")
   )
 
-/** What the file has; it is small, and read when somebody looks. */
+/** What the file has; it is small, and read at each request. */
 const read = async (file: string): Promise<ReadonlyArray<Result>> => {
   let text: string
   try {

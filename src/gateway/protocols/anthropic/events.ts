@@ -52,7 +52,7 @@ const usage = ({ cachedTokens, cacheWriteTokens, completionTokens = 0, promptTok
   }
 }
 
-/** Clients keep thinking blocks for the next turn only if they are signed. Nobody verifies the signature. */
+/** Clients keep thinking blocks for the next turn only if they are signed. The signature is not verified. */
 const signature = "aicortex"
 
 const message = (model: string, content: ReadonlyArray<object>, stop: StopFields, counted: object): object => ({

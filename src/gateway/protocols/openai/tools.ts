@@ -53,7 +53,7 @@ export const flatChoice = Body.variants("type", {
   allowed_tools: Body.struct({ mode, tools: Body.list(flatTool) })
 })
 
-/** Who may call tools, and how many at once. */
+/** Whether the model may call tools, and how many at once. */
 const callingWith = (choice: Body.Declared) => ({
   tool_choice: Body.custom(
     () => Body.anyOf({ enum: choices }, choice.schema()),
@@ -139,7 +139,8 @@ export const toolChoice = (
 }
 
 /**
- * Those of the tools that may be called, where `tool_choice` of `/v1/chat/completions` says so: the others are not offered.
+ * Those of the tools that may be called, where `tool_choice` of `/v1/chat/completions` says so: the others are not
+ * offered.
  */
 export const allowed = (body: BodyFields.Fields, all: ReadonlyArray<ToolDefinition>): ReadonlyArray<ToolDefinition> => {
   const value = body["tool_choice"]

@@ -1,4 +1,4 @@
-/** One exchange over the control socket of a supervisor. */
+/** Requests over the control socket of a supervisor. */
 import { request } from "node:http"
 import { createInterface } from "node:readline"
 
@@ -15,8 +15,11 @@ export interface NoAnswer {
 
 export const noSupervisor = "no supervisor runs"
 
-/** Asks a supervisor; `failed` is told why where it does not answer. Returns what cancels it. */
-export const exchange = (
+/**
+ * Sends a request to a supervisor; `failed` is called with the reason if it does not answer. Returns a function that
+ * cancels it.
+ */
+export const send = (
   socket: string,
   method: string,
   path: string,
@@ -45,8 +48,8 @@ export const exchange = (
 }
 
 /**
- * Follows an answer, one JSON value a line; `ended` is told why where it did not come to an end by itself. Returns what
- * ends it.
+ * Follows an answer, one JSON value a line; `ended` is called with the reason if it did not end by itself. Returns a
+ * function that ends it.
  */
 export const follow = (
   socket: string,
