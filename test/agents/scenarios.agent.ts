@@ -130,7 +130,7 @@ describe.each(agents)("$name", (agent) => {
       expect(requested.at(-1)?.text).toContain("Why is the sky blue?")
     })
 
-    it("runs the tool that the model calls, and gives it what came of it", async () => {
+    it("runs the tool that the model calls, and sends the result back", async () => {
       const { home, start, well } = await stage(agent)
       const secret = randomUUID()
       writeFileSync(join(home.work, "note.txt"), `${secret}\n`)
@@ -153,7 +153,7 @@ describe.each(agents)("$name", (agent) => {
       expect(second.messages.at(-2)).toMatchObject({ role: "assistant", tool_calls: [{ function: { name } }] })
     })
 
-    it("goes on with a conversation, on the server that has it in its cache", async () => {
+    it("continues a conversation on the server that has its prompt cached", async () => {
       const { home, start, well } = await stage(agent)
       const reply = (body: Json) => (JSON.stringify(body.messages).includes("and his?") ? "He is Bob." : "I am Ada.")
       const fakes = [await startFake(protocol, { reply }), await startFake(protocol, { reply })]
@@ -177,7 +177,7 @@ describe.each(agents)("$name", (agent) => {
       ])
     })
 
-    it("is given up: the server is told at once", async () => {
+    it("an aborted request is cancelled on the server at once", async () => {
       const { home, outside, start } = await stage(agent)
       const fake = await startFake(protocol, { reply: long, perToken: 1_000 })
       const { url } = await serve([fake], home.path)
@@ -194,7 +194,7 @@ describe.each(agents)("$name", (agent) => {
       expect(outside.seen).toEqual([])
     })
 
-    it("shows an answer whole and once whose server is killed in the middle", async () => {
+    it("shows the complete answer exactly once if its server is killed in the middle", async () => {
       const { home, start, well } = await stage(agent)
       const dying = await startFake(protocol, { reply: long, perToken: 40, continuation: "continue" })
       const next = await startFake(other, { reply: long, continuation: "continue" })

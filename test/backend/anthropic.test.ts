@@ -38,7 +38,7 @@ describe("an answer", () => {
     expect(complete).toMatchObject({ text: whole, finishReason: "stop" })
   })
 
-  it("is the one that Anthropic's own client reads", async () => {
+  it("can be read by Anthropic's own client", async () => {
     const { cortex, server } = await started({ noisy: true, padded: true })
     const client = new Anthropic({
       baseURL: server.url,
@@ -53,7 +53,7 @@ describe("an answer", () => {
     expect((await client.models.list()).data.map(({ id }) => id)).toEqual([claude])
   })
 
-  it("ends for a reason", async () => {
+  it("maps each stop reason", async () => {
     const reasons = [
       ["end_turn", "stop"],
       ["max_tokens", "length"],
@@ -68,7 +68,7 @@ describe("an answer", () => {
     }
   })
 
-  it("ends at a stop sequence, which is told, and at the limit of tokens", async () => {
+  it("ends at a stop sequence, which it names, and at the limit of tokens", async () => {
     const { cortex, server } = await started()
     expect(await cortex.complete("Why?", { stop: ["blue", "never"] })).toMatchObject({
       text: whole.slice(0, whole.indexOf("blue")),
@@ -84,7 +84,7 @@ describe("an answer", () => {
 })
 
 describe("a request", () => {
-  it("has the version, the key and the limit that the API requires", async () => {
+  it("sends the version, the key and the token limit that the API requires", async () => {
     const server = await fleet.anthropic({ models: [claude], apiKey: "sk-ant-secret" })
     const at = {
       url: server.url,
@@ -123,7 +123,7 @@ describe("a request", () => {
     })
   })
 
-  it("is limited to what its model can write", async () => {
+  it("limits max_tokens to what the model can write", async () => {
     const limits = [
       ["claude-3-haiku-20240307", 4_096],
       ["claude-3-5-sonnet-20241022", 8_192],
@@ -144,7 +144,7 @@ describe("a request", () => {
     expect(bodyOf(server).max_tokens).toBe(50_000)
   })
 
-  it("has its samplers where the model takes them", async () => {
+  it("sends samplers only to models that accept them", async () => {
     const { cortex, server } = await started({ models: [claude, "claude-opus-5"] })
     await cortex.complete("Hi", { temperature: 0.2, topK: 5 })
     expect(bodyOf(server)).toMatchObject({ temperature: 0.2, top_k: 5 })
@@ -157,7 +157,7 @@ describe("a request", () => {
     expect(error).toMatchObject({ _tag: "InvalidRequest", field: "temperature" })
   })
 
-  it("has what only this API knows", async () => {
+  it("sends the fields that only this API has", async () => {
     const { cortex, server } = await started()
     const extra = { metadata: { user_id: "u" }, cache_control: { type: "ephemeral" }, min_tokens: 3 }
     await cortex.complete("Hi", { extra })
@@ -193,7 +193,7 @@ describe("a request", () => {
     expect((await both.complete("Hi", options)).server).toBe(other.url)
   })
 
-  it("has images, as data and by address", async () => {
+  it("sends images, as data and by URL", async () => {
     const { cortex, server } = await started()
     await cortex.complete([
       {
@@ -219,7 +219,7 @@ describe("a request", () => {
     ])
   })
 
-  it("has one system prompt, alternating roles, and no blank text, whatever the conversation is", async () => {
+  it("has one system prompt, alternating roles and no blank text, for any conversation", async () => {
     const { cortex, server } = await started()
     await cortex.complete([
       { role: "system", content: "One." },
@@ -293,7 +293,7 @@ describe("tools", () => {
     }
   )
 
-  it("are chosen", async () => {
+  it("map the tool choice", async () => {
     const { cortex, server } = await started({ models: [claude, "claude-opus-5-5"] })
     const choices = [
       ["auto", { type: "auto" }],
@@ -319,7 +319,7 @@ describe("tools", () => {
   }
   const now = { name: "now", execute: () => "Noon." }
 
-  it("run, and the thinking before their calls is sent back with its signature", async () => {
+  it("run, and the signed thinking before their calls is sent back", async () => {
     const reply = (body: { readonly messages: ReadonlyArray<unknown> }) =>
       body.messages.length === 1 ? places : { tokens: ["Sun", " everywhere."], thinking: ["Easy."] }
     const { cortex, server } = await started({ reply, redacted: "c2VjcmV0" })
@@ -346,7 +346,7 @@ describe("tools", () => {
   })
 })
 
-it("a turn of several rounds goes on thinking, where only its beginning is signed", async () => {
+it("a turn of several rounds continues thinking although only its beginning is signed", async () => {
   const rounds: ReadonlyArray<ScriptedReply> = [
     { tokens: [], thinking: ["Two", " cities."], toolCalls: [{ name: "weather", arguments: { city: "Bern" } }] },
     { tokens: ["Next", ":"], toolCalls: [{ name: "weather", arguments: { city: "Basel" } }] },
@@ -369,7 +369,7 @@ it("a turn of several rounds goes on thinking, where only its beginning is signe
 
 describe("thinking", () => {
   const reply: ScriptedReply = { tokens: words, thinking: ["Rayleigh", ", of", " course."] }
-  it("has a budget by its effort", async () => {
+  it("has a budget that depends on the effort", async () => {
     const { cortex, server } = await started({ reply })
     const answer = await cortex.complete("Why?", { think: true })
     expect(answer).toMatchObject({ text: whole, thinking: "Rayleigh, of course.", usage: { reasoningTokens: 3 } })
@@ -408,12 +408,12 @@ describe("thinking", () => {
   })
 })
 
-describe("an answer that the caller has begun", () => {
+describe("an answer with a prefill from the caller", () => {
   const begun = [
     { role: "user", content: "Why is the sky blue?" },
     { role: "assistant", content: "Light scatters" }
   ] as const
-  it("is gone on with, where the model does that", async () => {
+  it("is continued by models that support it", async () => {
     const { cortex, server } = await started({ models: [claude, "claude-opus-4-6"] })
     expect((await cortex.complete(begun)).text).toBe(whole.slice("Light scatters".length))
     expect(await failure(cortex.complete(begun, { model: "claude-opus-4-6" }))).toMatchObject({ field: "messages" })
@@ -431,7 +431,7 @@ describe("JSON", () => {
     },
     required: ["name"]
   } as const
-  it("of a schema is asked for in the API's own way, without what it rejects", async () => {
+  it("with a schema uses the API's own format, without keywords that it rejects", async () => {
     const { cortex, server } = await started({ reply: ['{"name"', ':"Ada","age":36}'] })
     const answer = await cortex.chat("Who?", { schema, think: true })
     expect(answer).toEqual({ name: "Ada", age: 36 })
@@ -451,14 +451,14 @@ describe("JSON", () => {
     })
   })
 
-  it("of any form is asked for in words", async () => {
+  it("without a schema is requested in the prompt", async () => {
     const { cortex, server } = await started({ reply: "[1, 2]" })
     await cortex.chat("Which?", { responseFormat: "json", system: "Be brief." })
     expect(bodyOf(server).output_config).toBeUndefined()
     expect(bodyOf(server).system).toBe("Be brief.\nRespond only with valid JSON. No prose, no markdown.")
   })
 
-  it("of a schema is not asked of a model that cannot be held to one", async () => {
+  it("with a schema is not sent to a model without structured output", async () => {
     const { cortex } = await started({ models: ["claude-3-haiku-20240307"] })
     expect(await failure(cortex.chat("Who?", { schema, model: "claude-3-haiku-20240307" }))).toMatchObject({
       _tag: "InvalidRequest",

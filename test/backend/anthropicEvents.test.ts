@@ -113,7 +113,7 @@ const texts = ["你好", "👩‍👩‍👧 😀", "plain", " and plain", '"\\\
 const plain = [start, begin(0, { type: "text", text: "" }), ...texts.map((piece) => text(piece)), stop(0)]
 const reported = texts.filter((piece) => piece !== "").map((piece) => ({ text: piece }))
 
-describe("events, cut anywhere", () => {
+describe("events, split at any byte", () => {
   it("text of every script, and usage", () => {
     const finish = { reason: "stop", usage: counted }
     for (const newline of ["\n", "\r\n"]) {
@@ -125,7 +125,7 @@ describe("events, cut anywhere", () => {
     }
   })
 
-  it("thinking, text and calls, with the blocks that are sent back", () => {
+  it("thinking, text and tool calls, with the blocks to send back", () => {
     const events = [
       start,
       begin(0, { type: "redacted_thinking", data: "c2VjcmV0" }),
@@ -170,7 +170,7 @@ describe("events, cut anywhere", () => {
     ])
   })
 
-  it("what is unknown is left out: events, blocks, deltas, pings, comments", () => {
+  it("unknown events, blocks, deltas, pings and comments are ignored", () => {
     const noise: ReadonlyArray<Event> = [
       { type: "ping" },
       { type: "weather", text: "x", delta: { type: "text_delta", text: "x" } },
@@ -190,7 +190,7 @@ describe("events, cut anywhere", () => {
     ])
   })
 
-  it("an end without its last event, and none at all", () => {
+  it("a stream without its last event, or without any end", () => {
     const [delta] = end("stop_sequence", "END") as [Event]
     const finish = { reason: "stop", usage: counted, stopSequence: "END" }
     expect(always(sse([...plain, delta]))).toMatchObject({ events: [...reported, { finish }], finished: true })
@@ -198,7 +198,7 @@ describe("events, cut anywhere", () => {
     expect(always(sse([...plain, { type: "message_stop" }]))).toMatchObject({ finished: true })
   })
 
-  it("a call that is cut off by the limit keeps what there is of it", () => {
+  it("a tool call cut off by the token limit keeps its partial arguments", () => {
     const events = [
       start,
       begin(0, { type: "tool_use", id: "toolu_1", name: "weather", input: {} }),
@@ -211,7 +211,7 @@ describe("events, cut anywhere", () => {
     ])
   })
 
-  it("an error is the server's own word, after what came before it", () => {
+  it("an error event is reported after the content before it", () => {
     const failed = { type: "error", error: { type: "overloaded_error", message: "Overloaded" } }
     expect(always(sse([start, begin(0, { type: "text", text: "" }), text("你"), failed]))).toMatchObject({
       events: [{ text: "你" }],
@@ -221,7 +221,7 @@ describe("events, cut anywhere", () => {
     expect(always(sse([start, text("a"), ...end("error")]))).toMatchObject({ finished: false })
   })
 
-  it("nothing counts after the end", () => {
+  it("ignores everything after the end", () => {
     const more = sse([text("more"), { type: "error", error: { message: "late" } }])
     expect(always(`${sse([...plain, ...end("end_turn")])}${more}`)).toMatchObject({ error: undefined, finished: true })
   })
@@ -237,7 +237,7 @@ describe("events, cut anywhere", () => {
   })
 })
 
-describe("a whole answer, cut anywhere", () => {
+describe("a non-streamed answer, split at any byte", () => {
   const message = {
     id: "msg_1",
     type: "message",
@@ -251,7 +251,7 @@ describe("a whole answer, cut anywhere", () => {
     stop_sequence: null,
     usage: { ...usage, output_tokens: 3 }
   }
-  it("is read as its blocks", () => {
+  it("is decoded block by block", () => {
     expect(always(`\n ${JSON.stringify(message)}\n`)).toEqual({
       events: [
         { thinking: "想" },

@@ -176,7 +176,7 @@ const textEvents = [
 const sse = (chunks: ReadonlyArray<object>, newline = "\n", prefix = "data: ") =>
   chunks.map((c) => `${prefix}${JSON.stringify(c)}${newline}${newline}`).join("")
 
-describe("a text that is gone on with, cut anywhere", () => {
+describe("a continued text, split at any byte", () => {
   const decoders: ReadonlyArray<readonly ["raw" | "suffix", MakeDecoder]> = [
     ["raw", (sink) => OpenAI.decoder(sink, "raw")],
     ["suffix", (sink) => OpenAI.decoder(sink, "suffix")]
@@ -200,7 +200,7 @@ describe("a text that is gone on with, cut anywhere", () => {
     }
   )
 
-  it("OpenAI's events: an end that never came, an error, and what is none of it", () => {
+  it("OpenAI's events: a missing end, an error, and unrelated events", () => {
     const [[, make]] = decoders as [(typeof decoders)[number]]
     expect(alwaysTheSame(make, sse([textChunk("a"), textChunk("b")])).at(-1)).toEqual({ finished: false })
     expect(alwaysTheSame(make, sse([textChunk("a"), { error: { message: "died" } }]))).toEqual([
@@ -214,7 +214,7 @@ describe("a text that is gone on with, cut anywhere", () => {
     ])
   })
 
-  it("Ollama's lines, also such as look like the text of another", () => {
+  it("Ollama's lines, also lines that look like another line's text", () => {
     const texts = [...strange, 'a","response":"b', "response", '"done":true', "plain", "and plain"]
     const answer = [...texts.map((text) => line(text)), line("", { done: true, done_reason: "stop" })]
     const events = [...texts.filter((text) => text !== "").map((text) => ({ text })), { finish }, { finished: true }]
@@ -228,7 +228,7 @@ describe("a text that is gone on with, cut anywhere", () => {
   })
 })
 
-describe("Ollama's NDJSON, cut anywhere", () => {
+describe("Ollama's NDJSON, split at any byte", () => {
   it("thinking, text of every script, tool calls and usage", () => {
     expect(alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer))).toEqual(ollamaEvents)
   })
@@ -242,7 +242,7 @@ describe("Ollama's NDJSON, cut anywhere", () => {
     expect(alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer).slice(0, -1))).toEqual(ollamaEvents)
   })
 
-  it("nothing counts after the line that is done", () => {
+  it("ignores everything after the line with done: true", () => {
     const more = `${ndjson(ollamaAnswer)}${ndjson([ollamaLine({ role: "assistant", content: "more" })])}garbage\n`
     expect(alwaysTheSame(Ollama.decoder, more)).toEqual(ollamaEvents)
   })
@@ -258,12 +258,12 @@ describe("Ollama's NDJSON, cut anywhere", () => {
     )
   })
 
-  it("an answer that is never done is not finished", () => {
+  it("an answer without done: true is incomplete", () => {
     const events = alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer.slice(0, 4)))
     expect(events.at(-1)).toEqual({ finished: false })
   })
 
-  it("an error inside the answer is the server's own word, after what came before it", () => {
+  it("an error inside the answer is reported after the content before it", () => {
     const died = "an error was encountered while running the model: unexpected EOF"
     const transcript = ndjson([ollamaLine({ role: "assistant", content: "你" }), { error: died }])
     expect(alwaysTheSame(Ollama.decoder, transcript)).toEqual([
@@ -305,7 +305,7 @@ describe("Ollama's NDJSON, cut anywhere", () => {
     }
   })
 
-  it("only the length reason is told apart; a missing count is absent, not zero", () => {
+  it("only the length reason is distinguished; a missing count is absent, not zero", () => {
     const last = { model: "m", message: { content: "" }, done: true, done_reason: "length", eval_count: 2 }
     expect(alwaysTheSame(Ollama.decoder, ndjson([last]))).toEqual([
       { finish: { reason: "length", usage: { completionTokens: 2, totalTokens: 2 } } },
@@ -314,7 +314,7 @@ describe("Ollama's NDJSON, cut anywhere", () => {
   })
 })
 
-describe("OpenAI's server-sent events, cut anywhere", () => {
+describe("OpenAI's server-sent events, split at any byte", () => {
   it("reasoning, text of every script, tool calls in pieces, usage", () => {
     expect(alwaysTheSame(OpenAI.decoder, `${sse(openAIAnswer)}data: [DONE]\n\n`)).toEqual(openAIEvents)
   })
@@ -352,12 +352,12 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     expect(alwaysTheSame(OpenAI.decoder, transcript)).toEqual(openAIEvents)
   })
 
-  it("nothing counts after [DONE]", () => {
+  it("ignores everything after [DONE]", () => {
     const transcript = `${sse(openAIAnswer)}data: [DONE]\n\n${sse([chunk({ content: "more" })])}data: garbage\n\n`
     expect(alwaysTheSame(OpenAI.decoder, transcript)).toEqual(openAIEvents)
   })
 
-  it("an answer without a finish reason ends with [DONE], and not with the stream", () => {
+  it("an answer without a finish reason ends at [DONE], not at the end of the stream", () => {
     const said = sse([chunk({ content: "你" })])
     expect(alwaysTheSame(OpenAI.decoder, said)).toEqual([{ text: "你" }, { finished: false }])
     for (const done of ["data: [DONE]\n\n", "data:[DONE]\n\n", "data: [DONE] \r\n\r\n", "data: [DONE]"]) {
@@ -371,7 +371,7 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     expect(alwaysTheSame(OpenAI.decoder, "data: [DONE]\n\n")).toEqual([{ finished: false }])
   })
 
-  it("a chunk of nothing but the usage ends an answer without a reason, unless more comes", () => {
+  it("a chunk with only usage ends an answer without a finish reason, unless more content follows", () => {
     const usage = { promptTokens: 9, completionTokens: 3, totalTokens: 12 }
     const said = chunk({ content: "a" })
     const ended = sse([said, usageChunk])
@@ -394,7 +394,7 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     expect(alwaysTheSame(OpenAI.decoder, nothing).at(-1)).toEqual({ finished: false })
   })
 
-  it("calls that all have index 0 are told apart by their ids; whole arguments may come at once", () => {
+  it("calls that all have index 0 are distinguished by their ids; complete arguments may come at once", () => {
     const call = (id: string, name: string, args: unknown) =>
       chunk({ tool_calls: [{ index: 0, id, function: { name, arguments: args } }] })
     const transcript = sse([call("x", "f", '{"a":1}'), call("y", "g", { b: 2 }), chunk({}, "stop")])
@@ -406,7 +406,7 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     ])
   })
 
-  it("llama.cpp's own figures are taken", () => {
+  it("llama.cpp's own timings are used", () => {
     const timings = { predicted_per_second: 42, prompt_n: 7, prompt_ms: 12.5, cache_n: 100 }
     const transcript = sse([chunk({ content: "a" }), { ...chunk({}, "length"), timings }])
     expect(alwaysTheSame(OpenAI.decoder, transcript).slice(1)).toEqual([
@@ -423,7 +423,7 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     ])
   })
 
-  it("an error inside the answer is the server's own word", () => {
+  it("an error inside the answer is reported as the server's", () => {
     const transcript = sse([chunk({ content: "你" }), { error: { code: 500, message: "out of memory", type: "x" } }])
     expect(alwaysTheSame(OpenAI.decoder, transcript)).toEqual([
       { text: "你" },
@@ -455,7 +455,7 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     ["SGLang's text", "stop", { matched_stop: "END" }, { stopSequence: "END" }],
     ["SGLang's number of a token", "stop", { matched_stop: 2 }, {}],
     ["a text beside another reason", "length", { stop_reason: "END" }, {}]
-  ])("what ended it: %s", (_, reason, reported, expected) => {
+  ])("finish reason: %s", (_, reason, reported, expected) => {
     const [choice] = chunk({}, reason).choices
     const last = { ...chunk({}), choices: [{ ...choice, ...reported }] }
     expect(alwaysTheSame(OpenAI.decoder, sse([chunk({ content: "a" }), last]))).toEqual([
@@ -465,7 +465,7 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     ])
   })
 
-  it("an empty finish reason is none", () => {
+  it("an empty finish reason counts as missing", () => {
     const cut = sse([chunk({ content: "a" }, ""), chunk({ content: "b" }, ""), chunk({ content: "c" }, "")])
     const text = [{ text: "a" }, { text: "b" }, { text: "c" }]
     expect(alwaysTheSame(OpenAI.decoder, cut)).toEqual([...text, { finished: false }])
@@ -476,7 +476,7 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     ])
   })
 
-  it("what is said in other forms is not lost", () => {
+  it("text in alternative fields is not lost", () => {
     const thought = { type: "thinking", thinking: [{ type: "text", text: "Hm." }] }
     const transcript = sse([
       { choices: null },
@@ -496,7 +496,7 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     expect(alwaysTheSame(OpenAI.decoder, parts)[0]).toEqual({ error: expect.stringMatching(/^Malformed: /) })
   })
 
-  it("a call in the form that came before tools; calls without an id get one that no other call has", () => {
+  it("the old function_call form is decoded; calls without an id get a unique one", () => {
     const older = [
       chunk({ function_call: { name: "f", arguments: '{"a"' } }),
       chunk({ function_call: { arguments: ":1}" } }),
@@ -515,7 +515,7 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
   it.each([
     ["in one line", JSON.stringify],
     ["over several lines", (value: unknown) => `\uFEFF\n ${JSON.stringify(value, null, 2)}\r\n`]
-  ])("an answer that is no stream, %s", (_, write) => {
+  ])("a non-streamed answer, %s", (_, write) => {
     const tokens = [{ token: "你", logprob: -0.1, bytes: null, top_logprobs: [] }]
     const answer = {
       object: "chat.completion",
@@ -550,7 +550,7 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
     ])
   })
 
-  it("an answer that is no stream and not complete is no answer", () => {
+  it("an incomplete non-streamed answer is a failure", () => {
     const half = JSON.stringify({ choices: [{ message: { content: "He" }, finish_reason: null }] })
     expect(alwaysTheSame(OpenAI.decoder, half)).toEqual([{ text: "He" }, { finished: false }])
     expect(alwaysTheSame(OpenAI.decoder, half.slice(0, -5))).toEqual([
@@ -574,7 +574,7 @@ describe("OpenAI's server-sent events, cut anywhere", () => {
   })
 })
 
-describe("any answer, cut anywhere", () => {
+describe("any answer, split at any byte", () => {
   const pieces = fc.array(fc.oneof(fc.fullUnicodeString(), fc.string16bits(), fc.constantFrom(...strange)), {
     maxLength: 12
   })
@@ -582,7 +582,7 @@ describe("any answer, cut anywhere", () => {
   const positions = (bytes: Uint8Array, at: ReadonlyArray<number>) =>
     at.map((share) => Math.floor(share * bytes.length)).sort((a, b) => a - b)
 
-  it("Ollama gives the pieces as the server wrote them", () => {
+  it("Ollama yields the pieces as the server wrote them", () => {
     fc.assert(
       fc.property(pieces, cuts, fc.constantFrom("\n", "\r\n"), fc.boolean(), (texts, at, newline, lastNewline) => {
         const lines = [...texts.map((content) => ollamaLine({ role: "assistant", content })), ollamaDone]
@@ -596,7 +596,7 @@ describe("any answer, cut anywhere", () => {
     )
   })
 
-  it("OpenAI gives the pieces as the server wrote them", () => {
+  it("OpenAI yields the pieces as the server wrote them", () => {
     fc.assert(
       fc.property(pieces, cuts, fc.constantFrom("\n", "\r\n"), fc.boolean(), (texts, at, newline, done) => {
         const all = sse([...texts.map((content) => chunk({ content })), chunk({}, "stop")], newline)
@@ -610,8 +610,8 @@ describe("any answer, cut anywhere", () => {
   })
 })
 
-describe("lines that are much like the one before", () => {
-  it("what comes with the content is not lost when it comes again", () => {
+describe("lines similar to the previous one", () => {
+  it("fields next to the content are not lost when they repeat", () => {
     const call = { id: "1", function: { name: "f", arguments: {} } }
     const both = ollamaLine({ role: "assistant", content: "a", thinking: "t", tool_calls: [call] })
     const events = [{ thinking: "t" }, { text: "a" }, { toolCall: { id: "1", name: "f", arguments: {} } }]
@@ -739,7 +739,7 @@ describe("lines", () => {
     return lines
   }
 
-  it("are those of the text, whatever the reads", () => {
+  it("are split at line ends, not at reads", () => {
     const text = fc.array(fc.oneof(fc.constantFrom("\n", "\r\n", "\r", "你", "😀", "é", " "), fc.string()), {
       maxLength: 30
     })
@@ -762,11 +762,11 @@ describe("lines", () => {
     )
   })
 
-  it("a read of nothing between CR and LF changes nothing", () => {
+  it("an empty read between CR and LF changes nothing", () => {
     expect(split([utf8.encode("a\r"), new Uint8Array(0), utf8.encode("\nb")])).toEqual(["a", "b"])
   })
 
-  it("bytes that are not UTF-8 spoil their line only", () => {
+  it("invalid UTF-8 affects only its own line", () => {
     const bytes = Uint8Array.from([0x61, 0xe4, 0xbd, 0x0a, 0x62, 0x0a])
     for (let at = 0; at <= bytes.length; at++) expect(split([...cut(bytes, [at])])).toEqual(["a\ufffd", "b"])
   })
@@ -790,7 +790,7 @@ describe("lines", () => {
     expect(lines).toEqual([Lines.maxLineBytes])
   })
 
-  it("an event over the maximum is refused, too, when it comes in many lines", () => {
+  it("an event over the maximum is refused also if it spans many lines", () => {
     const read = utf8.encode(`data: ${"a".repeat(1024 * 1024)}\n`)
     const decoder = Sse.make(() => {})
     expect(() => {

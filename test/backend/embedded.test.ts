@@ -100,7 +100,7 @@ describe("embedded: what the demo model knows", () => {
     )
   })
 
-  it("heeds the system prompt, also under the name developer", async () => {
+  it("follows the system prompt, also with the role developer", async () => {
     const question = user("What is the capital of Italy?")
     const pirate = "Arr! The capital of Italy is Rome."
     expect((await start({ messages: [system("You are a pirate."), question] }).outcome).text).toBe(pirate)
@@ -116,14 +116,14 @@ describe("embedded: what the demo model knows", () => {
     ).toBe("My name is Aria.")
   })
 
-  it("takes special tokens inside a message for text", async () => {
+  it("treats special tokens inside a message as text", async () => {
     const plain = await ask("Repeat after me: yellow river")
     const marked = await ask("Repeat after me: yellow river<|im_end|>")
     const count = (outcome: Outcome) => outcome.finish?.usage.promptTokens ?? 0
     expect(count(marked)).toBeGreaterThan(count(plain) + 4)
   })
 
-  it("goes on with an answer that was begun, from every cut between two reads", async () => {
+  it("continues a prefilled answer, from every cut between two reads", async () => {
     const question = user("What is Docker?")
     const whole = await start({ messages: [question] }).outcome
     for (let cut = 1; cut < whole.pieces.length; cut++) {
@@ -135,13 +135,13 @@ describe("embedded: what the demo model knows", () => {
 })
 
 describe("embedded: options", () => {
-  it("ends before a stop sequence that spans tokens and gives out none of it", async () => {
+  it("ends before a stop sequence that spans tokens and emits none of it", async () => {
     const outcome = await ask("List programming languages (one per line):", { stop: ["zzz", "Script\n3. Type"] })
     expect(outcome.text).toBe("1. Python\n2. Java")
     expect(outcome.finish?.reason).toBe("stop")
   })
 
-  it("gives out at the end what could have become a stop sequence", async () => {
+  it("emits at the end text that could have become a stop sequence", async () => {
     const outcome = await ask("What is the capital of France?", { stop: ["Paris. And"] })
     expect(outcome.text).toBe("The capital of France is Paris.")
   })
@@ -158,7 +158,7 @@ describe("embedded: options", () => {
     expect(finish?.tokensPerSecond).toBeGreaterThan(1)
   })
 
-  it("says the same with the same seed, and something else with another", async () => {
+  it("repeats an answer with the same seed, and differs with another", async () => {
     const story = (seed: number) => ask("Tell me a short story about a robot.", { temperature: 1.2, seed })
     const first = await story(7)
     expect((await story(7)).text).toBe(first.text)
@@ -166,7 +166,7 @@ describe("embedded: options", () => {
     expect(others.some((other) => other.text !== first.text)).toBe(true)
   })
 
-  it("is not the same twice without a seed", async () => {
+  it("varies without a seed", async () => {
     const stories = await Promise.all(
       [1, 2, 3, 4].map(() => ask("Tell me a short story about a robot.", { temperature: 1.5 }))
     )
@@ -212,7 +212,7 @@ describe("embedded: structured answers", () => {
     }
   })
 
-  it("holds the model to a schema it would not follow by itself", async () => {
+  it("forces the model to follow a schema", async () => {
     const other = {
       type: "object",
       properties: {
@@ -231,7 +231,7 @@ describe("embedded: structured answers", () => {
     })
   })
 
-  it("never asks the grammar for what it does not know", () => {
+  it("never passes unsupported keywords to the grammar", () => {
     expect(grammarSchema({})).toEqual({ oneOf: expect.any(Array) })
     expect(grammarSchema({ type: ["string", "null"], format: "email" })).toEqual({
       oneOf: [{ type: "string" }, { type: "null" }]
@@ -299,8 +299,8 @@ describe("embedded: structured answers", () => {
   })
 })
 
-describe("embedded: the exchange", () => {
-  it("tells one read at a time and nothing before the caller has its exchange", async () => {
+describe("embedded: requests and reads", () => {
+  it("emits one read at a time, and nothing before start returns", async () => {
     const run = start({ messages: [user("What is the capital of France?")] })
     expect(run.order).toEqual([])
     await run.outcome
@@ -323,7 +323,7 @@ describe("embedded: the exchange", () => {
     expect(new Set(outcomes)).toEqual(new Set(["The capital of France is Paris."]))
   })
 
-  it("an abort silences the request and frees the queue", async () => {
+  it("an abort ends the events of the request and frees the queue", async () => {
     const long = start({ messages: [user("Tell me a short story about a robot.")] }, shared, () => {
       long.exchange.abort()
       queued.exchange.abort()
@@ -338,7 +338,7 @@ describe("embedded: the exchange", () => {
     long.exchange.resume()
   })
 
-  it("wakes its reader for the first piece at once, and then once for all that come within four milliseconds", async () => {
+  it("emits the first piece at once, then one batch per four milliseconds", async () => {
     const flushed: Array<number> = []
     const run = start({ messages: [user("How do I bake bread?")] })
     const push = run.order.push.bind(run.order)
@@ -355,7 +355,7 @@ describe("embedded: the exchange", () => {
     for (const gap of gaps) expect(gap).toBeGreaterThan(2.5)
   })
 
-  it("a paused reader gets nothing, holds up nobody and loses nothing", async () => {
+  it("a paused reader gets nothing, delays no other request and loses nothing", async () => {
     const slow = start({ messages: [user("Count to five.")] }, shared, () => {
       if (slow.pieces.length === 1) slow.exchange.pause()
     })
@@ -372,7 +372,7 @@ describe("embedded: the exchange", () => {
     expect(outcome.failure?.message).toMatch(/conversation is \d+ tokens long and the model's context holds 512/)
   })
 
-  it("ends with length where the context ends", async () => {
+  it("ends with finish reason length at the end of the context", async () => {
     const words = "one two three four five six seven eight nine ten ".repeat(9)
     const format = { type: "array", items: { type: "string", minLength: 200 }, minItems: 20 }
     const outcome = await ask(words, { format })
@@ -380,7 +380,7 @@ describe("embedded: the exchange", () => {
     expect(outcome.finish?.usage.totalTokens).toBe(512)
   })
 
-  it("never parts a character", async () => {
+  it("never splits a character", async () => {
     for (const text of ["😀 naïve 你好", "Straße", "👩‍👩‍👧"]) {
       const outcome = await ask(`Repeat after me: ${text}`, { temperature: 0 })
       expect(outcome.pieces.join("")).not.toContain("\uFFFD")
@@ -391,7 +391,7 @@ describe("embedded: the exchange", () => {
   })
 })
 
-describe("embedded: what it cannot do", () => {
+describe("embedded: unsupported options and errors", () => {
   it("names each option with the reason", () => {
     const unsupported = (options: Partial<ChatRequest.ChatRequest>) =>
       shared.backend.unsupported(requestOf({ messages: [user("Hi")], ...options }))
@@ -409,19 +409,19 @@ describe("embedded: what it cannot do", () => {
     expect(named({ format: "json", messages: [user("Hi"), assistant("{")] })).toEqual(["format"])
   })
 
-  it("says when the model file is missing", async () => {
+  it("the error says that the model file is missing", async () => {
     const engine = open({ modelPath: "/nowhere/model.gguf" })
     const { failure } = await start({ messages: [user("Hi")] }, engine).outcome
     expect(failure).toMatchObject({ reason: "engine", message: expect.stringContaining("/nowhere/model.gguf") })
   })
 
-  it("says when the file is no model", async () => {
+  it("the error says that the file is not a model", async () => {
     const engine = open({ modelPath: new URL("../../package.json", import.meta.url).pathname })
     const { failure } = await start({ messages: [user("Hi")] }, engine).outcome
     expect(failure).toMatchObject({ reason: "engine", message: expect.stringContaining("cannot be loaded") })
   })
 
-  it("says how to install node-llama-cpp where it is missing", async () => {
+  it("the error says how to install node-llama-cpp if it is missing", async () => {
     vi.doMock("node-llama-cpp", () => {
       throw Object.assign(new Error("Cannot find package 'node-llama-cpp'"), { code: "ERR_MODULE_NOT_FOUND" })
     })
@@ -435,7 +435,7 @@ describe("embedded: what it cannot do", () => {
     expect(error.reason).not.toContain("npm install")
   })
 
-  it("close fails what is under way, and what comes after", async () => {
+  it("close fails running and later requests", async () => {
     const engine = open()
     const first = start({ messages: [user("Tell me a short story about a robot.")] }, engine)
     const second = start({ messages: [user("Hello")] }, engine)

@@ -19,7 +19,7 @@ const parisAnswer = "The capital of France is Paris."
 const endless = { type: "array", items: { type: "string", minLength: 400 }, minItems: 20 }
 
 describe("embedded: several requests at once", () => {
-  it("four streams come in turns, none after another", async () => {
+  it("four streams are generated in parallel, in turns", async () => {
     const order: Array<number> = []
     const runs = [0, 1, 2, 3].map((i) =>
       shared.start({ messages: [user("Count to five.")], seed: i }, () => void order.push(i))
@@ -36,7 +36,7 @@ describe("embedded: several requests at once", () => {
     }
   })
 
-  it("a fifth waits until a sequence is free, and a control: with five sequences it does not", async () => {
+  it("a fifth request waits for a free sequence; control: with five sequences it does not", async () => {
     const began = async (engine: TestEngine) => {
       const four = [1, 2, 3, 4].map((seed) => engine.start({ messages: story, format: endless, seed }))
       const begun = Promise.all(
@@ -65,7 +65,7 @@ describe("embedded: several requests at once", () => {
     expect(await began(open({ parallel: 5 }))).toBe("fifth")
   })
 
-  it("one that is aborted in the middle frees its sequence at once", async () => {
+  it("an abort during generation frees its sequence at once", async () => {
     const engine = open({ parallel: 1 })
     let pieces: ReadonlyArray<string> = []
     let next: Promise<Outcome> | undefined
@@ -81,7 +81,7 @@ describe("embedded: several requests at once", () => {
     expect(pieces).toHaveLength(1)
   })
 
-  it("one that is aborted while it waits takes no turn", async () => {
+  it("a request that is aborted in the queue is never generated", async () => {
     const engine = open({ parallel: 1 })
     const runs = Array.from({ length: 6 }, () => engine.start({ messages: paris }))
     for (const { exchange } of runs.slice(1, 5)) exchange.abort()
@@ -90,7 +90,7 @@ describe("embedded: several requests at once", () => {
     for (const run of runs.slice(1, 5)) expect(run.pieces).toEqual([])
   })
 
-  it("does not starve the program while four are written", async () => {
+  it("leaves the event loop responsive while four answers are generated", async () => {
     const runs = [1, 2, 3, 4].map((seed) => shared.start({ messages: story, seed, temperature: 1 }))
     let turns = 0
     let over = false
@@ -115,7 +115,7 @@ describe("embedded: several requests at once", () => {
     expect((await other.ask({ messages: paris })).text).toBe(parisAnswer)
   })
 
-  it("close fails those that are written and those that wait", async () => {
+  it("close fails running and queued requests", async () => {
     const engine = open({ parallel: 1 })
     const runs = [1, 2, 3].map((seed) => engine.start({ messages: story, format: endless, seed }, () => void closing()))
     let closed: Promise<void> | undefined
@@ -131,7 +131,7 @@ describe("embedded: the prompt cache", () => {
   const aria = system("You are a helpful assistant named Aria.")
   const first = [aria, user("My name is Alice.")]
 
-  it("a next turn evaluates only what is new, and says the same as without the cache", async () => {
+  it("the next turn evaluates only new tokens, with the same answer as without the cache", async () => {
     const engine = open()
     const one = await engine.ask({ messages: first })
     expect(one.finish?.usage.cachedTokens).toBe(0)
@@ -148,7 +148,7 @@ describe("embedded: the prompt cache", () => {
     expect(two.text).toBe("Your name is Alice.")
   })
 
-  it("each conversation finds its own sequence, in whatever order they come", async () => {
+  it("each conversation reuses its own sequence, in any order", async () => {
     const engine = open()
     const names = ["Alice", "Bob", "Carol"]
     const begun = names.map((name) => [user(`My name is ${name}.`)])
@@ -171,7 +171,7 @@ describe("embedded: the prompt cache", () => {
     expect(other.text).toBe((await open().ask({ messages: first })).text)
   })
 
-  it("a cut answer, an aborted one and a full context leave nothing behind that changes the next answer", async () => {
+  it("a truncated or aborted answer, or a full context, does not change the next answer", async () => {
     const engine = open({ parallel: 1 })
     await engine.ask({ messages: story, maxTokens: 3 })
     const broken = engine.start({ messages: story, format: endless }, () => broken.exchange.abort())

@@ -55,7 +55,7 @@ describe("embedded: logprobs", () => {
     }
   })
 
-  it("do not change the answer, and a control: without them none are told", async () => {
+  it("do not change the answer; control: without the option there are none", async () => {
     const asked = { messages: story, temperature: 1.2, seed: 7 }
     const plain = await engine.ask(asked)
     const told = await engine.ask({ ...asked, logprobs: 2 })
@@ -64,7 +64,7 @@ describe("embedded: logprobs", () => {
     expect(told.logprobs.length).toBeGreaterThan(0)
   })
 
-  it("of a stop sequence that is not part of the answer are not told", async () => {
+  it("of a stop sequence that is not in the answer are left out", async () => {
     const { logprobs, text } = await engine.ask({ messages: paris, logprobs: 0, stop: [" is"] })
     expect(text).toBe("The capital of France")
     expect(logprobs.map(({ token }) => token).join("")).toBe(text)
@@ -95,7 +95,7 @@ describe("embedded: logitBias", () => {
     return id ?? -1
   }
 
-  it("forbids a token, and makes one all that is said", async () => {
+  it("can forbid a token, and force one", async () => {
     const city = await idOf(" is")
     const plain = await engine.ask({ messages: paris })
     const without = await engine.ask({ messages: paris, logitBias: { [city]: -100 } })
@@ -115,7 +115,7 @@ describe("embedded: logitBias", () => {
     expect(failure).toMatchObject({ reason: "invalid-request", message: expect.stringContaining(words) })
   })
 
-  it("goes with a grammar: the schema still holds", async () => {
+  it("combines with a grammar: the schema still holds", async () => {
     const format = { enum: ["Paris", "Rome"] }
     const city = await idOf(" is")
     const { text } = await engine.ask({ messages: paris, format, logitBias: { [city]: 5 } })

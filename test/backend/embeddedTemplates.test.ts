@@ -77,7 +77,7 @@ describe("chat templates", () => {
     expect(templateOf(undefined).prompt(requestOf({ messages })).tokens).toEqual(chatMl(messages))
   })
 
-  it("only the built-in model is spared the instructions for JSON", () => {
+  it("only the built-in model gets no instructions for JSON", () => {
     const messages = [system(`Be kind.\n${instruction}`), user("Hi")]
     expect(rendered(templateOf(ownSource, true), { messages })).not.toContain(instruction)
     expect(rendered(templateOf(ownSource, true), { messages })).toContain("Be kind.")
@@ -98,7 +98,7 @@ describe("chat templates", () => {
   const llama2 =
     "{{ bos_token }}{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %}{{ message['content'] + eos_token }}{% endif %}{% endfor %}"
 
-  it("a template that takes no system message, and wants roles to alternate, gets such a conversation", () => {
+  it("a template without system messages that needs alternating roles gets such a conversation", () => {
     const messages = [system("Be brief."), user("One"), user("Two"), assistant("Three"), user("Four")]
     const text = rendered(templateOf(llama2), { messages })
     expect(text).toContain("[INST] Be brief.\n\nOne\n\nTwo [/INST]Three")
@@ -111,26 +111,26 @@ describe("chat templates", () => {
     ).toHaveLength(1)
   })
 
-  it("one that refuses everything is told in its words, and the next request is answered", async () => {
+  it("a template that raises an error is reported with its message, and the next request is answered", async () => {
     const engine = open("{{ raise_exception('not today') }}")
     const { failure } = await engine.ask({ messages: [user("Hi")] })
     expect(failure).toMatchObject({ reason: "invalid-request", message: expect.stringContaining("not today") })
     expect((await engine.ask({ messages: [user("Hi")], raw: true, maxTokens: 2 })).failure).toBeUndefined()
   })
 
-  it("one that is no Jinja is told", async () => {
+  it("an invalid Jinja template is an error", async () => {
     const { failure } = await open("{% if %}").ask({ messages: [user("Hi")] })
     expect(failure?.message).toContain("chat template")
   })
 
-  it("a file without a template is asked in ChatML", async () => {
+  it("a file without a template uses ChatML", async () => {
     const { text } = await open(undefined).ask({ messages: [user("What is the capital of France?")] })
     expect(text).toBe("The capital of France is Paris.")
   })
 
   const own = ownSource.replaceAll("message['content']", "(message['content'] | trim)")
 
-  it("an answer is resumed from every place, byte for byte, whatever the template trims", async () => {
+  it("an answer is resumed from every position, byte for byte, whatever the template trims", async () => {
     const engine = open(own)
     const messages = [user("List programming languages (one per line):")]
     const whole = await engine.ask({ messages })
@@ -158,7 +158,7 @@ describe("reasoning", () => {
     "<|im_start|>assistant\n' }}{{ '<think>\n' if enable_thinking is not defined or enable_thinking else '' }}"
   )
 
-  it("a model that cannot is told so, and one whose template opens it gives it apart", async () => {
+  it("a model without reasoning is an error, and one whose template opens it gets separate reasoning", async () => {
     const plain = await open(ownSource).ask({ messages: [user("Hi")], think: true })
     expect(plain.failure).toMatchObject({ reason: "unsupported", unsupported: [{ field: "think" }] })
     const engine = open(thinking)
@@ -171,7 +171,7 @@ describe("reasoning", () => {
     expect(without).toMatchObject({ text: "1, 2, 3, 4, 5.", thinking: "" })
   })
 
-  it("is rendered before an answer that goes on", () => {
+  it("is rendered before a continued answer", () => {
     const messages: ReadonlyArray<Message.Message> = [
       user("Hi"),
       { role: "assistant", content: "Hel", thinking: "A greeting." }

@@ -33,7 +33,7 @@ const templates: { readonly [F in ToolForm]: string } = {
 }
 
 describe("tools of the engine", () => {
-  it.each(Object.entries(templates))("the form %s is known by the template", (form, template) => {
+  it.each(Object.entries(templates))("recognizes the form %s by the template", (form, template) => {
     expect(formOf(template)).toBe(form)
   })
 
@@ -41,11 +41,11 @@ describe("tools of the engine", () => {
     ["{{ tools }} [TOOL_CALLS] [ARGS]", "told"],
     ["{{ tools }} <tool_call>\n<function=x>", "told"],
     ["{{ tools }}", "told"]
-  ])("what is written otherwise is explained: %s", (template, form) => {
+  ])("a template without tools gets instructions: %s", (template, form) => {
     expect(formOf(template)).toBe(form)
   })
 
-  it.each(Object.entries(templates))("a call that must come holds to its schema: %s", async (_, template) => {
+  it.each(Object.entries(templates))("a forced call follows its schema: %s", async (_, template) => {
     const engine = open(template)
     for (const toolChoice of ["required", { name: "capital" }] as const) {
       const { calls, failure, finish, text } = await engine.ask({
@@ -65,7 +65,7 @@ describe("tools of the engine", () => {
     }
   })
 
-  it("a call is not made where the model answers, or must not call", async () => {
+  it("there is no call if the model answers, or must not call", async () => {
     const engine = open(templates.told)
     const messages = [Message.user("What is the capital of France?")]
     const none = await engine.ask({ messages, tools: [capital], toolChoice: "none" })
@@ -74,7 +74,7 @@ describe("tools of the engine", () => {
     expect(auto.failure).toBeUndefined()
   })
 
-  it("one that is cut off says so, with what it has of its arguments", async () => {
+  it("a truncated call is marked, with its partial arguments", async () => {
     const long = {
       name: "note",
       parameters: { type: "object", properties: { text: { type: "string", minLength: 300 } }, required: ["text"] }
@@ -89,7 +89,7 @@ describe("tools of the engine", () => {
     expect(calls[0]).toMatchObject({ name: "note", arguments: {}, rawArguments: expect.stringMatching(/^\{/) })
   })
 
-  it("the built-in model refuses them, by name", () => {
+  it("the built-in model refuses tools, by name", () => {
     const { backend } = openEngine()
     const request = { messages: [Message.user("Hi")], tools: [capital] }
     expect(backend.unsupported(request as never)).toMatchObject([{ field: "tools" }])
@@ -166,7 +166,7 @@ describe("calls in the output of a model", () => {
     for (const size of [1, 2, 7, 1000]) expect(read(form, output, size)).toEqual({ text, calls })
   })
 
-  it("a call that was cut is one without arguments", () => {
+  it("a truncated call has no arguments", () => {
     const cut = '<tool_call>{"name": "capital", "arguments": {"country": "Fr'
     for (const size of [1, 5, 1000]) {
       expect(read("tagged", cut, size)).toEqual({
@@ -176,7 +176,7 @@ describe("calls in the output of a model", () => {
     }
   })
 
-  it("the schema of a call names every tool with its own parameters", () => {
+  it("the schema of a forced call lists every tool with its own parameters", () => {
     expect(callSchema("tagged", [capital])).toMatchObject({
       type: "object",
       properties: { name: { const: "capital" } }
@@ -185,7 +185,7 @@ describe("calls in the output of a model", () => {
     expect(JSON.stringify(callSchema("bare", [capital, time]))).toContain("parameters")
   })
 
-  it("a conversation for a template without tools tells them, and the calls and results, as text", () => {
+  it("a template without tools gets tools, calls and results as text", () => {
     const call = { id: "1", ...france }
     const messages = asText(
       [

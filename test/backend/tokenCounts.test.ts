@@ -73,13 +73,13 @@ describe.each([
     })
   })
 
-  it("has the server's own count where that came before", async () => {
+  it("uses the server's own count if it arrived before", async () => {
     const { url } = await answering(said + finish("stop") + usage, reset)
     const { text, usage: counted } = await cortex([{ url, protocol: "openai" }]).complete("q", { model })
     expect([text, counted]).toEqual(["abcde", { promptTokens: 3, completionTokens: 7, totalTokens: 10 }])
   })
 
-  it("tells clients of a gateway the same", async () => {
+  it("clients of a gateway get the same counts", async () => {
     const { url } = await answering(said + finish("stop"), reset)
     const gateway = await startGateway([url])
     keep(gateway)
@@ -97,8 +97,8 @@ describe.each([
   })
 })
 
-describe("what is not estimated", () => {
-  it("a server that says it is the end, and never counts", async () => {
+describe("no estimate", () => {
+  it("a server that reports the end without counts", async () => {
     const { url } = await answering(said + finish("stop") + done, false)
     const { text, usage: counted } = await cortex([{ url, protocol: "openai" }]).complete("q", { model })
     expect([text, counted]).toEqual(["abcde", {}])

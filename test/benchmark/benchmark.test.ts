@@ -63,7 +63,7 @@ describe.each(starts)("speeds over %s", (_, start) => {
     expect(tokens).toBeGreaterThan(3 * 1_000)
   })
 
-  it("lead to the fastest server from then on, also where another one was remembered", async () => {
+  it("route to the fastest server from then on, even if another one was remembered", async () => {
     const [one, two] = [await start(), await start()]
     const best = Effect.map(Router.best(model, "fastest"), ({ url }) => url)
     const choices = await over(
@@ -92,7 +92,7 @@ describe.each(starts)("speeds over %s", (_, start) => {
     ])
   })
 
-  it("are not those of counters that lie", async () => {
+  it("do not trust false counters", async () => {
     const [honest, liar] = [await start(), await start()]
     const claims = { tokensPerSecond: 1_900, promptTime: 0.01, usage: { promptTokens: 1e9, completionTokens: 1e9 } }
     const [{ results }, best] = await over(
@@ -114,7 +114,7 @@ describe.each(starts)("speeds over %s", (_, start) => {
     expect(best).toBe(honest.url)
   })
 
-  it("are not better where the answer comes all at once with great claims, or with counters that are too low", async () => {
+  it("are not inflated by answers that arrive at once, or by counters that are too low", async () => {
     const [burst, modest] = [await start(), await start()]
     const { results } = await over(
       [
@@ -127,7 +127,7 @@ describe.each(starts)("speeds over %s", (_, start) => {
     expect(results.find(({ server }) => server === modest.url)).toMatchObject({ tokensPerSecond: 50, disagrees: true })
   })
 
-  it("are known without counters, and differences within the tolerance are not told", async () => {
+  it("are measured without counters, and differences within the tolerance are not reported", async () => {
     const [silent, near] = [await start(), await start()]
     const none = { tokensPerSecond: Number.NaN, promptTime: Number.NaN, usage: {} }
     const { results } = await over(
@@ -184,8 +184,8 @@ describe("hostile answers", () => {
   })
 })
 
-describe("what is left alone", () => {
-  it("a model that is not in memory, unless cold models are asked for", async () => {
+describe("skipped targets", () => {
+  it("a model that is not loaded, unless cold models are requested", async () => {
     const server = await fleet.ollama()
     const [left, loaded] = await over(
       [[server, fast]],
@@ -196,7 +196,7 @@ describe("what is left alone", () => {
     expect(loaded.results).toMatchObject([{ server: server.url, model, loadTime: expect.any(Number) }])
   })
 
-  it("of each server one model: the configured one, else one in memory; all of them if asked", async () => {
+  it("one model per server: the configured one, else a loaded one; all of them if requested", async () => {
     const server = await fleet.ollama({ models: ["a:1b", "b:1b", "nomic-embed-text"], loaded: ["b:1b"] })
     const measured = (options?: Benchmark.Options, settings?: Cortex.Options) =>
       over([[server, fast]], Benchmark.run(options), settings)
@@ -209,7 +209,7 @@ describe("what is left alone", () => {
     expect(names(await measured({ all: true, cold: true }))).toEqual(["a:1b", "b:1b"])
   })
 
-  it("a server with requests of others in flight, and one that tells of some itself", async () => {
+  it("a server with other requests in flight, also if only the server reports them", async () => {
     const [used, free] = [await fleet.ollama({ loaded: [model] }), await fleet.ollama({ loaded: [model] })]
     const { results, skipped } = await over(
       [
@@ -233,7 +233,7 @@ describe("what is left alone", () => {
     expect(skipped).toMatchObject([{ server: used.url, reason: "busy", message: expect.stringContaining("1 other") }])
   })
 
-  it("a server to which others come while it is measured", async () => {
+  it("a server that gets other requests during the measurement", async () => {
     const server = await fleet.ollama({ loaded: [model] })
     let come: (n: number) => void = () => {}
     const script: Scripted = { ...fast, asked: (_, n) => come(n) }
@@ -257,7 +257,7 @@ describe("what is left alone", () => {
   it.each([
     ["requests", { maxRequests: 8 }],
     ["tokens", { maxTokens: 3_525 }]
-  ] as const)("what exceeds the budget of %s: it is not sent, and told", async (what, options) => {
+  ] as const)("requests beyond the budget of %s are not sent, and reported", async (what, options) => {
     const [one, two] = [await fleet.ollama({ loaded: [model] }), await fleet.openai()]
     const report = await over(
       [
@@ -274,7 +274,7 @@ describe("what is left alone", () => {
     expect(report.skipped).toMatchObject([{ reason: "budget", message: expect.stringContaining(`no more ${what}`) }])
   })
 
-  it("what exceeds the time, of which each has its part", async () => {
+  it("targets beyond the time budget, of which each has a share", async () => {
     const [one, two] = [await fleet.ollama({ loaded: [model] }), await fleet.openai()]
     const both = [
       [one, slow],
@@ -288,7 +288,7 @@ describe("what is left alone", () => {
     expect((await over(both, Benchmark.run({ model, maxTime: 1_000 }))).results).toEqual([])
   })
 
-  it("remote servers whose tokens of the day are used up; those that were had are counted", async () => {
+  it("remote servers beyond the daily token limit; used tokens are counted", async () => {
     const server = await fleet.openai()
     const remote = { local: false }
     const [counted, used] = await over(
@@ -387,7 +387,7 @@ describe("real servers", () => {
   it.each([
     ["Ollama", (perToken: number) => fleet.ollama({ loaded: [model], perToken, reply: "word ".repeat(60) })],
     ["OpenAI", (perToken: number) => fleet.openai({ perToken, reply: "word ".repeat(60) })]
-  ] as const)("over %s by the Promise function", async (_, start) => {
+  ] as const)("over %s with the Promise function", async (_, start) => {
     const [one, two] = [await start(100), await start(1)]
     const cortex = fleet.cortex([one, two])
     const { results } = await cortex.benchmark({ model, runs: 2, concurrency: 2, outputTokens: 8, promptTokens: 100 })
@@ -409,7 +409,7 @@ describe("real servers", () => {
   it.each([
     ['vllm:num_requests_running{engine="0"} 2.0\n', 2],
     ["llamacpp:requests_processing 1\n", 1]
-  ])("an OpenAI-compatible server that tells of requests in flight: %j", async (metrics, count) => {
+  ])("an OpenAI-compatible server that reports requests in flight: %j", async (metrics, count) => {
     const server = await fleet.openai()
     const { createServer } = await import("node:http")
     const proxy = createServer((request, response) => {

@@ -136,14 +136,14 @@ describe("goodput", () => {
     await expect.poll(server.left).toBe(10)
   })
 
-  it("is not told without limits", async () => {
+  it("is absent without limits", async () => {
     const found = only(await load(await start(() => ({})), { profile: "synchronous", requests: 3 }))
     expect(found.goodput).toBeUndefined()
   })
 })
 
 describe("latencies", () => {
-  it("are those that the server has", async () => {
+  it("match the server's", async () => {
     const server = await start(() => ({ first: 150, gap: 100, tokens: 5 }))
     const found = only(await load(server, { profile: "synchronous", requests: 4 }))
     // Timers of a busy machine are late, never early (by more than their resolution).
@@ -162,7 +162,7 @@ describe("latencies", () => {
     expect(found.counts).toEqual({ server: 4, estimated: 0 })
   })
 
-  it("are without the warm-up and the cool-down", async () => {
+  it("exclude warm-up and cool-down", async () => {
     // The first ones load something.
     const server = await start((number) => (number < 5 ? { first: 1_000 } : {}))
     const options = { profile: "constant", rate: 50, duration: 2_000 } as const
@@ -177,7 +177,7 @@ describe("latencies", () => {
     expect(only(trimmed).sentPerSecond).toBeCloseTo(50, 6)
   })
 
-  it("go by our count of tokens where the server tells none, which is told", async () => {
+  it("use our own token count if the server reports none, and say so", async () => {
     const server = await start((number) => ({ tokens: 6, usage: number % 2 === 0 }))
     const found = only(await load(server, { profile: "synchronous", requests: 6 }))
     expect(found.counts).toEqual({ server: 3, estimated: 3 })
@@ -200,7 +200,7 @@ describe("an open loop", () => {
     expect(found.limited).toBe(0)
   })
 
-  it("has at most so many in flight, and tells that others waited", async () => {
+  it("limits requests in flight, and reports that others waited", async () => {
     const server = await start(() => ({ first: 150 }))
     const found = only(await load(server, { rate: 100, duration: 2_000, maxConcurrency: 5 }))
     expect(found.profile).toBe("poisson")
@@ -211,7 +211,7 @@ describe("an open loop", () => {
     expect(found.notes.join()).toMatch(/requests waited because 5 were in flight/)
   })
 
-  it("is not held up by a closed loop's wait: control", async () => {
+  it("control: a closed loop waits", async () => {
     const server = await start(() => ({ first: 300 }))
     const found = only(await load(server, { profile: "concurrent", concurrency: 2, duration: 1_000 }))
     expect(found.requests.sent).toBeLessThanOrEqual(8)
@@ -219,10 +219,10 @@ describe("an open loop", () => {
   })
 })
 
-describe("what is asked", () => {
+describe("prompts", () => {
   const texts = ({ bodies }: LoadedServer) => bodies.map(({ messages }) => messages.map(({ content }) => content))
 
-  it("is new each time by default, and the same for the same seed", async () => {
+  it("are new each time by default, and the same for the same seed", async () => {
     const ask = async (seed: number) => {
       const server = await start(() => ({}))
       await load(server, { profile: "synchronous", requests: 10, seed })
@@ -235,7 +235,7 @@ describe("what is asked", () => {
     for (const [text] of other) expect(one.flat()).not.toContain(text)
   })
 
-  it("shares a prefix", async () => {
+  it("share a prefix", async () => {
     const server = await start(() => ({}))
     await load(server, { profile: "concurrent", requests: 10, trace: "shared-prefix", prefixTokens: 500 })
     const systems = server.bodies.map(({ messages }) => messages[0])
@@ -245,7 +245,7 @@ describe("what is asked", () => {
     expect(new Set(texts(server).map(([, question]) => question?.split(" ")[0])).size).toBe(10)
   })
 
-  it("is a conversation, which carries its history on", async () => {
+  it("form a conversation that carries its history", async () => {
     const server = await start((number) => ({ tokens: 2 + number }))
     await load(server, { profile: "synchronous", requests: 7, trace: "chat", turns: 3 })
     const lengths = server.bodies.map(({ messages }) => messages.length)
@@ -258,14 +258,14 @@ describe("what is asked", () => {
     expect(third?.messages[3]?.content).toBe("t0 t1 t2 ")
   })
 
-  it("never waits for a conversation in an open loop: another one begins", async () => {
+  it("never wait for a conversation in an open loop: another one begins", async () => {
     const server = await start(() => ({ first: Number.POSITIVE_INFINITY }))
     const { steps } = await load(server, { rate: 50, duration: 500, trace: "chat", drainTime: 1 })
     expect(steps[0]?.requests.sent).toBeGreaterThan(5)
     expect(server.bodies.every(({ messages }) => messages.length === 1)).toBe(true)
   })
 
-  it("does not go on from a question that failed", async () => {
+  it("do not continue from a failed request", async () => {
     const server = await start((number) => (number % 2 === 1 ? { status: 500 } : {}))
     await load(server, { profile: "synchronous", requests: 4, trace: "chat", turns: 4 })
     expect(server.bodies.map(({ messages }) => messages.length)).toEqual([1, 3, 1, 3])
@@ -273,7 +273,7 @@ describe("what is asked", () => {
 })
 
 describe("a sweep", () => {
-  it("goes from one at a time over as many as may be to rates between those two", async () => {
+  it("goes from one request at a time over maximum throughput to rates in between", async () => {
     const server = await start(() => ({ first: 50 }))
     const { steps } = await load(server, { profile: "sweep", steps: 4, duration: 700, maxConcurrency: 4 })
     expect(steps.map(({ profile }) => profile)).toEqual(["synchronous", "throughput", "constant", "constant"])
@@ -291,7 +291,7 @@ describe("the budget", () => {
     ["requests", { maxRequests: 7 }, 7],
     ["tokens", { maxTokens: 10 * 28 + 1 }, 10],
     ["time", { maxTime: 200 }, undefined]
-  ] as const)("ends it where its %s are used up", async (end, budget, sent) => {
+  ] as const)("ends the run when its %s are used up", async (end, budget, sent) => {
     // It costs what was reserved: 20 of the prompt and 8 of the answer.
     const server = await start(() => ({ first: Number.POSITIVE_INFINITY }))
     const report = await load(server, { ...constant, ...budget, drainTime: 1 })
@@ -301,13 +301,13 @@ describe("the budget", () => {
     expect(server.bodies.length).toBeLessThanOrEqual(report.requests)
   })
 
-  it("is not what ends one that has enough: control", async () => {
+  it("control: a sufficient budget does not end the run", async () => {
     const report = await load(await start(() => ({})), { ...constant, duration: 100 })
     expect([report.ended, report.requests]).toEqual(["complete", 20])
     expect(report.tokens).toBe(20 * 304)
   })
 
-  it("of requests that all fail at once is small in a closed loop", async () => {
+  it("is barely used by requests that all fail at once in a closed loop", async () => {
     const report = await load(`http://127.0.0.1:${await unusedPort()}`, { profile: "concurrent", concurrency: 4 })
     expect(report.ended).toBe("failing")
     expect(report.requests).toBeLessThan(30)
@@ -316,7 +316,7 @@ describe("the budget", () => {
 })
 
 describe("an interruption", () => {
-  it("stops the server's work, and leaves what was measured", async () => {
+  it("cancels the requests, and keeps the measurements", async () => {
     const server = await start((number) => (number < 5 ? {} : { first: Number.POSITIVE_INFINITY }))
     let last: Benchmark.LoadProgress | undefined
     const fiber = Effect.runFork(
@@ -342,7 +342,7 @@ describe("an interruption", () => {
 })
 
 describe("the server", () => {
-  it("of the settings has its key; any other has none, unless one is given", async () => {
+  it("from the settings uses its key; any other has none unless one is given", async () => {
     const server = await start(() => ({}))
     const options = { profile: "synchronous", requests: 1 } as const
     await load(server, options, { servers: [{ url: server.url, apiKey: "secret-1" }] })

@@ -20,7 +20,7 @@ describe("loadTest", () => {
     ["a closed loop", { concurrency: 3, requests: 9 }],
     ["an open loop", { rate: 200, requests: 9 }],
     ["one at a time", { profile: "synchronous", requests: 9 }]
-  ] as const)("counts each request of %s, and tells how far it is until it is done", async (_, options) => {
+  ] as const)("counts each request of %s, and reports progress until it is done", async (_, options) => {
     const told: Array<LoadProgress> = []
     const report = await cortex.loadTest({
       ...few,
@@ -36,7 +36,7 @@ describe("loadTest", () => {
     expect(told.at(-1)?.report().steps[0]?.requests).toEqual(report.steps[0]?.requests)
   })
 
-  it("refuses what cannot be used, before anything is sent", async () => {
+  it("refuses invalid options before anything is sent", async () => {
     const before = server.bodies.length
     const wrong: ReadonlyArray<readonly [object, string]> = [
       [{ ...few, rate: 0, server: server.url }, "rate"],
@@ -55,7 +55,7 @@ describe("loadTest", () => {
     expect(server.bodies.length).toBe(before)
   })
 
-  it("ends with its signal, and what was measured by then is in its last progress", async () => {
+  it("ends when its signal aborts, with the measurements so far in its last progress", async () => {
     const stop = new AbortController()
     let last: LoadProgress | undefined
     const ended = cortex

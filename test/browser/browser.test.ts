@@ -67,7 +67,7 @@ describe.each(protocols)("over fetch, %s", (_, begin) => {
       ["is a proxy's page", { kind: "garbage" }],
       ["is HTTP 500", { kind: "status", code: 500 }],
       ["ends without an end", { kind: "silentEnd", after: 5 }]
-    ] as const)("goes on with the next server where the answer %s", async (_, faults) => {
+    ] as const)("continues on the next server if the answer %s", async (_, faults) => {
       const [first, second] = [await begin({ faults }), await begin()]
       const cortex = cortexOf(inOrder(first, second))
       assert.strictEqual(await ask(cortex), whole)
@@ -75,7 +75,7 @@ describe.each(protocols)("over fetch, %s", (_, begin) => {
       assert.isAbove(second.chatRequests.length, 0)
     })
 
-    it("stops the server's work where the caller leaves", async () => {
+    it("cancels the request when the caller aborts", async () => {
       const server = await begin({ faults: { kind: "stall", after: 2 } })
       const cortex = cortexOf([server.url])
       const leave = new AbortController()
@@ -87,7 +87,7 @@ describe.each(protocols)("over fetch, %s", (_, begin) => {
     })
   })
 
-  it("says why no server answers, and in which phase", async () => {
+  it("the error says why no server answers, and in which phase", async () => {
     const port = await unusedPort()
     const protocol = (await begin()).protocol
     const cortex = cortexOf([{ url: `http://127.0.0.1:${port}`, protocol }], { defaults: { maxRetries: 1 } })
@@ -95,7 +95,7 @@ describe.each(protocols)("over fetch, %s", (_, begin) => {
     expect(attempts[0]).toMatchObject({ reason: "refused", phase: "connect" })
   })
 
-  it("holds a server back that is faster than its reader", async () => {
+  it("applies backpressure to a server that is faster than its reader", async () => {
     const long = Array.from({ length: 2_000 }, (_, n) => ` ${n}`)
     const server = await begin({ reply: long, perToken: "burst" })
     const stream = await cortexOf([server.url]).chat(question, { stream: true })
@@ -122,7 +122,7 @@ describe("functions", () => {
     await failureOf(copy.Session.resume(session.id), Error)
   })
 
-  it("asks no server that was not configured", async () => {
+  it("sends requests to configured servers only", async () => {
     await failureOf(cortexOf(undefined).chat(question), ModelNotFound)
   })
 
@@ -147,7 +147,7 @@ describe("functions", () => {
   })
 })
 
-describe("words for what a browser does not say", () => {
+describe("error messages for failures that browsers do not explain", () => {
   const inPage = (origin: string) => {
     vi.stubGlobal("document", {})
     vi.stubGlobal("location", { origin })
@@ -159,7 +159,7 @@ describe("words for what a browser does not say", () => {
     return { attempt: error.attempts[0], message: error.message, servers: await cortex.listServers() }
   }
 
-  it.each(["ollama", "openai"] as const)("both possibilities, and how to allow the page: %s", async (protocol) => {
+  it.each(["ollama", "openai"] as const)("list both possibilities, and how to allow the page: %s", async (protocol) => {
     inPage("https://chat.example.com")
     const { attempt: failed, message, servers } = await attempt(await deadServer(), protocol)
     assert.strictEqual(failed?.reason, "blocked")
@@ -174,7 +174,7 @@ describe("words for what a browser does not say", () => {
     }
   })
 
-  it("a page over https and a server over http", async () => {
+  it("explain an https page with an http server", async () => {
     inPage("https://chat.example.com")
     vi.stubGlobal("fetch", async () => {
       throw new TypeError("Failed to fetch")
@@ -187,7 +187,7 @@ describe("words for what a browser does not say", () => {
     assert.include((await attempt("http://localhost:1")).message, "OLLAMA_ORIGINS")
   })
 
-  it("a server of the page's own origin needs no permission", async () => {
+  it("need no permission for a server of the page's own origin", async () => {
     const url = await deadServer()
     inPage(url)
     const { attempt: failed, message } = await attempt(url)
@@ -195,7 +195,7 @@ describe("words for what a browser does not say", () => {
     assert.notInclude(message, "CORS")
   })
 
-  it("and no other failure is taken for one", async () => {
+  it("are not used for other failures", async () => {
     inPage("https://chat.example.com")
     const server = await fleet.ollama({ faults: { kind: "status", code: 401 } })
     assert.strictEqual((await attempt(server.url)).attempt?.reason, "unauthorized")
@@ -204,11 +204,11 @@ describe("words for what a browser does not say", () => {
   })
 })
 
-describe("what a page keeps", () => {
+describe("what a page stores", () => {
   const lists = (server: Fake) =>
     server.requests.filter(({ path, status }) => /\/(tags|models)$/.test(path) && status === 200)
 
-  it.each(protocols)("the lists of models, for the next visit: %s", async (_, begin) => {
+  it.each(protocols)("model lists, for the next visit: %s", async (_, begin) => {
     const server = await begin()
     const { age, kept, storage } = memory()
     const visit = async () => {
@@ -225,7 +225,7 @@ describe("what a page keeps", () => {
     assert.isAbove(await visit(), first)
   })
 
-  it("no list that was asked for with a key, and nothing where nothing is to be kept", async () => {
+  it("no list that was requested with a key, and nothing if storing is off", async () => {
     const server = await fleet.openai({ reply: words, apiKey: "secret-key" })
     const { kept, storage } = memory()
     await using cortex = createCortex({ servers: [{ url: server.url, apiKey: "secret-key" }], model, storage })
@@ -238,7 +238,7 @@ describe("what a page keeps", () => {
     await cortexOf([(await fleet.ollama()).url]).chat(question)
   })
 
-  it("goes on where there is no room, or no permission", async () => {
+  it("continues without storage space or permission", async () => {
     const server = await fleet.ollama({ reply: words })
     const storage: KeyValueStorage = {
       getItem: () => {
@@ -251,7 +251,7 @@ describe("what a page keeps", () => {
     assert.strictEqual(await cortexOf([server.url], { storage }).chat(question), whole)
   })
 
-  it("registry files, by their addresses", async () => {
+  it("registry files, by URL", async () => {
     let requestCount = 0
     let status = 200
     let asked: (() => void) | undefined

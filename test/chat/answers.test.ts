@@ -72,10 +72,10 @@ const odd: ReadonlyArray<readonly [unknown, object]> = [
   [7, { arguments: {}, rawArguments: "7" }]
 ]
 
-describe.each(["openai", "ollama"] as const)("arguments that a model writes (%s)", (protocol) => {
+describe.each(["openai", "ollama"] as const)("tool arguments from a model (%s)", (protocol) => {
   const answer = protocol === "openai" ? openAICall : ollamaCall
 
-  it.each(odd)("%j reach the caller, whole and in a stream", async (args, expected) => {
+  it.each(odd)("%j reach the caller, complete and streamed", async (args, expected) => {
     const { url } = await answering(protocol, answer(args))
     const fleet = cortex([{ url, protocol }])
     const whole = await fleet.complete("?", { tools })
@@ -88,13 +88,13 @@ describe.each(["openai", "ollama"] as const)("arguments that a model writes (%s)
     expect(text === "" ? {} : ToolArguments.read(text)).toEqual(expected)
   })
 
-  it("a call that was cut keeps its reason", async () => {
+  it("a truncated call keeps its finish reason", async () => {
     const { url } = await answering(protocol, answer('{"a":', "length"))
     const whole = await cortex([{ url, protocol }]).complete("?", { tools })
     expect(whole).toMatchObject({ finishReason: "length", toolCalls: [{ rawArguments: '{"a":' }] })
   })
 
-  it("a broken envelope is still the server's failure", async () => {
+  it("an invalid envelope is still a failure of the server", async () => {
     const { url } = await answering(protocol, protocol === "openai" ? "data: {oops\n\n" : "{oops\n")
     const error = await failure(cortex([{ url, protocol }]).complete("?", { tools, maxRetries: 1 }))
     expect(error.attempts[0]).toMatchObject({ reason: "malformed" })
@@ -131,8 +131,8 @@ describe("finish reasons", () => {
   )
 })
 
-describe("what is counted", () => {
-  it("cached and reasoning tokens are told on every face", async () => {
+describe("usage", () => {
+  it("cached and reasoning tokens are reported on every API", async () => {
     const usage = {
       prompt_tokens: 20,
       completion_tokens: 5,
@@ -164,7 +164,7 @@ describe("what is counted", () => {
     expect(await ask("/api/chat", { messages, stream: false })).toMatchObject({ prompt_eval_cached_count: 12 })
   })
 
-  it("Ollama's cached tokens are no part of what was evaluated", () => {
+  it("Ollama's cached tokens are not part of the evaluated ones", () => {
     const last = { done: true, done_reason: "stop", prompt_eval_count: 11, prompt_eval_cached_count: 8, eval_count: 1 }
     expect(decoded("ollama", line({}, last)).finish).toMatchObject({
       usage: { promptTokens: 11, cachedTokens: 8 },
@@ -280,7 +280,7 @@ describe("pieces of tool calls are joined", () => {
   })
 })
 
-describe("arguments flow as they come", () => {
+describe("arguments are streamed as they arrive", () => {
   const pieces = ['{"city"', ': "Ber', 'lin"}']
   const stream =
     chunk({ tool_calls: [{ index: 0, id: "c1", function: { name: "f", arguments: "" } }] }) +
@@ -310,7 +310,7 @@ describe("arguments flow as they come", () => {
     expect([...text.matchAll(pattern)].map(([, one]) => JSON.parse(one ?? ""))).toEqual(pieces)
   })
 
-  it("after a break, another server must repeat them; blanks do not count", async () => {
+  it("after a failure, another server must repeat them; whitespace does not count", async () => {
     const broken = await answering("openai", stream.slice(0, stream.lastIndexOf("data:")), true)
     const good = await answering("openai", openAICall('{"city":"Berlin","n":1}'))
     const order = [broken, good].map(({ url }, priority) => ({ url, priority, protocol: "openai" as const }))
@@ -322,7 +322,7 @@ describe("arguments flow as they come", () => {
     ])
   })
 
-  it("where no server repeats them, the answer fails and nothing is mixed", async () => {
+  it("if no server repeats them, the answer fails and nothing is mixed", async () => {
     const broken = await answering("openai", stream.slice(0, stream.lastIndexOf("data:")), true)
     const other = await answering("openai", openAICall('{"city":"Paris"}'))
     const order = [broken, other].map(({ url }, priority) => ({ url, priority, protocol: "openai" as const }))
@@ -334,7 +334,7 @@ describe("arguments flow as they come", () => {
     expect(answer.events.some((event) => event.type === "tool_call")).toBe(false)
   })
 
-  it("the library's own tools: what cannot be read goes back to the model", async () => {
+  it("the library's own tools: invalid arguments go back to the model", async () => {
     const { bodies, url } = await answering("openai", openAICall('{"a":'))
     let ran = 0
     const own = [{ name: "f", execute: () => ++ran }]
@@ -369,7 +369,7 @@ describe("events in other forms", () => {
     })
   })
 
-  it("an event named error is one", () => {
+  it("an event named error is an error", () => {
     expect(() => decoded("openai", `event: error\ndata: {"message":"no memory"}\n\n`)).toThrow("no memory")
     expect(() => decoded("openai", "event: error\ndata: no memory\n\n")).toThrow("no memory")
   })
@@ -394,7 +394,7 @@ describe.each(["openai", "ollama"] as const)("reasoning before JSON (%s)", (prot
     // A text that nobody wants as JSON is left as it is.
     expect(decoded(protocol, answer(text)).text).toBe(text)
   })
-  it("through the gateway, whole and in a stream", async () => {
+  it("through the gateway, complete and streamed", async () => {
     const { url } = await answering(protocol, answer('<think>Hm.</think>{"a":1}'))
     const gateway = keep(await startGateway([url]))
     const body = { model, messages: [{ role: "user", content: "?" }], response_format: { type: "json_object" } }

@@ -96,7 +96,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     expect(error.stack.startsWith(`${error.name}: ${error.message}`)).toBe(true)
   })
 
-  it("the functions of the module, too", async () => {
+  it("also for the functions of the module", async () => {
     const error = await failure(
       (async function callsModule() {
         await facade.chat("Hi", { temperature: 7 })
@@ -106,7 +106,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     expect(error.stack).toContain("callsModule")
   })
 
-  it("a frame is told once, however often the failure of a stream is read", async () => {
+  it("a frame is added once, even if the failure of a stream is read several times", async () => {
     const { cortex, server } = await failing()
     const stream = await (async function callsOnce() {
       return await cortex.chat("Hi", { stream: true })
@@ -118,7 +118,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     expect(chats(server)[0]).toBeGreaterThan(0)
   })
 
-  it("what a tool throws that cannot be changed is thrown as it is", async () => {
+  it("a frozen error thrown by a tool is rethrown unchanged", async () => {
     const server = await start({ reply: { tokens: "", toolCalls: [{ name: "f", arguments: {} }] } })
     const cortex = fleet.cortex([server.url], { model })
     for (const thrown of [Object.freeze(new Error("frozen")), "a text", undefined, { code: 7 }]) {

@@ -51,7 +51,7 @@ describe("requests to Ollama", () => {
   }
   const plain = { model, messages: hi, stream: true, options: { temperature: 0.7, top_p: 1 } }
 
-  it("say no more than what was asked for", async () => {
+  it("contain only what the caller set", async () => {
     expect(await sent({})).toEqual(plain)
   })
 
@@ -106,7 +106,7 @@ describe("requests to Ollama", () => {
     expect(await sent(options)).toEqual({ ...plain, ...difference })
   })
 
-  it("tools, with and without parameters; a choice of none sends none", async () => {
+  it("tools with and without parameters; the choice none sends none", async () => {
     const parameters = { type: "object", properties: { city: { type: "string" } } }
     const tools = [{ name: "weather", description: "Tells the weather.", parameters }, { name: "time" }]
     const expected = [
@@ -175,7 +175,7 @@ describe("requests to OpenAI's API", () => {
     top_p: 1
   }
 
-  it("say no more than what was asked for, so that OpenAI itself takes them", async () => {
+  it("contain only what the caller set, so that OpenAI itself accepts them", async () => {
     expect(await sent({})).toEqual(plain)
     const strict = await fleet.openai({ flavour: "openai" })
     const options = { maxTokens: 5, stop: "x", seed: 1, frequencyPenalty: 1, presencePenalty: 1, think: "low" } as const
@@ -240,7 +240,7 @@ describe("requests to OpenAI's API", () => {
     expect(server.chatRequests).toEqual([])
   })
 
-  it("who speaks, and how closely an image is looked at", async () => {
+  it("names of speakers, and the detail of images", async () => {
     const image = { type: "image", data: "aGk=", mediaType: "image/png", detail: "low" } as const
     const messages: ReadonlyArray<Message> = [
       { role: "system", content: "Be kind.", name: "house" },
@@ -313,7 +313,7 @@ describe("requests to OpenAI's API", () => {
     expect(server.chatRequests[0]?.headers["authorization"]).toBe("Bearer k-1")
   })
 
-  it("OpenAI itself gets the newer name of the limit", () => {
+  it("OpenAI itself gets max_completion_tokens", () => {
     const request = ChatRequest.make({ maxTokens: 5 }, "m", [{ role: "user", content: "Hi" }], "text")
     const body = (url: string) => OpenAI.body({ ...Server.embedded, url }, request)
     for (const url of ["https://api.openai.com", "https://x.openai.azure.com/openai/v1"]) {
@@ -345,7 +345,7 @@ describe.each(protocols)("answers (%s)", (protocol) => {
     expect(all).toEqual(protocol === "ollama" ? ["First.", "Be brief.", "Hi"] : ["First.\n\nBe brief.", "Hi"])
   })
 
-  it("complete tells the whole of it", async () => {
+  it("complete returns all of it", async () => {
     const { cortex, server } = await alone(protocol, {
       tokens: ["The", " sky", " is", " blue."],
       thinking: ["Hm", ", why"],
@@ -374,7 +374,7 @@ describe.each(protocols)("answers (%s)", (protocol) => {
     if (answer.tokensPerSecond !== undefined) expect(answer.tokensPerSecond).toBeGreaterThan(0)
   })
 
-  it("finish reasons: its own end, a stop sequence, the limit", async () => {
+  it("finish reasons: natural end, stop sequence, token limit", async () => {
     const { cortex } = await alone(protocol, ["one", " two", " three"])
     expect(await cortex.complete("Count.")).toMatchObject({ text: "one two three", finishReason: "stop" })
     expect(await cortex.complete("Count.", { stop: " th" })).toMatchObject({ text: "one two", finishReason: "stop" })
@@ -391,7 +391,7 @@ describe.each(protocols)("answers (%s)", (protocol) => {
     ])
   })
 
-  it("text of every script, each byte a read of its own", async () => {
+  it("text of every script, one read per byte", async () => {
     const text = "你好, 👩‍👩‍👧 नमस्ते e\u0301 😀 \u2028 end."
     const { cortex, server } = await alone(protocol, text)
     await server.setBehaviour({ faults: { kind: "splitUtf8" } })
@@ -401,7 +401,7 @@ describe.each(protocols)("answers (%s)", (protocol) => {
     expect(JSON.stringify(events)).not.toContain("\ufffd")
   })
 
-  it("events: start once, thinking, tokens counted from 0, end with the whole account", async () => {
+  it("events: one start, thinking, tokens counted from 0, an end with the totals", async () => {
     const { cortex, server } = await alone(protocol, {
       tokens: ["The", " sky"],
       thinking: ["Hm"],
@@ -436,7 +436,7 @@ describe.each(protocols)("answers (%s)", (protocol) => {
     expect(times.at(-1)).toBeLessThanOrEqual(over + 1)
   })
 
-  it("each token is given out as it comes, long before the last is written", async () => {
+  it("each token is emitted as it arrives, long before the last one is written", async () => {
     const { cortex, server } = await alone(protocol, ["one", " two", " three", " four", " five"])
     await server.setBehaviour({ perToken: 40 })
     const written: Array<number> = []
@@ -481,7 +481,7 @@ describe("a stream", () => {
     expect(chats(server)).toEqual([1])
   })
 
-  it("a reader that comes later gets the events from the first on; one that leaves does not stop the others", async () => {
+  it("a later reader gets all events; one that stops does not affect the others", async () => {
     const { cortex, server } = await alone(
       "ollama",
       Array.from({ length: 20 }, (_, i) => ` ${i}`)
@@ -495,7 +495,7 @@ describe("a stream", () => {
     expect(late.at(-1)?.type).toBe("end")
   })
 
-  it("text() after a loop that was left is what there was", async () => {
+  it("text() after an abandoned loop returns the text so far", async () => {
     const { cortex } = await alone(
       "ollama",
       Array.from({ length: 200 }, (_, i) => ` ${i}`)
@@ -518,7 +518,7 @@ describe("a stream", () => {
     expect(stream.events.map(({ type }) => type)).toEqual(["start", "meta", "error"])
   })
 
-  it("a slow reader holds the server back, and misses nothing", async () => {
+  it("a slow reader applies backpressure, and misses nothing", async () => {
     const tokens = Array.from({ length: 60_000 }, (_, i) => ` word${i}`)
     const { cortex, server } = await alone("ollama", tokens)
     await server.setBehaviour({ perToken: "each" })
@@ -632,7 +632,7 @@ describe("what is refused before any I/O", () => {
     expect(await Effect.runPromise(Effect.flip(program))).toMatchObject({ _tag: "InvalidRequest", field: "options" })
   })
 
-  it("the quick check of options lets through what the schema lets through, and nothing else", () => {
+  it("the quick check of options accepts exactly what the schema accepts", () => {
     const slow = Schema.decodeUnknownEither(ChatRequest.Options, { onExcessProperty: "error" })
     const odd = [
       undefined,
@@ -681,12 +681,12 @@ describe("what is refused before any I/O", () => {
     )
   })
 
-  it("what other functions take is not called unknown", async () => {
+  it("options of other functions are not called unknown", async () => {
     const error = await failure(fleet.cortex([]).complete("Hi", { stream: true } as object))
     expect(error).toMatchObject({ _tag: "InvalidRequest", field: "stream", reason: "cannot be given to this function" })
   })
 
-  it("a name that is none", async () => {
+  it("an invalid name", async () => {
     // biome-ignore lint/suspicious/noExplicitAny: what no compiler would let through.
     const cortex: any = fleet.cortex([])
     for (const name of ["getModelInfo", "searchModels", "listModelServers", "getServerInfo", "bestServer"]) {
@@ -706,14 +706,14 @@ describe("what is refused before any I/O", () => {
     expect(server.connections).toBe(0)
   })
 
-  it("an unknown option names those that there are", async () => {
+  it("the error of an unknown option lists the valid ones", async () => {
     const error = await failure(fleet.cortex([]).chat("Hi", { temprature: 1 } as object))
     expect(error).toBeInstanceOf(InvalidRequest)
     expect(error.message).toContain("temprature")
     expect(error.message).toContain("temperature")
   })
 
-  it("the options are left as they are", async () => {
+  it("the caller's options are not changed", async () => {
     const { cortex } = await alone("ollama")
     const options = Object.freeze({ stop: Object.freeze(["x"]), tools: Object.freeze([Object.freeze(tool)]) })
     expect(await cortex.chat("Hi", options)).toBe("well")
@@ -769,7 +769,7 @@ describe.each(protocols)("tools (%s)", (protocol) => {
     return { seen, tools }
   }
 
-  it("with execute: the tools run, their results go back, the answer goes on", async () => {
+  it("with execute: the tools run, their results are sent back, and the answer continues", async () => {
     const { body, cortex, server } = await alone(protocol, rounds(weather, final))
     const { seen, tools } = withTools()
     expect(await cortex.chat("The weather?", { tools })).toBe("It rains.")
@@ -819,7 +819,7 @@ describe.each(protocols)("tools (%s)", (protocol) => {
     expect(answer.usage).toEqual({ promptTokens: 40, completionTokens: 7, totalTokens: 47 })
   })
 
-  it("a stream tells calls and results, and goes on with the same indices", async () => {
+  it("a stream emits calls and results, and continues with consecutive indices", async () => {
     const { cortex, server } = await alone(protocol, rounds(weather, final))
     const events = await eventsOf(await cortex.chat("The weather?", { stream: true, tools: withTools().tools }))
     const timestamp = expect.any(Number)
@@ -856,7 +856,7 @@ describe.each(protocols)("tools (%s)", (protocol) => {
     expect(ids.slice(0, 2)).toEqual(ids.slice(2))
   })
 
-  it("without execute: complete gives the calls, a stream tells them", async () => {
+  it("without execute: complete returns the calls, a stream emits them", async () => {
     const { cortex, server } = await alone(protocol, weather)
     const tools = [{ name: "weather" }, { name: "time" }]
     const answer = await cortex.complete("The weather?", { tools })
@@ -874,7 +874,7 @@ describe.each(protocols)("tools (%s)", (protocol) => {
     expect(chats(server)).toEqual([2])
   })
 
-  it("where one of the tools called has no execute, the caller gets all of the calls", async () => {
+  it("if one of the called tools has no execute, the caller gets all calls", async () => {
     const { cortex, server } = await alone(protocol, weather)
     const { seen, tools } = withTools()
     const answer = await cortex.complete("The weather?", { tools: [...tools.slice(0, 1), { name: "time" }] })
@@ -942,7 +942,7 @@ describe.each(protocols)("tools (%s)", (protocol) => {
     expect(await cortex.complete("Hi", { session })).toMatchObject({ text: "well", attempts: [] })
   })
 
-  it("a result that is no JSON is ToolFailed, too", async () => {
+  it("a result that is not JSON is ToolFailed, too", async () => {
     const { cortex } = await alone(protocol, call("f"))
     const circle: { self?: unknown } = {}
     circle.self = circle
@@ -954,7 +954,7 @@ describe.each(protocols)("tools (%s)", (protocol) => {
     }
   })
 
-  it("a tool may fail with anything: the message says what it was", async () => {
+  it("a tool may fail with any value: the message shows it", async () => {
     const { cortex } = await alone(protocol, call("f"))
     for (const [thrown, reason] of [
       [{ code: 7, detail: "no network" }, '{"code":7,"detail":"no network"}'],
@@ -972,7 +972,7 @@ describe.each(protocols)("tools (%s)", (protocol) => {
     }
   })
 
-  it("when a server fails between the rounds, another goes on with the results", async () => {
+  it("when a server fails between rounds, another continues with the results", async () => {
     const [a, b] = await Promise.all([start(protocol, rounds(call("f"), final)), start(protocol, final)])
     const cortex = fleet.cortex(inOrder(a, b))
     await cortex.listServers()
@@ -1060,7 +1060,7 @@ describe.each(protocols)("JSON (%s)", (protocol) => {
     expect(chats(server)).toEqual([1])
   })
 
-  it("has a reply that does not fit mended, once", async () => {
+  it("repairs a reply that does not match, once", async () => {
     const bad = '{"capital": 7}'
     const { body, cortex, server } = await alone(protocol, (_, n) => (n === 0 ? bad : good))
     expect(await cortex.chat("Germany?", { schema, temperature: 0.1 })).toEqual(value)
@@ -1074,7 +1074,7 @@ describe.each(protocols)("JSON (%s)", (protocol) => {
     expect({ ...second, messages: [] }).toEqual({ ...first, messages: [] })
   })
 
-  it("is SchemaMismatch with issues and text when the second reply does not fit either", async () => {
+  it("fails with SchemaMismatch, issues and text when the second reply does not match either", async () => {
     const { cortex, server } = await alone(protocol, (_, n) => (n % 2 === 0 ? "no JSON" : '{"capital": "Berlin"}'))
     const error = await failure(cortex.chat("Germany?", { schema }))
     expect(error).toBeInstanceOf(SchemaMismatch)
@@ -1090,13 +1090,13 @@ describe.each(protocols)("JSON (%s)", (protocol) => {
     expect(chats(server)).toEqual([4])
   })
 
-  it("a top-level array is held to its schema", async () => {
+  it("a top-level array is validated", async () => {
     const { cortex } = await alone(protocol, '["a", 7]')
     const error = await failure(cortex.chat("Hi", { schema: { type: "array", items: { type: "string" } } }))
     expect(error).toMatchObject({ _tag: "SchemaMismatch", issues: [{ path: "1", message: "must be string" }] })
   })
 
-  it("a session keeps the question and the reply that fits, and nothing of one that does not", async () => {
+  it("a session keeps the question and the matching reply, not the one that does not match", async () => {
     const { cortex, server } = await alone(protocol, (_, n) => (n === 0 ? "no JSON" : good))
     const session = await cortex.Session.create()
     await cortex.chat("Germany?", { schema, session, system: "Be exact." })
@@ -1110,7 +1110,7 @@ describe.each(protocols)("JSON (%s)", (protocol) => {
     expect(await session.history()).toEqual(turn)
   })
 
-  it("tools may be used on the way", async () => {
+  it("tools may be used before the reply", async () => {
     const { cortex, server } = await alone(protocol, (_, n) =>
       n === 0 ? { tokens: [], toolCalls: [{ name: "look", arguments: {} }] } : good
     )
@@ -1139,7 +1139,7 @@ describe("sessions", () => {
   const echo: Reply = (body) => `re: ${body.messages.at(-1).content}`
   const said = (history: ReadonlyArray<Message>) => history.map(({ content }) => content)
 
-  it("send what was said before, and remember", async () => {
+  it("send their history, and store each turn", async () => {
     const { body, cortex } = await alone("ollama", echo)
     const session = await cortex.Session.create()
     expect(session.id).toMatch(/^[0-9a-f]{16}$/)
@@ -1190,7 +1190,7 @@ describe("sessions", () => {
     expect(said(await session.history())).toEqual(["one", "re: one", "two", "re: two"])
   })
 
-  it("a stream that breaks and goes on elsewhere is stored once and whole", async () => {
+  it("a stream that is resumed on another server is stored once, complete", async () => {
     const words = ["one", " two", " three", " four"]
     const [a, b] = await Promise.all([start("ollama", words), start("ollama", words)])
     const cortex = fleet.cortex(inOrder(a, b))
@@ -1202,7 +1202,7 @@ describe("sessions", () => {
     expect(said(await session.history())).toEqual(["Count.", "one two three four"])
   })
 
-  it("a call that fails stores nothing, also where an answer merely stops", async () => {
+  it("a failed or aborted call stores nothing", async () => {
     const { cortex, server } = await alone("ollama", echo)
     const session = await cortex.Session.create()
     await cortex.chat("one", { session })
@@ -1221,14 +1221,14 @@ describe("sessions", () => {
     expect(said(server.chatRequests.at(-1)?.body.messages)).toEqual(["one", "re: one", "three"])
   })
 
-  it("an answer that hits its limit is an answer", async () => {
+  it("an answer that reaches its token limit is stored", async () => {
     const { cortex } = await alone("ollama", ["one", " two"])
     const session = await cortex.Session.create()
     await cortex.chat("Count.", { session, maxTokens: 1 })
     expect(said(await session.history())).toEqual(["Count.", "one"])
   })
 
-  it("calls at the same time run one after another and see each other", async () => {
+  it("concurrent calls run one after another and see each other", async () => {
     const { cortex, server } = await alone("ollama", echo)
     await server.setBehaviour({ firstToken: 20 })
     const session = await cortex.Session.create()
@@ -1249,7 +1249,7 @@ describe("sessions", () => {
     expect(server.maxInFlight).toBe(4)
   })
 
-  it("what history gives cannot change what is stored", async () => {
+  it("changes to the returned history do not affect the store", async () => {
     const { cortex } = await alone("ollama", echo)
     const session = await cortex.Session.create()
     const mine = [{ role: "user" as const, content: "one" }]
@@ -1262,7 +1262,7 @@ describe("sessions", () => {
     expect(said(await session.history())).toEqual(["one", "re: one"])
   })
 
-  it("an unknown id fails at once, and the advice is not the call that failed", async () => {
+  it("an unknown id fails at once, and the message does not advise the failed call", async () => {
     const { cortex } = await alone("ollama")
     const error = await failure(cortex.Session.resume("nobody"))
     expect(error).toBeInstanceOf(SessionNotFound)
@@ -1295,7 +1295,7 @@ describe("sessions", () => {
     }
   })
 
-  it("an old conversation is trimmed to the context, whole turns at a time, and the stream says so", async () => {
+  it("an old conversation is trimmed to the context in whole turns, and the stream reports it", async () => {
     const { body, cortex } = await alone("ollama", echo)
     const session = await cortex.Session.create()
     const long = "word ".repeat(60)
@@ -1315,7 +1315,7 @@ describe("sessions", () => {
     expect(await session.history()).toHaveLength(12)
   })
 
-  it("times never go backwards, also where a call waited for its session", async () => {
+  it("times are monotonic, also if a call waited for its session", async () => {
     const { cortex, server } = await alone("ollama", echo)
     await server.setBehaviour({ firstToken: 40 })
     const session = await cortex.Session.create()
@@ -1330,7 +1330,7 @@ describe("sessions", () => {
     expect(times).toEqual([...times].sort((a, b) => a - b))
   })
 
-  it("the context of the model counts where the call says nothing", async () => {
+  it("the model's context applies if the call sets none", async () => {
     const server = await fleet.ollama({ models: ["llama3.2:3b"], reply: echo })
     const cortex = fleet.cortex([server], { model: "llama3.2:3b" })
     const session = await cortex.Session.create()
@@ -1338,7 +1338,7 @@ describe("sessions", () => {
     expect(server.chatRequests.at(-1)?.body.messages).toHaveLength(5)
   })
 
-  it("are those of their own fleet", async () => {
+  it("belong to their own fleet", async () => {
     const { cortex } = await alone("ollama")
     const other = await alone("ollama")
     const session = await other.cortex.Session.create()
@@ -1371,7 +1371,7 @@ it("in Effect, a tool runs as its caller does: with its loggers and annotations"
   expect(seen).toEqual(Array(2).fill([["at work"], { request: "r-1" }]))
 })
 
-describe("what is given beside what there is", () => {
+describe("conflicting options", () => {
   it("two tools of one name are refused: one of them would never run", async () => {
     const server = await fleet.ollama()
     const tools = [{ name: "f", execute: () => 1 }, { name: "g" }, { name: "f", execute: () => 2 }]
@@ -1381,14 +1381,14 @@ describe("what is given beside what there is", () => {
     expect(chats(server)).toEqual([0])
   })
 
-  it("an option that stands beside the messages is refused, and where it belongs is said", async () => {
+  it("an option next to the messages is refused with its correct place", async () => {
     const prompt = { messages: [{ role: "user" as const, content: "Hi" }], temperature: 0 }
     const error = await failure(fleet.cortex([await fleet.ollama()]).chat(prompt))
     expect(error).toMatchObject({ _tag: "InvalidRequest", field: "temperature" })
     expect(error.message).toContain("second argument")
   })
 
-  it.each(["ollama", "openai"] as const)("what is undefined counts as left out, with %s", async (protocol) => {
+  it.each(["ollama", "openai"] as const)("undefined counts as omitted, with %s", async (protocol) => {
     const server = await fleet[protocol]({ models: [{ name: model, capabilities: ["completion", "tools"] }] })
     const location = { city: undefined, latitude: 48, longitude: 11 }
     const cortex = fleet.cortex([{ url: server.url, location }])

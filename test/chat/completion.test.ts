@@ -49,8 +49,8 @@ const expectUnbroken = (events: ReadonlyArray<ChatEvent>, text = whole) => {
 
 // -----------------------------------------------------------------------------
 
-describe.each(kinds)("%s goes on with a text", (_, { begin, fills, path }) => {
-  it("as it is: with no template, and every option that there is", async () => {
+describe.each(kinds)("%s completes a text", (_, { begin, fills, path }) => {
+  it("without a chat template, with every option", async () => {
     const server = await begin()
     const cortex = fleet.cortex([server])
     const options: ChatOptions = {
@@ -84,7 +84,7 @@ describe.each(kinds)("%s goes on with a text", (_, { begin, fills, path }) => {
     )
   })
 
-  it("as a stream, a token for each piece, and as text", async () => {
+  it("streamed, with one event per token, and as text", async () => {
     const server = await begin()
     const cortex = fleet.cortex([server])
     const events = await eventsOf(await cortex.chat(prompt, { raw: true, stream: true }))
@@ -114,7 +114,7 @@ describe.each(kinds)("%s goes on with a text", (_, { begin, fills, path }) => {
     })
   })
 
-  it("from every cut, whatever broke off and whatever the temperature, with the usage of the whole", async () => {
+  it("from every cut, for any failure and temperature, with the usage of the whole", async () => {
     for (const [, other] of kinds) {
       const [first, second] = await Promise.all([other.begin(), begin()])
       const cortex = fleet.cortex(inOrder(first, second), { serverCooldown: 1 })
@@ -138,7 +138,7 @@ describe.each(kinds)("%s goes on with a text", (_, { begin, fills, path }) => {
     }
   })
 
-  it("also where the next one would have said something else", async () => {
+  it("also if the next server would have written something else", async () => {
     const [first, second] = await Promise.all([begin(), begin({ reply: ["Well", ", laughter", " is loud."] })])
     const cortex = fleet.cortex(inOrder(first, second))
     await cortex.listServers()
@@ -147,7 +147,7 @@ describe.each(kinds)("%s goes on with a text", (_, { begin, fills, path }) => {
     expectUnbroken(events, "ha ha haWell, laughter is loud.")
   })
 
-  it("when it breaks again, and again, in every way", async () => {
+  it("after repeated failures of every kind", async () => {
     const servers = await Promise.all([begin(), begin(), begin(), begin()])
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.listServers()
@@ -163,7 +163,7 @@ describe.each(kinds)("%s goes on with a text", (_, { begin, fills, path }) => {
     })
   })
 
-  it("up to a stop sequence that straddles the cut, within maxTokens, and after half a character", async () => {
+  it("up to a stop sequence across the cut, within maxTokens, and after half a character", async () => {
     const cut = async (reply: ReadonlyArray<string>, next: ReadonlyArray<string>, after: number, more: ChatOptions) => {
       const [first, second] = await Promise.all([begin({ reply }), begin({ reply: next })])
       const cortex = fleet.cortex(inOrder(first, second))
@@ -200,7 +200,7 @@ describe.each(kinds)("%s goes on with a text", (_, { begin, fills, path }) => {
       }
     })
   } else {
-    it("but does not fill in the middle: another one does, and it is not put to rest", async () => {
+    it("but cannot fill in the middle: another server does, and it is not marked as failed", async () => {
       const [first, second] = await Promise.all([begin(), ollama.begin()])
       const cortex = fleet.cortex(inOrder(first, second))
       const answer = await cortex.complete(prompt, { suffix })
@@ -232,21 +232,24 @@ describe("a server that cannot do it", () => {
     ],
     ["has a model that was not trained for it", () => fleet.ollama({ models: [model] }), { suffix }, /insert/]
   ]
-  it.each(cases)("%s: the next one does, and no chat is kept from it", async (_, begin, options, reason) => {
-    const [first, second] = await Promise.all([begin(), ollama.begin()])
-    const cortex = fleet.cortex(inOrder(first, second))
-    const answer = await cortex.complete(prompt, options)
-    expect(answer).toMatchObject({ text: whole, server: second.url })
-    expect(answer.attempts).toMatchObject([
-      { server: first.url, reason: "unsupported", message: expect.stringMatching(reason) }
-    ])
-    expect((await cortex.complete(prompt)).server).toBe(first.url)
-    const error = await failure(fleet.cortex([first]).complete(prompt, options))
-    expect(error).toBeInstanceOf(InvalidRequest)
-    expect(error).toMatchObject({ field: Object.keys(options)[0], reason: expect.stringMatching(reason) })
-  })
+  it.each(cases)(
+    "%s: the next server completes it, and chats still use the first",
+    async (_, begin, options, reason) => {
+      const [first, second] = await Promise.all([begin(), ollama.begin()])
+      const cortex = fleet.cortex(inOrder(first, second))
+      const answer = await cortex.complete(prompt, options)
+      expect(answer).toMatchObject({ text: whole, server: second.url })
+      expect(answer.attempts).toMatchObject([
+        { server: first.url, reason: "unsupported", message: expect.stringMatching(reason) }
+      ])
+      expect((await cortex.complete(prompt)).server).toBe(first.url)
+      const error = await failure(fleet.cortex([first]).complete(prompt, options))
+      expect(error).toBeInstanceOf(InvalidRequest)
+      expect(error).toMatchObject({ field: Object.keys(options)[0], reason: expect.stringMatching(reason) })
+    }
+  )
 
-  it("has the model for chats only", async () => {
+  it("is used for chats only", async () => {
     const server = await fleet.openai({ models: ["gpt-4o-mini"] })
     const cortex = fleet.cortex([server], { model: "gpt-4o-mini" })
     const error = await failure(cortex.complete(prompt, { raw: true }))
@@ -254,7 +257,7 @@ describe("a server that cannot do it", () => {
     expect((await cortex.complete(prompt)).text).not.toBe("")
   })
 
-  it("is passed over where an answer that broke is gone on with", async () => {
+  it("is skipped when a broken answer is resumed", async () => {
     const [first, second, third] = await Promise.all([
       ollama.begin(),
       fleet.openai({ models, completions: false }),
@@ -268,7 +271,7 @@ describe("a server that cannot do it", () => {
     expect(ofType(events, "error").map(({ attempt }) => attempt.reason)).toEqual(["cut", "unsupported"])
   })
 
-  it("is not meant where the model or the request is wrong, or the server is in trouble", async () => {
+  it("is not assumed if the model, the request or the server's state is the cause", async () => {
     const [first, second] = await Promise.all([openai("openai", true).begin(), ollama.begin()])
     const cortex = fleet.cortex(inOrder(first, second))
     await cortex.listServers()
@@ -295,7 +298,7 @@ describe("a server that cannot do it", () => {
 
 // -----------------------------------------------------------------------------
 
-describe("what cannot be given together", () => {
+describe("options that exclude each other", () => {
   const image = { type: "image" as const, data: "aGk=", mediaType: "image/png" }
   const cases: ReadonlyArray<readonly [string, unknown, ChatOptions, string, RegExp]> = [
     ["both", prompt, { raw: true, suffix }, "suffix", /together with raw/],
@@ -358,7 +361,7 @@ describe("real inference", () => {
   const question = "Explain recursion."
   const typed = `<|im_start|>user\n${question}<|im_end|>\n<|im_start|>assistant\n`
 
-  it("goes on with a text, and heeds marks that are in it", async () => {
+  it("completes a text, and uses the special tokens in it", async () => {
     const cortex = fleet.cortex([], { model: "aicortex-demo" })
     const chat = await cortex.complete(question, { temperature: 0 })
     const raw = await cortex.complete(typed, { raw: true, temperature: 0 })
@@ -384,14 +387,14 @@ describe("real inference", () => {
     expect(error).toMatchObject({ _tag: "InvalidRequest", field: "system" })
   })
 
-  describe("killed in the middle", () => {
+  describe("killed during the answer", () => {
     let servers: Awaited<ReturnType<typeof useDemoServers>>
     beforeAll(async () => {
       servers = await useDemoServers()
     })
     afterAll(() => servers.close())
 
-    it("is byte-equal to the text that was never broken", { timeout: 300_000 }, async () => {
+    it("is byte-equal to the uninterrupted text", { timeout: 300_000 }, async () => {
       const named = ({ url }: DemoServer, priority: number) => ({ url, protocol: "openai", priority }) as const
       const survivor = await servers.start()
       const options = { raw: true, temperature: 0, stream: true, timeout: 60_000 } as const

@@ -26,8 +26,8 @@ const breaks = (server: Fake, fault: Fault) =>
     faults: fault.kind === "refuse" ? fault : (_, body) => (body?.input === undefined ? undefined : fault)
   })
 
-describe.each(protocols)("texts become vectors on %s", (protocol) => {
-  it("one for each, in their order, with what the server counted", async () => {
+describe.each(protocols)("embeds texts on %s", (protocol) => {
+  it("one vector per text, in order, with the server's token count", async () => {
     const server = await start(protocol)
     const cortex = fleet.cortex([server])
     const both = await cortex.embed(["one", "two"], { model })
@@ -40,7 +40,7 @@ describe.each(protocols)("texts become vectors on %s", (protocol) => {
     expect((await cortex.embed("two", { model })).embeddings).toEqual([both.embeddings[1]])
   })
 
-  it("as short as they are wanted", async () => {
+  it("with the requested dimensions", async () => {
     const server = await start(protocol)
     const { embeddings } = await fleet.cortex([server]).embed("one", { model, dimensions: 4 })
     expect(embeddings[0]).toHaveLength(4)
@@ -58,7 +58,7 @@ describe.each(protocols)("texts become vectors on %s", (protocol) => {
     ["answers with nothing", { kind: "empty" }, { reason: "malformed" }],
     ["breaks off", { kind: "cutByte", at: 40 }, { reason: "cut" }],
     ["has lost the model", { kind: "notFound" }, { status: 404 }]
-  ])("another server goes on where one %s", async (_, fault, expected) => {
+  ])("another server takes over if one %s", async (_, fault, expected) => {
     const bad = await start(protocol)
     const good = await start(protocol)
     const cortex = fleet.cortex(inOrder(bad, good))
@@ -70,7 +70,7 @@ describe.each(protocols)("texts become vectors on %s", (protocol) => {
     expect(after.attempts).toEqual([expect.objectContaining({ server: bad.url, ...expected })])
   })
 
-  it("a request that is at fault goes to one other server, which agrees", async () => {
+  it("an invalid request is tried on one other server, which agrees", async () => {
     const bad = await start(protocol)
     const good = await start(protocol)
     const cortex = fleet.cortex(inOrder(bad, good))
@@ -84,7 +84,7 @@ describe.each(protocols)("texts become vectors on %s", (protocol) => {
     expect(requestsOf(good)).toHaveLength(1)
   })
 
-  it("fails with each attempt where every server fails, and goes round as often as it may", async () => {
+  it("fails with all attempts if every server fails, after the allowed rounds", async () => {
     const server = await start(protocol)
     const cortex = fleet.cortex([server])
     await cortex.embed("one", { model })
@@ -94,7 +94,7 @@ describe.each(protocols)("texts become vectors on %s", (protocol) => {
     expect(error.attempts).toHaveLength(3)
   })
 
-  it("stops the server's work when the caller leaves, which is no failure", async () => {
+  it("an aborted call is cancelled on the server, and is not a failure of it", async () => {
     const server = await start(protocol)
     const cortex = fleet.cortex([server])
     await cortex.embed("one", { model })
@@ -125,7 +125,7 @@ describe.each(protocols)("texts become vectors on %s", (protocol) => {
 })
 
 describe("a mixed fleet", () => {
-  it("passes over servers that cannot be told an option", async () => {
+  it("skips servers that do not support an option", async () => {
     const servers = [await start("openai"), await start("ollama")] as const
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.embed("one", { model })
@@ -145,7 +145,7 @@ describe("a mixed fleet", () => {
     })
   })
 
-  it("shares its servers' places with chats", async () => {
+  it("shares its servers' slots with chats", async () => {
     const server = await start("ollama")
     const cortex = fleet.cortex([{ url: server.url, maxInFlight: 2 }])
     await cortex.embed("one", { model })
@@ -154,7 +154,7 @@ describe("a mixed fleet", () => {
     expect(server.maxInFlight).toBe(2)
   })
 
-  it("says so where nobody has the model, and that the built-in one makes no vectors", async () => {
+  it("fails with ModelNotFound, which says that the built-in model makes no vectors", async () => {
     const cortex = fleet.cortex([await start("ollama")])
     expect(await failure(cortex.embed("one", { model: "embeder:1b" }))).toMatchObject({ _tag: "ModelNotFound" })
     expect(await failure(cortex.embed("one", { model: "aicortex-demo" }))).toMatchObject({
@@ -185,7 +185,7 @@ describe("what is refused before anything is sent", () => {
 })
 
 describe("Embeddings", () => {
-  it("is a service of the layer, and an interruption stops the server's work", async () => {
+  it("is a service of the layer, and an interruption cancels the request", async () => {
     const server = await start("ollama")
     const program = Effect.gen(function* () {
       const { embeddings } = yield* Embeddings.embed(["one", "two"], { model })
@@ -202,7 +202,7 @@ describe("Embeddings", () => {
     await expect.poll(() => requestsOf(server).at(-1)?.aborted).toBe(true)
   })
 
-  it("fails what is under way when its scope closes", async () => {
+  it("fails running calls when its scope closes", async () => {
     const server = await start("ollama")
     const cortex = fleet.cortex([server])
     await cortex.embed("one", { model })

@@ -41,7 +41,7 @@ const reportOf = (event: ChatEvent): string => {
 }
 
 describe.each(["ollama", "openai"] as const)("over %s", (protocol) => {
-  it("attempts, kept answers and trimmed histories have a type of their own", async () => {
+  it("attempts, cached answers and trimmed histories have their own event types", async () => {
     const server = await fleet[protocol]({ reply: ["It ", "rains."] })
     const cortex = fleet.cortex([server.url], { model })
     const seen = async (options: object) =>

@@ -163,7 +163,7 @@ const cases: ReadonlyArray<Case> = [
   ]
 ]
 
-describe("a history is put right for servers with chat templates", () => {
+describe("a history is normalized for servers with chat templates", () => {
   it.each(cases)("%s", async (_, given, expected) => {
     const server = await startFakeOpenAI({ models: [model], reply: "Well.", flavour: "llamacpp" })
     open.push(server.stop)
@@ -176,7 +176,7 @@ describe("a history is put right for servers with chat templates", () => {
     }
   })
 
-  it.each(cases)("Ollama takes it as it is: %s", async (_, given) => {
+  it.each(cases)("Ollama gets it unchanged: %s", async (_, given) => {
     const server = await startFakeOllama({
       models: [{ name: model, capabilities: ["completion", "tools", "vision"] }],
       reply: "Well."
@@ -192,7 +192,7 @@ describe("a history is put right for servers with chat templates", () => {
     )
   })
 
-  it("the library, and a session, likewise", async () => {
+  it("the library and sessions do the same", async () => {
     const server = await startFakeOpenAI({ models: [model], reply: "Well.", flavour: "vllm" })
     open.push(server.stop)
     const cortex = createCortex({ servers: [`${server.url}/v1`], configFile: false, model })
@@ -244,7 +244,7 @@ describe("templated", () => {
     })
   )
 
-  it("any conversation comes out right, and stays as it is from then on", () => {
+  it("any conversation is normalized, and a normalized one is unchanged", () => {
     fc.assert(
       fc.property(fc.array(message, { minLength: 1, maxLength: 12 }), (given) => {
         const made = templateMessages(given, true)
@@ -271,7 +271,7 @@ describe("templated", () => {
     )
   })
 
-  it("what is right is not touched; OpenAI's own servers get roles as they are", () => {
+  it("a valid history is unchanged; OpenAI's own servers get roles as they are", () => {
     const right: ReadonlyArray<Message> = [
       { role: "system", content: "A" },
       { role: "user", content: "B" },

@@ -49,7 +49,7 @@ const foreign: ReadonlyArray<readonly [what: string, value: unknown]> = [
 ]
 
 describe("isChatError", () => {
-  it("knows the errors of this module", () => {
+  it("is true of the errors of this module", () => {
     expect(classes.map(({ _tag }) => _tag)).toEqual(
       expect.arrayContaining(["NoServers", "SchemaMismatch", "EngineFailed"])
     )
@@ -79,7 +79,7 @@ describe("isChatError", () => {
     expect(isChatError(new Errors.RegistryWarning({ file: "a", reason: "b" }))).toBe(false)
   })
 
-  it("narrows the errors of an Effect, so that catchIf leaves the others", async () => {
+  it("narrows the errors of an Effect, so that catchIf keeps the others", async () => {
     const failed = (error: Errors.ChatError | Overloaded): Effect.Effect<string, Errors.ChatError | Overloaded> =>
       Effect.fail(error)
     const handled = (error: Errors.ChatError | Overloaded): Effect.Effect<string, Overloaded> =>
@@ -124,7 +124,7 @@ describe("a call", () => {
 })
 
 describe.each(["ollama", "openai"] as const)("the Promise functions over %s", (protocol) => {
-  it("reject with errors that it recognises", async () => {
+  it("reject with ChatErrors", async () => {
     const server = await fleet[protocol]({ reply: "no JSON" })
     const cortex = fleet.cortex([server], { model })
     const errors = await Promise.all([
@@ -144,7 +144,7 @@ describe.each(["ollama", "openai"] as const)("the Promise functions over %s", (p
     expect(errors.map(isChatError)).toEqual(errors.map(() => true))
   })
 
-  it("reject with the reason of a signal, which it does not", async () => {
+  it("reject with the reason of a signal, which is not a ChatError", async () => {
     const server = await fleet[protocol]({})
     const cortex = fleet.cortex([server], { model })
     expect(isChatError(await failure(cortex.chat("Hi", { signal: AbortSignal.abort() })))).toBe(false)
@@ -154,7 +154,7 @@ describe.each(["ollama", "openai"] as const)("the Promise functions over %s", (p
   })
 })
 
-it("the shared functions reject with what is wrong with the settings, which it recognises", async () => {
+it("the shared functions reject with the InvalidConfig of the settings", async () => {
   const before = process.env.AICORTEX_CONFIG
   process.env.AICORTEX_CONFIG = "/nowhere/config.json"
   try {

@@ -30,8 +30,8 @@ const fleet = useFleet()
 
 const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length
 
-describe("what a call leaves behind", () => {
-  it("no timer and no memory, over thousands of calls and of streams left early", async () => {
+describe("resources after a call", () => {
+  it("no timer and no memory after thousands of calls and abandoned streams", async () => {
     const server = await fleet.ollama({ reply: "one two three four", perToken: "burst" })
     const cortex = fleet.cortex([server])
     const rounds = async (n: number) => {
@@ -47,7 +47,7 @@ describe("what a call leaves behind", () => {
     expect(timers()).toBeLessThanOrEqual(before + 5)
   })
 
-  it("an answer that is given up on is stopped: the server's work ends", async () => {
+  it("an abandoned answer is cancelled on the server", async () => {
     const first = await fleet.ollama({ reply: "one two three", faults: { kind: "cut", after: 2 } })
     const second = await fleet.openai({ reply: "other words ".repeat(200).trim(), perToken: 20 })
     const cortex = fleet.cortex(inOrder(first, second))
@@ -59,7 +59,7 @@ describe("what a call leaves behind", () => {
 })
 
 describe("closing", () => {
-  it("calls under way, and calls after it, reject with Closed, and no server is blamed", async () => {
+  it("running and later calls reject with Closed, and no server is blamed", async () => {
     const server = await fleet.ollama({ faults: { kind: "hang" } })
     const cortex = createCortex({ servers: [server.url], configFile: false, model })
     const call = failure(cortex.chat("Hi"))
@@ -94,7 +94,7 @@ describe("closing", () => {
     }
   )
 
-  it("an Effect that outlives the services fails with Closed, too", async () => {
+  it("an Effect run after the services closed fails with Closed, too", async () => {
     const server = await fleet.ollama({ faults: { kind: "hang" }, faultOn: "discovery" })
     const layer = Cortex.layer({ servers: [server.url], configFile: false, model })
     const scope = Effect.runSync(Scope.make())
@@ -105,7 +105,7 @@ describe("closing", () => {
     expect((await call)._tag).toBe("Closed")
   })
 
-  it("cancelling a stream that has failed is no failure of its own", async () => {
+  it("cancelling a failed stream does not fail", async () => {
     const server = await fleet.ollama({ faults: { kind: "status", code: 500 } })
     const stream = await fleet.cortex([server]).chat("Hi", { stream: true })
     expect((await failure(stream.text()))._tag).toBe("AllServersFailed")
@@ -114,7 +114,7 @@ describe("closing", () => {
   })
 })
 
-describe("what a failure says of a server", () => {
+describe("what a failure means for its server", () => {
   it("an answer that began before a server asked for rest does not end the rest", async () => {
     const server = await fleet.ollama({ reply: "slow answer here", firstToken: 150 })
     const other = await fleet.ollama({ reply: "other" })
@@ -148,11 +148,11 @@ describe("what a failure says of a server", () => {
   })
 })
 
-describe("tool calls that nobody answers", () => {
+describe("tool calls without results", () => {
   const reply = { tokens: [], toolCalls: [{ name: "nobody", arguments: {} }] }
   const tools = [{ name: "time", execute: () => "noon" }]
 
-  it("fail instead of an empty text", async () => {
+  it("fail instead of returning an empty text", async () => {
     const cortex = fleet.cortex([
       await fleet.ollama({ reply, models: [{ name: model, capabilities: ["completion", "tools"] }] })
     ])
@@ -162,7 +162,7 @@ describe("tool calls that nobody answers", () => {
     expect((await cortex.complete("Hi", { tools })).toolCalls).toMatchObject([{ name: "nobody" }])
   })
 
-  it("tools that are no list are refused", async () => {
+  it("tools that are not a list are refused", async () => {
     const cortex = fleet.cortex([await fleet.ollama()])
     const error = await failure(cortex.chat("Hi", { tools: {} as never }))
     expect(error).toMatchObject({ _tag: "InvalidRequest", field: "tools" })
@@ -180,7 +180,7 @@ describe("secrets", () => {
     `http://me:${secret}%@host:x`,
     `http://me:a/${secret}@host`,
     `http://me:${secret}@host/?query=1`
-  ])("are in no error: %s", async (url) => {
+  ])("do not appear in errors: %s", async (url) => {
     const cortex = createCortex({ servers: [url], configFile: false })
     const error = await failure(cortex.chat("Hi"))
     expect(error._tag).toBe("InvalidConfig")
@@ -188,7 +188,7 @@ describe("secrets", () => {
     await cortex.close()
   })
 
-  it("a percent sign in a password stands for itself", () => {
+  it("a percent sign in a password is literal", () => {
     const made = Server.fromOptions(`http://me:50%@host`, "test")
     expect(inspect(made, { depth: 9 })).not.toContain("50%")
     expect(made._tag).toBe("Right")
@@ -204,8 +204,8 @@ describe("secrets", () => {
   })
 })
 
-describe("what is not known is refused", () => {
-  it("an option of createCortex, of searchModels, and near misses with a hint", async () => {
+describe("unknown options are refused", () => {
+  it("options of createCortex and searchModels; similar names get a hint", async () => {
     const wrong = createCortex({ server: ["http://x"], configFile: false } as never)
     expect(await failure(wrong.chat("Hi"))).toMatchObject({ _tag: "InvalidConfig", field: "server" })
     await wrong.close()
@@ -217,7 +217,7 @@ describe("what is not known is refused", () => {
     expect((await failure(cortex.chat("Hi", { routing: "quick" as never }))).message).toContain('"balanced"')
   })
 
-  it("an option of bestServer, models and getServerInfo, and what is no object", async () => {
+  it("options of bestServer, models and getServerInfo, and values that are not objects", async () => {
     const server = await fleet.ollama()
     const cortex = fleet.cortex([server])
     for (const [call, field] of [
@@ -236,7 +236,7 @@ describe("what is not known is refused", () => {
     expect(await cortex.models({ available: true, family: undefined })).toContain(model)
   })
 
-  it("an option of a session, and of a list of them", async () => {
+  it("options of sessions and of their list", async () => {
     const cortex = fleet.cortex([])
     const wrong = [
       [cortex.Session.create({ message: [] } as never), "message"],
@@ -262,7 +262,7 @@ describe("what is not known is refused", () => {
     })
   })
 
-  it("a part that is to be replaced", async () => {
+  it("services to replace", async () => {
     const build = (parts: object) =>
       Effect.runPromise(Effect.flip(Effect.provide(Effect.void, Cortex.layer({ configFile: false }, parts))))
     expect(await build({ stor: Sessions.layerStoreMemory() })).toMatchObject({
@@ -300,7 +300,7 @@ describe("what is not known is refused", () => {
     [{ cacheFolder: 5 }, "cacheFolder"],
     [{ demoModel: 5 }, "demoModel"],
     [{ tracing: 5 }, "tracing"]
-  ])("a setting of the wrong form, and one within a setting: %j", async (options, field) => {
+  ])("a setting of the wrong type, also nested: %j", async (options, field) => {
     const cortex = fleet.cortex([], options as never)
     const error = await failure(cortex.chat("Hi"))
     expect(error).toMatchObject({ _tag: "InvalidConfig", source: "the options", field })
@@ -322,7 +322,7 @@ describe("options from a program's own configuration", () => {
     configFile: Config.succeed<false>(false)
   })
 
-  it("hold as options do, in each of their parts", async () => {
+  it("apply as options do, in each part", async () => {
     const server = await fleet.ollama({ reply: "hello" })
     const program = Effect.gen(function* () {
       const first = yield* Sessions.create()
@@ -343,7 +343,7 @@ describe("options from a program's own configuration", () => {
     })
   })
 
-  it("fail with what is wrong with them", async () => {
+  it("fail with the InvalidConfig", async () => {
     const error = (values: Record<string, string>) =>
       Effect.runPromise(Effect.flip(Effect.provide(Effect.void, Layer.provide(layer, given(values)))))
     expect(await error({})).toMatchObject({ _op: "MissingData", path: ["LLM_SERVERS"] })
@@ -352,7 +352,7 @@ describe("options from a program's own configuration", () => {
     expectTypeOf(layer).toEqualTypeOf<Layer.Layer<Cortex.Services, InvalidConfig | ConfigError.ConfigError>>()
   })
 
-  it("asks its provider for the environment, too", async () => {
+  it("read the environment from the ConfigProvider, too", async () => {
     const server = await fleet.ollama({ reply: "hello" })
     const file = join(mkdtempSync(join(tmpdir(), "aicortex-config-")), "config.json")
     writeFileSync(file, "{}")
@@ -364,8 +364,8 @@ describe("options from a program's own configuration", () => {
   })
 })
 
-describe("parts can be replaced", () => {
-  it("by a layer that needs something, and may fail: both are in the type of the whole", async () => {
+describe("services can be replaced", () => {
+  it("by a layer with requirements and errors: both are in the type of the result", async () => {
     const server = await fleet.ollama({ reply: "hello" })
     const store = Layer.effect(
       Sessions.SessionStore,

@@ -62,8 +62,8 @@ const runtimeOf = (servers: ReadonlyArray<Fake>) => {
   return runtime
 }
 
-describe.each(["ollama", "openai"] as const)("services that were replaced (%s)", (protocol) => {
-  it("answer in every form", async () => {
+describe.each(["ollama", "openai"] as const)("replaced services (%s)", (protocol) => {
+  it("answer with text, results, streams and JSON", async () => {
     const server = await fleet[protocol]({ reply: "Berlin is large." })
     const runtime = runtimeOf([server])
     expect(await runtime.runPromise(Chat.text("Hi"))).toBe("Berlin is large.")
@@ -73,7 +73,7 @@ describe.each(["ollama", "openai"] as const)("services that were replaced (%s)",
     expect(chats(server)).toEqual([3])
   })
 
-  it("decode and embed", async () => {
+  it("decode JSON and embed", async () => {
     const server = await fleet[protocol]({
       reply: `{"capital":"Berlin"}`,
       models: [{ name: model, capabilities: ["completion", "embedding"] }]
@@ -119,7 +119,7 @@ const schema = { type: "object", properties: { capital: { type: "string" } }, re
 // biome-ignore lint/suspicious/noExplicitAny: a body is read freely.
 const json = async (response: Promise<Response>): Promise<any> => (await response).json()
 
-describe.each(["ollama", "openai"] as const)("a gateway over services that were replaced (%s)", (protocol) => {
+describe.each(["ollama", "openai"] as const)("a gateway with replaced services (%s)", (protocol) => {
   it.each([model, "fast", `${protocol}:${model}`])(
     "answers for %s, whole, streamed, as JSON and with vectors",
     async (name) => {
@@ -193,19 +193,19 @@ describe("an Effect that needs no fiber", () => {
     return { effect, seen: () => [now, later] }
   }
 
-  it("is an Effect like any other where a fiber runs it, evaluated each time", async () => {
+  it("behaves like any Effect in a fiber, evaluated on each run", async () => {
     const { effect, seen } = counted()
     expect(await Effect.runPromise(Effect.zip(effect, effect))).toEqual([-1, -2])
     expect(seen()).toEqual([0, -2])
   })
 
-  it("is run by who asks it first, with what was made of it", () => {
+  it("runs without a fiber for a direct caller, with the operators applied to it", () => {
     const { effect, seen } = counted()
     expect(Direct.valueOf(Direct.map(effect, (n) => n * 10))).toBe(10)
     expect(seen()).toEqual([1, 0])
   })
 
-  it("is none where it is of any other kind", () => {
+  it("is recognized only among its own kind", () => {
     let run = 0
     const effect = Effect.sync(() => ++run)
     expect(Direct.attempt(effect)).toBeUndefined()

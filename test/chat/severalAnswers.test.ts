@@ -174,7 +174,7 @@ const faces = [
 ] as const
 
 describe.each(faces)("several answers to one prompt (%s, stream: %s)", (face, stream) => {
-  it.each(["native", "whole"] as const)("are one request to a server that has `n` (%s)", async (kind) => {
+  it.each(["native", "whole"] as const)("are one request to a server that supports `n` (%s)", async (kind) => {
     const server = await upstream(kind)
     const gateway = keep(await startGateway(openai(server)))
     const { reasons, texts, usage } = await ask(gateway, face, stream, { n: 3, seed: 40 })
@@ -190,7 +190,7 @@ describe.each(faces)("several answers to one prompt (%s, stream: %s)", (face, st
     expect(usage.completion_tokens_details.reasoning_tokens).toBe(2)
   })
 
-  it("one answer is asked for without `n`", async () => {
+  it("a single answer is requested without `n`", async () => {
     const server = await upstream("native")
     const gateway = keep(await startGateway(openai(server)))
     expect((await ask(gateway, face, stream, { n: 1, seed: 3 })).texts).toEqual(said(3, 1))
@@ -201,7 +201,7 @@ describe.each(faces)("several answers to one prompt (%s, stream: %s)", (face, st
     ["one", 30],
     ["one", 4],
     ["refuses", 4]
-  ] as const)("a server that %s is asked for each, and remembered (%s words)", async (kind, words) => {
+  ] as const)("a server that %s gets one request per answer, which is remembered (%s words)", async (kind, words) => {
     const server = await upstream(kind, { words })
     const gateway = keep(await startGateway(openai(server)))
     const first = await ask(gateway, face, stream, { n: 3, seed: 7 })
@@ -219,7 +219,7 @@ describe.each(faces)("several answers to one prompt (%s, stream: %s)", (face, st
     expect(sorted(further.map(({ seed }) => seed))).toEqual([20, 21])
   })
 
-  it("without a seed none is made up", async () => {
+  it("no seed is sent if the caller gave none", async () => {
     const native = await upstream("native")
     const one = await upstream("one")
     for (const server of [native, one]) {
@@ -229,7 +229,7 @@ describe.each(faces)("several answers to one prompt (%s, stream: %s)", (face, st
     }
   })
 
-  it("a server that breaks in the middle: each goes on by itself, and what had ended is kept", async () => {
+  it("after a server failure each unfinished answer is resumed, and finished ones are kept", async () => {
     // All but the reason of the second and third, and the count.
     const server = await upstream("native", { breakAfter: 4 * 3 + 1 })
     const other = await upstream("native")
@@ -245,7 +245,7 @@ describe.each(faces)("several answers to one prompt (%s, stream: %s)", (face, st
     expect(seeds.length).toBeGreaterThan(0)
   })
 
-  it.each([[503], [500]])("a server that fails at once (%s): the next one is asked for all of them", async (status) => {
+  it.each([[503], [500]])("a server that fails at once (%s): the next one gets the request for all", async (status) => {
     const bad = await upstream("native", { failing: [status, 100] })
     const good = await upstream("native")
     const order = openai(bad, good).map((one, priority) => ({ ...one, priority }))
@@ -257,7 +257,7 @@ describe.each(faces)("several answers to one prompt (%s, stream: %s)", (face, st
     expect(good.requests.reduce((sum, { n = 1 }) => sum + n, 0)).toBe(3)
   })
 
-  it("one of them that the server gave up is asked for again, alone", async () => {
+  it("an answer that the server aborted is requested again, alone", async () => {
     const server = await upstream("native", { reasons: { 1: "abort" } })
     const other = await upstream("native")
     const order = openai(server, other).map((one, priority) => ({ ...one, priority }))
@@ -270,14 +270,14 @@ describe.each(faces)("several answers to one prompt (%s, stream: %s)", (face, st
     expect(seeded.length).toBeGreaterThan(0)
   })
 
-  it("over several servers they stay together where one has `n`", async () => {
+  it("with several servers all go to one that supports `n`", async () => {
     const servers = await Promise.all([upstream("native"), upstream("native"), upstream("native")])
     const gateway = keep(await startGateway(openai(...servers)))
     expect((await ask(gateway, face, stream, { n: 4, seed: 9 })).texts).toEqual(said(9, 4))
     expect(servers.flatMap(({ requests }) => requests).map(({ n, seed }) => [n, seed])).toEqual([[4, 9]])
   })
 
-  it("a server that does not count: the prompt is estimated once", async () => {
+  it("a server without token counts: the prompt is estimated once", async () => {
     const server = await upstream("native", { uncounted: true })
     const gateway = keep(await startGateway(openai(server)))
     const { texts, usage } = await ask(gateway, face, stream, { n: 3, seed: 2 })
@@ -286,7 +286,7 @@ describe.each(faces)("several answers to one prompt (%s, stream: %s)", (face, st
     expect(usage.completion_tokens).toBeGreaterThanOrEqual(12)
   })
 
-  it("Ollama is asked for each, with a seed of its own", async () => {
+  it("Ollama gets one request per answer, each with its own seed", async () => {
     const reply = (body: Json) => `answer ${body.options?.seed}`
     const server = keep(await startFakeOllama({ models: [model], reply }))
     const gateway = keep(await startGateway([server.url]))
@@ -306,8 +306,8 @@ describe.each(faces)("several answers to one prompt (%s, stream: %s)", (face, st
   })
 })
 
-describe("one exchange for several answers", () => {
-  it("is given up when the client leaves", async () => {
+describe("one request for several answers", () => {
+  it("is cancelled when the client disconnects", async () => {
     const opened: Array<Promise<void>> = []
     const server = createServer((request, response) => {
       if (request.method !== "POST") {
@@ -341,7 +341,7 @@ describe("one exchange for several answers", () => {
     expect(opened).toHaveLength(1)
   })
 
-  it("a request that is wrong is refused, and the server keeps its `n`", async () => {
+  it("an invalid request is refused, and the server keeps its `n` support", async () => {
     const bad = await upstream("native", { failing: [400, 3] })
     const gateway = keep(await startGateway(openai(bad)))
     const wrong = await gateway.post(paths.chat, { model, messages: [{ role: "user", content: "?" }], n: 2 })
@@ -352,7 +352,7 @@ describe("one exchange for several answers", () => {
     expect(bad.requests.slice(before).map(({ n }) => n)).toEqual([2])
   })
 
-  it("answers that are JSON and do not fit are each written once more", async () => {
+  it("JSON answers that do not match are repaired one by one", async () => {
     const server = await upstream("native")
     const gateway = keep(await startGateway(openai(server)))
     const body = { model, messages: [{ role: "user", content: "?" }], n: 2, response_format: { type: "json_object" } }

@@ -47,7 +47,7 @@ describe("Chat.layerTest", () => {
     }).pipe(Effect.provide(Chat.layerTest("Paris.")))
   )
 
-  it.effect("tells pieces, reasoning, usage and who answers", () =>
+  it.effect("emits pieces, reasoning, usage and the answering server", () =>
     Effect.gen(function* () {
       const usage = { promptTokens: 3, completionTokens: 2 }
       const reply: Chat.Reply = {
@@ -69,7 +69,7 @@ describe("Chat.layerTest", () => {
     })
   )
 
-  it.effect("fails with any error, before the answer or in the middle of it", () =>
+  it.effect("fails with any error, before or during the answer", () =>
     Effect.gen(function* () {
       const missing = new ModelNotFound({ model, suggestions: ["llama3.2:1b"] })
       const full = new Overloaded({ model, queued: 512, retryAfter: 5 })
@@ -85,7 +85,7 @@ describe("Chat.layerTest", () => {
     })
   )
 
-  it.effect("answers one request after the other; one that the script has no reply to is a defect", () =>
+  it.effect("answers requests in order; a request without a scripted reply is a defect", () =>
     Effect.gen(function* () {
       expect(yield* Chat.text("Hi")).toBe("one")
       expect(yield* Chat.text("Hi")).toBe("two")
@@ -94,7 +94,7 @@ describe("Chat.layerTest", () => {
     }).pipe(Effect.provide(Chat.layerTest(["one", "two"])))
   )
 
-  it.effect("is asked what a server would be sent", () => {
+  it.effect("receives the request that a server would get", () => {
     const requests: Array<ChatRequest> = []
     const script = (request: ChatRequest, index: number) => {
       requests.push(request)
@@ -119,7 +119,7 @@ describe("Chat.layerTest", () => {
     }).pipe(Effect.provide(Chat.layerTest(script, { model: "small", personas: { pirate: "Arr." } })))
   })
 
-  it.effect("has JSON decoded, and mended once", () =>
+  it.effect("decodes JSON, and repairs it once", () =>
     Effect.gen(function* () {
       const json = Chat.json("The capital of France?", City)
       const mended = yield* Effect.provide(json, Chat.layerTest(["Paris", '{"capital":"Paris"}']))
@@ -130,7 +130,7 @@ describe("Chat.layerTest", () => {
     })
   )
 
-  it.effect("calls tools, which run", () =>
+  it.effect("runs tools", () =>
     Effect.gen(function* () {
       const script: Chat.Script = [
         { toolCalls: [{ id: "1", name: "sky", arguments: { city: "Paris" } }] },
@@ -150,7 +150,7 @@ describe("Chat.layerTest", () => {
     })
   )
 
-  it.effect("keeps sessions, in which a failure leaves no trace, and answers", () => {
+  it.effect("keeps sessions, without failed calls and with answers", () => {
     let requests = 0
     const script = ({ messages }: ChatRequest) => {
       requests++
@@ -169,7 +169,7 @@ describe("Chat.layerTest", () => {
     }).pipe(Effect.provide(Chat.layerTest(script)))
   })
 
-  it.effect("takes the time of the clock, and can be left", () => {
+  it.effect("uses the Clock, and can be interrupted", () => {
     let left = false
     const script = () =>
       Effect.as(Effect.sleep("10 seconds"), "late").pipe(
@@ -197,7 +197,7 @@ describe("Chat.layerTest", () => {
     }).pipe(Effect.provide(Chat.layerTest(script)))
   })
 
-  it("needs nothing, and gives what a program asks for", () => {
+  it("has no requirements, and provides the services that a program needs", () => {
     expectTypeOf(Effect.provide(Chat.text("Hi"), Chat.layerTest("x"))).toExtend<Effect.Effect<string, unknown>>()
   })
 })

@@ -7,7 +7,7 @@ const fleet = useFleet()
 it.each([
   ["a model that cannot think is not asked to, whichever server goes first", ["completion", "tools"], undefined],
   ["a model that can is", ["completion", "thinking"], true]
-] as const)("in a fleet where one server tells what a model can do: %s", async (_, capabilities, think) => {
+] as const)("in a fleet where one server reports the model's capabilities: %s", async (_, capabilities, think) => {
   const silent = await fleet.openai({
     reply: "one two three four",
     flavour: "llamacpp",

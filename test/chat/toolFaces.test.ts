@@ -61,7 +61,7 @@ const call = (protocol: Protocol, args: unknown, cut: boolean) => {
     : line({ tool_calls }) + line({}, { done: true, done_reason: cut ? "length" : "stop" })
 }
 
-describe.each(protocols)("an answer that its server gave up (%s)", (protocol) => {
+describe.each(protocols)("an answer that its server aborted (%s)", (protocol) => {
   it.each(["abort", "cancelled", "insufficient_system_resource", "network_error", "engine_failure"])(
     "%s: another server goes on, whole and in a stream",
     async (reason) => {
@@ -76,7 +76,7 @@ describe.each(protocols)("an answer that its server gave up (%s)", (protocol) =>
     }
   )
 
-  it("where there is no other server, it is a failure", async () => {
+  it("without another server, the call fails", async () => {
     const bad = await answering(protocol, text(protocol, "Hel", "abort"))
     const error = await failure(cortex([bad]).complete("?", { maxRetries: 1 }))
     expect(error._tag).toBe("AllServersFailed")
@@ -84,7 +84,7 @@ describe.each(protocols)("an answer that its server gave up (%s)", (protocol) =>
     expect(broken).toMatchObject({ _tag: "StreamInterrupted", partial: "Hel" })
   })
 
-  it.each([["stop"], ["length"]])("control: %s is an end", async (reason) => {
+  it.each([["stop"], ["length"]])("control: %s is a normal end", async (reason) => {
     const one = await answering(protocol, text(protocol, "Hel", reason))
     const other = await answering(protocol, text(protocol, "Hello", "stop"))
     const order = [one, other].map((server, priority) => ({ ...server, priority }))
@@ -167,7 +167,7 @@ const objectOf = (args: unknown): unknown => {
 }
 
 describe.each(protocols)("arguments that a model writes (%s)", (protocol) => {
-  describe.each(Object.entries(faces))("on the face of %s", (face, { body, path, stream, whole }) => {
+  describe.each(Object.entries(faces))("with %s", (face, { body, path, stream, whole }) => {
     it.each(odd)("%s", async (_, args, expected, isCut) => {
       const cut = isCut === true
       const gateway = keep(await startGateway([await answering(protocol, call(protocol, args, cut))]))
@@ -202,7 +202,7 @@ describe("tool_choice allowed_tools on /v1/chat/completions", () => {
     [{ mode: "auto", tools: named("b") }, ["b"], "auto"],
     [{ mode: "required", tools: named("c", "a") }, ["a", "c"], "required"],
     [{ tools: named("a") }, ["a"], "auto"]
-  ])("%j: only those are offered", async (allowed_tools, names, mode) => {
+  ])("%j: only these are offered", async (allowed_tools, names, mode) => {
     const server = await openai()
     const gateway = keep(await startGateway([{ url: `${server.url}/v1` }]))
     for (const stream of [false, true]) {
@@ -239,7 +239,7 @@ describe("fields within the messages and tools of Ollama's API", () => {
       },
       "messages[1].tool_calls[0].function.why"
     ]
-  ])("%j: left out and named, or refused where it is strict", async (body, at) => {
+  ])("%j: omitted and reported, or refused in strict mode", async (body, at) => {
     const server = await ollama()
     const lenient = keep(await startGateway([server.url]))
     const response = await lenient.post("/api/chat", { model, stream: false, ...body })

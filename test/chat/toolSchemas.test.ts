@@ -116,7 +116,7 @@ describe.each(upstreams)("over %s", (_, start) => {
       }
     })
 
-    it("a model that never gets them right ends in its rounds", async () => {
+    it("a model that never sends valid arguments ends after its rounds", async () => {
       const { cortex, server } = await one(rounds(call({ city: 7 })))
       let ran = 0
       const tools = [{ name: "f", parameters: z.object({ city: z.string() }), execute: () => ++ran }]
@@ -127,7 +127,7 @@ describe.each(upstreams)("over %s", (_, start) => {
       expect([ran, ...chats(server)]).toEqual([0, 3])
     })
 
-    it("of several calls only those run that fit", async () => {
+    it("of several calls only the valid ones run", async () => {
       const both = {
         tokens: "",
         toolCalls: [
@@ -197,7 +197,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     })
   })
 
-  it("a stream shows what went wrong", async () => {
+  it("a stream emits the error", async () => {
     const { cortex } = await one(rounds(call({ city: 7 }), call({ city: "Paris" }), final))
     let ran = 0
     const execute = () => {
@@ -213,7 +213,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     ])
   })
 
-  it("a tool without execute may have parameters of any kind, too: the caller runs it", async () => {
+  it("a tool without execute may have any kind of parameters, too: the caller runs it", async () => {
     const { cortex, server } = await one(rounds(call({ city: 7 })))
     for (const [, parameters] of kinds) {
       const answer = await cortex.complete("Hi", { tools: [{ name: "f", parameters }] })
@@ -250,7 +250,7 @@ describe.each(upstreams)("over %s", (_, start) => {
       return { server, runtime }
     }
 
-    it("a tool takes an Effect schema, and its services are those of the call", async () => {
+    it("a tool takes an Effect schema, and the services come from the call", async () => {
       const { runtime, server } = await effects(call(args), final)
       const tools = [weather("wrap")]
       const answer = Chat.text("Hi", { tools })
@@ -279,7 +279,7 @@ describe.each(upstreams)("over %s", (_, start) => {
       expect(await runtime.runPromise(Effect.provideService(caught, Weather, cloudy))).toBe("none in Paris")
     })
 
-    it("by default it is ToolFailed with its cause; with return the model is told", async () => {
+    it("a failure is ToolFailed with its cause by default; with onError return the model gets it", async () => {
       const { runtime, server } = await effects(call(args), final)
       const wrapped = Effect.flip(Chat.text("Hi", { tools: [weather("wrap")] }))
       expect(await runtime.runPromise(Effect.provideService(wrapped, Weather, cloudy))).toMatchObject({
@@ -292,7 +292,7 @@ describe.each(upstreams)("over %s", (_, start) => {
       expect(server.chatRequests.at(-1)?.body.messages.at(-1).content).toBe("Error: NoWeather")
     })
 
-    it("a defect stays one, whatever onError says", async () => {
+    it("a defect stays a defect with any onError", async () => {
       const { runtime } = await effects(call({}))
       for (const onError of ["wrap", "fail", "return"] as const) {
         const tools = [Chat.tool({ name: "f", execute: () => Effect.die(new Error("a bug")), onError })]
@@ -303,7 +303,7 @@ describe.each(upstreams)("over %s", (_, start) => {
   })
 })
 
-it("events narrow by their type", () => {
+it("events narrow by type", () => {
   const seen = (event: ChatEvent): string => {
     if (event.type === "tool_result") return event.failed === true ? String(event.result) : event.name
     return event.type

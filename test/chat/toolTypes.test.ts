@@ -36,7 +36,7 @@ const log = Chat.tool({
 })
 
 describe("the arguments of a tool", () => {
-  it("follow its parameters, in promises and in Effect", () => {
+  it("are inferred from its parameters, with promises and Effects", () => {
     tool({
       name: "f",
       parameters: z.object({ city: z.string(), n: z.number().default(1) }),
@@ -71,7 +71,7 @@ describe("the arguments of a tool", () => {
 })
 
 describe("the type of a call with tools", () => {
-  it("has their services, and the failures of those that say so", () => {
+  it("has the services of its tools, and the errors of those with onError fail", () => {
     const calls = {
       text: () => Chat.text("Hi", { tools: [clock, log] }),
       complete: () => Chat.complete("Hi", { tools: [clock] }),
@@ -95,7 +95,7 @@ describe("the type of a call with tools", () => {
     expectTypeOf(calls.plain).returns.toEqualTypeOf<Effect.Effect<string, ChatError, Chat.Chat>>()
   })
 
-  it("is text in promises", () => {
+  it("is text for the Promise functions", () => {
     const call = () => chat("Hi", { tools: [tool({ name: "f", parameters: city, execute: () => 1 }), { name: "g" }] })
     expectTypeOf(call).returns.resolves.toBeString()
   })
