@@ -64,7 +64,7 @@ describe("aicortex auto", () => {
     return { near, far, servers: [{ url: near.url }, { url: far.url, local: false }] }
   }
 
-  it("explains the choice without asking any model", async () => {
+  it("explains the choice without a request to a model", async () => {
     const { far, near, servers } = await made()
     const { code, err, out } = await run(servers, [
       "--explain",
@@ -119,7 +119,7 @@ describe("aicortex auto", () => {
     expect([near.chatRequests.length, far.chatRequests.length]).toEqual([0, 0])
   })
 
-  it.each(["local", "remote"] as const)("takes which servers go first from --prefer %s", async (prefer) => {
+  it.each(["local", "remote"] as const)("--prefer %s decides which servers go first", async (prefer) => {
     const { servers } = await made()
     const { code, out } = await run(servers, ["--json", "--prefer", prefer, "Hi"], "", 60)
     expect(code).toBe(0)
@@ -129,7 +129,7 @@ describe("aicortex auto", () => {
     expect(chosen.model).toBe(isLocal ? "big:70b" : "far:3b")
   })
 
-  it("says why nothing can answer, and which servers could not be asked", async () => {
+  it("says why no model can answer, and which servers could not be asked", async () => {
     const server = await fleet.ollama({ models: [able("big:70b")] })
     const gone = `http://127.0.0.1:${await unusedPort()}`
     const refused = await run([{ url: server.url }, { url: gone }], ["--explain", "--tools", "Hi"])
@@ -142,7 +142,7 @@ describe("aicortex auto", () => {
     expect((await run([{ url: server.url }], ["--prefer", "nearest", "Hi"])).code).toBe(2)
   })
 
-  it("without a server it is the model that is built in", async () => {
+  it("without servers it is the built-in model", async () => {
     const { code, out } = await run([], ["--explain", "Hi"])
     expect([code, out]).toEqual([0, expect.stringContaining("no server is known")])
   })

@@ -51,7 +51,7 @@ const paced = (perToken: number): ReadonlyArray<() => Promise<Fake>> => [
 ]
 
 describe("aicortex bench", { timeout: 120_000 }, () => {
-  it("shows speeds, which the next process knows", async () => {
+  it("shows speeds, and stores them for the next process", async () => {
     for (const [i, start] of paced(1).entries()) {
       const [slow, fast] = [await (paced(100)[i] ?? start)(), await start()]
       const { run } = desk([slow.url, fast.url])
@@ -69,7 +69,7 @@ describe("aicortex bench", { timeout: 120_000 }, () => {
     }
   })
 
-  it("prints JSON, compared with the last time; a file that cannot be read is replaced", async () => {
+  it("prints JSON, compared with the last run; an unreadable file is replaced", async () => {
     const server = await fleet.openai({ perToken: 2, reply })
     const { kept, run } = desk([server.url])
     const json = async () => {
@@ -89,7 +89,7 @@ describe("aicortex bench", { timeout: 120_000 }, () => {
     expect(JSON.parse(readFileSync(kept, "utf8")).results).toHaveLength(1)
   })
 
-  it("draws a chart, in which names of servers are only text", async () => {
+  it("draws a chart, in which server names are escaped", async () => {
     const name = 'a<script>"&1b'
     const server = await fleet.openai({ models: [name], reply })
     const { run } = desk([server.url])
@@ -103,7 +103,7 @@ describe("aicortex bench", { timeout: 120_000 }, () => {
     expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("cannot be written")])
   })
 
-  it("says what was not measured, and fails where nothing was", async () => {
+  it("lists what was not measured, and fails if nothing was", async () => {
     const [cold, loaded] = [await fleet.ollama(), await fleet.ollama({ loaded: [model], reply })]
     const gone = `http://127.0.0.1:${await unusedPort()}`
     const some = await desk([cold.url, loaded.url, gone]).run("bench", "--model", model, ...quick)

@@ -48,7 +48,7 @@ describe("aicortex bench with --rate or --profile", () => {
     expect(readFileSync(chart, "utf8")).toMatch(/^<svg .*concurrent, 10 at a time, 75 % within the limits/s)
   })
 
-  it("sends the key of a variable, and a conversation", async () => {
+  it("sends the key from a variable, and a conversation", async () => {
     const server = await start(() => ({}))
     const args = ["bench", server.url, "-m", "m", "--profile", "synchronous", "--requests", "3", "--trace", "chat"]
     const { code } = await home().run([...args, "--turns", "3", "--api-key-env", "MY_KEY"], { MY_KEY: "secret" })
@@ -72,7 +72,7 @@ describe("aicortex bench with --rate or --profile", () => {
     expect(existsSync(chart)).toBe(true)
   })
 
-  it("fails where nothing was answered", async () => {
+  it("fails if nothing was answered", async () => {
     const server = await start(() => ({ status: 503 }))
     const { code, err, out } = await home().run(["bench", server.url, "-m", "m", "--profile", "synchronous"])
     expect(code).toBe(1)
@@ -105,7 +105,7 @@ describe("the demo engine", async () => {
   const demo = await useDemoServers()
   afterAll(demo.close)
 
-  it("answers under load, and its tokens are counted", async () => {
+  it("answers under load, and counts tokens", async () => {
     const { url } = keep(await demo.start())
     const args = ["--profile", "concurrent", "--concurrency", "2", "--requests", "4", "--output-tokens", "16"]
     const { code, err, out } = await home().run([

@@ -87,7 +87,7 @@ describe("after a benchmark", () => {
     }
   )
 
-  it("nearest goes to the nearest one, however slow it is", async () => {
+  it("nearest picks the nearest server, however slow it is", async () => {
     const servers = [await start(() => fast), await start(() => slow)]
     const places = [
       { location: { latitude: -33.9, longitude: 151.2 } },
@@ -102,7 +102,7 @@ describe("after a benchmark", () => {
     expect(await best(nearHome, "fastest")).toBe(servers[0]?.url)
   })
 
-  it("a server whose counters lie does not win", async () => {
+  it("a server with false counters does not win", async () => {
     const servers = [await start(() => ({ ...slow, claims: 1_000_000 })), await start(() => ({ gap: 30, tokens: 6 }))]
     const home = homeOf(servers)
     await bench(home)
@@ -114,14 +114,14 @@ describe("after a benchmark", () => {
 })
 
 describe("aicortex best in a new process", () => {
-  it("waits for the list of the faster server, which comes late", async () => {
+  it("waits for the late model list of the faster server", async () => {
     const servers = [await start(() => slow), await start(() => fast, 700)]
     const home = homeOf(servers)
     await bench(home)
     expect(await best(home, "fastest")).toBe(servers[1]?.url)
   })
 
-  it("does not wait for ever for one that says nothing", async () => {
+  it("does not wait forever for a silent server", async () => {
     const [first, silent] = [await start(() => slow), await start(() => fast, Number.POSITIVE_INFINITY)]
     const home = homeOf([first, silent], [])
     expect(await best(home, "fastest")).toBe(first.url)

@@ -156,7 +156,7 @@ const promptOf = (server: Awaited<ReturnType<typeof ollama>>, n = 0): string | u
 // -----------------------------------------------------------------------------
 
 describe("aicortex", () => {
-  it("tells its version and nothing else", async () => {
+  it("prints its version and nothing else", async () => {
     assert.strictEqual(await ok(["--version"]), `${version}\n`)
     assert.strictEqual(await ok(["-V"]), `${version}\n`)
     const unread = await shell("{ sleep 0.2; aicortex --version; echo $? >&2; } | true")
@@ -168,7 +168,7 @@ describe("aicortex", () => {
     }
   })
 
-  it("helps, without colours off a terminal", async () => {
+  it("prints help, without colours off a terminal", async () => {
     const help = await ok(["--help"])
     for (const name of ["chat", "embed", "models", "servers", "sessions", "best", "llm-params", "config"])
       assert.include(help, `  ${name}`)
@@ -187,7 +187,7 @@ describe("aicortex", () => {
     assert.notMatch(help + chat, /.{101}/)
   })
 
-  it("refuses what it does not know, with a hint", async () => {
+  it("refuses unknown commands and flags, with a hint", async () => {
     const usage = (...args: ReadonlyArray<string>) => failed(args, {}, 2)
     assert.strictEqual(
       await usage("chat", "hi", "--strem"),
@@ -221,7 +221,7 @@ describe("aicortex", () => {
     assert.include(await usage("chat"), "there is no prompt")
   }, 120_000)
 
-  it("says what is wrong with the configuration in one line", async () => {
+  it("reports a configuration error in one line", async () => {
     const configs = [
       { sever: [] },
       { servers: 1 },
@@ -261,7 +261,7 @@ describe("aicortex", () => {
 })
 
 describe("the environment of a command line", () => {
-  it("is refused by the name of its variable, with exit code 2, by every command", async () => {
+  it("an invalid value is refused by every command with the name of its variable and exit code 2", async () => {
     const nowhere = join(folder(), "nowhere.json")
     const missing = { env: { AICORTEX_CONFIG: nowhere } }
     const commands = [
@@ -291,7 +291,7 @@ describe("the environment of a command line", () => {
     }
   })
 
-  it("names a configuration file that `servers add` makes", async () => {
+  it("may name a configuration file that `servers add` creates", async () => {
     const env = { AICORTEX_CONFIG: join(folder(), "new.json") }
     assert.include(await ok(["servers", "add", `http://127.0.0.1:${await unusedPort()}`], { env }), "new.json")
     assert.include(await ok(["config"], { env }), "new.json")
@@ -320,7 +320,7 @@ describe("reading a command line", () => {
     assert.strictEqual(read("go", "--many", "\n", "--many="), "go --many =%0A --many =")
   })
 
-  it("finds subcommands, also behind a flag", () => {
+  it("finds subcommands, also after a flag", () => {
     assert.strictEqual(read("go", "on", "-q"), "go on --quick")
     assert.strictEqual(read("go", "-q", "on"), "go on --quick")
     assert.strictEqual(read("go", "x", "on"), "go -- x on")
@@ -329,7 +329,7 @@ describe("reading a command line", () => {
 })
 
 describe("aicortex chat", () => {
-  it("prints the answer, and a line break", async () => {
+  it("prints the answer and a line break", async () => {
     const server = await ollama()
     assert.deepStrictEqual(await run(["chat", "Hello?"], on(server)), {
       code: 0,
@@ -379,7 +379,7 @@ describe("aicortex chat", () => {
     })
   })
 
-  it("goes on with a text as it is, and fills in the middle", async () => {
+  it("completes a text without a template, and fills in the middle", async () => {
     const models = [{ name: "m", capabilities: ["completion", "insert"] }]
     const server = await ollama({ models, reply: " time there was" })
     const text = "Once\n  upon a"
@@ -413,7 +413,7 @@ describe("aicortex chat", () => {
     )
   })
 
-  it("uses personas, and refuses one together with a system prompt before anything else", async () => {
+  it("uses personas, and refuses one together with a system prompt before other errors", async () => {
     const server = await ollama()
     const setup = { config: { servers: [server.url], personas: { pirate: "Talk like a pirate." } } }
     await ok(["chat", "x", "--persona", "pirate"], setup)
@@ -426,7 +426,7 @@ describe("aicortex chat", () => {
     assert.strictEqual(server.chatRequests.length, 0)
   })
 
-  it("names the flag of a value that is out of range, before anything else", async () => {
+  it("names the flag of an out-of-range value before other errors", async () => {
     const refused: ReadonlyArray<readonly [ReadonlyArray<string>, string]> = [
       [["--temperature", "9"], "--temperature must be from 0 to 2, not '9'"],
       [["-t", "-1"], "--temperature must be from 0 to 2, not '-1'"],
@@ -487,7 +487,7 @@ describe("aicortex chat", () => {
     assert.strictEqual(server.requests.length, 0)
   })
 
-  it("reads the prompt, or what belongs to it, from standard input", async () => {
+  it("reads the prompt, or additional text, from standard input", async () => {
     const server = await ollama()
     const prompts: ReadonlyArray<readonly [ReadonlyArray<string>, Setup, string]> = [
       [["chat"], { input: "From a pipe.\n" }, "From a pipe."],
@@ -512,7 +512,7 @@ describe("aicortex chat", () => {
     assert.include(await failed(["chat", " "], on(server), 2), "there is no prompt")
   })
 
-  it("does not wait for a program that holds its standard input open", async () => {
+  it("does not wait for a standard input that stays open and silent", async () => {
     const server = await ollama()
     const child = start(["chat", "Hello?"], { ...on(server), stdin: "pipe" })
     assert.strictEqual((await ended(child)).stdout, "one two three\n")
@@ -523,7 +523,7 @@ describe("aicortex chat", () => {
     assert.strictEqual(promptOf(server, 1), "See:\n\nwritten at once")
   })
 
-  it("goes on elsewhere when a server fails, and says so in one line while it streams", async () => {
+  it("continues on another server after a failure, and reports it in one line while streaming", async () => {
     const [bad, good] = [await ollama({ faults: { kind: "status", code: 500 } }), await ollama()]
     const setup = {
       config: {
@@ -541,7 +541,7 @@ describe("aicortex chat", () => {
     assert.include(streamed.stderr, bad.url)
   })
 
-  it("does what it is told to when a server breaks off in the middle", async () => {
+  it("follows --on-interrupt when a server fails during the answer", async () => {
     const [bad, good] = [await ollama({ faults: { kind: "cut", after: 2 } }), await ollama()]
     const setup = {
       config: {
@@ -579,7 +579,7 @@ describe("aicortex chat", () => {
     }
   })
 
-  it("keeps what came before an answer broke off", async () => {
+  it("prints the text that arrived before an answer was interrupted", async () => {
     const server = await ollama({ faults: { kind: "cut", after: 2 } })
     const result = await run(["chat", "x", "-s"], on(server))
     assert.strictEqual(result.code, 1)
@@ -587,7 +587,7 @@ describe("aicortex chat", () => {
     assert.match(result.stderr, /^aicortex: The answer of 'llama3\.2:3b' broke after 7 characters/)
   })
 
-  it("suggests names for a model that nobody knows, and tells who has what", async () => {
+  it("suggests names for an unknown model, and lists which servers have what", async () => {
     const server = await ollama({ models: ["tiny:1b"] })
     assert.strictEqual(
       await failed(["chat", "x", "-m", "tini:1b"], on(server)),
@@ -598,13 +598,13 @@ describe("aicortex chat", () => {
     assert.include(message, "They have: tiny:1b")
   })
 
-  it("gives up in time", async () => {
+  it("ends at its timeout", async () => {
     const server = await ollama({ faults: { kind: "hang" } })
     assert.include(await failed(["chat", "x", "--timeout", "0.3"], on(server)), "first-token-timeout")
     assert.include(await failed(["chat", "x", "--deadline", "0.3"], on(server)), "within the deadline")
   })
 
-  it("tells an unknown session in one line", async () => {
+  it("reports an unknown session in one line", async () => {
     const server = await ollama()
     assert.strictEqual(
       await failed(["chat", "x", "--session", "abc"], on(server)),
@@ -613,7 +613,7 @@ describe("aicortex chat", () => {
     assert.strictEqual(server.chatRequests.length, 0)
   })
 
-  it("tells more with --verbose, on standard error", async () => {
+  it("prints details with --verbose, on standard error", async () => {
     const server = await ollama({
       models: [{ name: "m", capabilities: ["completion", "thinking"] }],
       reply: { tokens: ["So", " it is"], thinking: ["Hm", " well"] }
@@ -629,7 +629,7 @@ describe("aicortex chat", () => {
   it.each([
     ["SIGINT", 130],
     ["SIGTERM", 143]
-  ] as const)("stops the server's work at once on %s", async (signal, code) => {
+  ] as const)("cancels the request at once on %s", async (signal, code) => {
     for (const more of [["-s"], []]) {
       const server = await ollama({ reply: "one two three ".repeat(100), perToken: 50 })
       const child = start(["chat", "x", ...more], on(server))
@@ -648,7 +648,7 @@ describe("aicortex chat", () => {
     }
   })
 
-  it("ends quietly when nobody reads on, and stops the server's work", async () => {
+  it("ends quietly when its output is closed, and cancels the request", async () => {
     const server = await ollama({ reply: "one\ntwo\n".repeat(500), perToken: 20 })
     const result = await shell("{ aicortex chat x -s; echo $? >&2; } | head -1", on(server))
     assert.strictEqual(result.stdout, "one\n")
@@ -659,7 +659,7 @@ describe("aicortex chat", () => {
 })
 
 describe("the demo model on the command line", () => {
-  it("answers when no server is known and no model was named", async () => {
+  it("answers if no server is known and no model was named", async () => {
     const setup = noServer
     for (const more of [[], ["--stream"]]) {
       const result = await run(["chat", "What is the capital of France?", ...more], setup)
@@ -673,7 +673,7 @@ describe("the demo model on the command line", () => {
     )
   })
 
-  it("says in one line why nobody answers, and only then, where its engine is not installed", async () => {
+  it("says in one line why there is no answer if its engine is not installed, and only then", async () => {
     const path = folder()
     const elsewhere = join(path, "dist/bin.js")
     cpSync(join(root, "dist/bin"), join(path, "dist/bin"), { recursive: true })
@@ -691,7 +691,7 @@ describe("the demo model on the command line", () => {
     assert.match(await failed(["chat", "x", "-m", "aicortex-demo"], setup), /^The embedded engine cannot run: /)
   })
 
-  it("says in one line what it cannot do", async () => {
+  it("says in one line which options it does not support", async () => {
     assert.match(
       await failed(["chat", "x", "--think", "on"], noServer),
       /^no server is known, and .*"aicortex-demo" cannot answer: --think: the built-in model does not reason; add a server/
@@ -709,13 +709,13 @@ describe("the demo model on the command line", () => {
     }
   })
 
-  it("answers when it is asked for", async () => {
+  it("answers when it is named", async () => {
     const result = await run(["chat", "What is the capital of France?", "-m", "aicortex-demo"], await nobody())
     assert.include(result.stdout, "Paris")
     assert.strictEqual(result.stderr, "")
   })
 
-  it("does not answer for a model that was named", async () => {
+  it("does not answer if another model was named", async () => {
     const setup = await nobody()
     for (const [args, env] of [
       [["-m", "llama3.2:3b"], {}],
@@ -725,7 +725,7 @@ describe("the demo model on the command line", () => {
     }
   })
 
-  it("does not answer where there is a server", async () => {
+  it("does not answer if there is a server", async () => {
     const server = await ollama({ models: ["tiny:1b"] })
     const { url } = server
     const config = { servers: [`http://127.0.0.1:${await unusedPort()}`, url] }
@@ -774,14 +774,14 @@ describe("aicortex models", () => {
     })
   })
 
-  it("fails with the list for an unknown family", async () => {
+  it("fails with the list of families for an unknown one", async () => {
     assert.strictEqual(
       await failed(["models", "--family", "lama"], await nobody()),
       "there is no family 'lama'; there are deepseek, gemma, llama, mistral, others, qwen"
     )
   })
 
-  it("lists what the servers have", async () => {
+  it("lists the servers' models", async () => {
     const server = await ollama({ models: ["tiny:1b", "llama3.2:3b"] })
     assert.strictEqual(await ok(["models", "--available"], on(server)), "llama3.2:3b\ntiny:1b\n")
     const { stderr } = await run(["models", "--available", "--search", "no such model"], on(server))
@@ -792,7 +792,7 @@ describe("aicortex models", () => {
 describe("aicortex models --available", () => {
   const filters = [[], ["--json"], ["--family", "llama"], ["--search", "llama", "--max-params", "4b"]]
 
-  it("tells which servers cannot be reached, and why", async () => {
+  it("lists which servers cannot be reached, and why", async () => {
     const [one, two] = [`http://127.0.0.1:${await unusedPort()}`, `http://127.0.0.1:${await unusedPort()}`]
     for (const more of filters) {
       const args = ["models", "--available", ...more]
@@ -809,7 +809,7 @@ describe("aicortex models --available", () => {
     assert.include(await failed(["models", "--available"], on(locked)), `${locked.url} does not tell its models: it `)
   })
 
-  it.runIf(alone)("tells how to add a server where there is none", async () => {
+  it.runIf(alone)("says how to add a server if there is none", async () => {
     for (const more of filters) {
       assert.strictEqual(
         await failed(["models", "--available", ...more]),
@@ -847,7 +847,7 @@ describe("aicortex embed", () => {
     assert.lengthOf(whole.embeddings[0], 4)
   })
 
-  it("says what is wrong", async () => {
+  it("reports errors", async () => {
     const setup = on(await ollama({ models: [{ name: embedder, capabilities: ["embedding"] }] }))
     assert.include(await failed(["embed", "one"], setup, 2), "--model must name a model")
     assert.include(await failed(["embed", "-m", embedder], setup, 2), "there is no text")
@@ -864,7 +864,7 @@ describe("aicortex embed", () => {
 })
 
 describe("aicortex sessions", () => {
-  it("a conversation goes on over several runs", async () => {
+  it("a conversation continues over several runs", async () => {
     const server = await ollama({ reply: ({ messages }) => `${messages.length} messages` })
     const path = folder()
     const setup = { ...on(server), env: { XDG_STATE_HOME: path } }
@@ -896,7 +896,7 @@ describe("aicortex sessions", () => {
     assert.include(await failed(["sessions", "remove", "../config.json"], setup), "No session with id")
   })
 
-  it("are in the store under the user's state folder, and elsewhere or nowhere where that is said", async () => {
+  it("are in the store in the user's state folder, elsewhere or nowhere as configured", async () => {
     const path = folder()
     const setup = { env: { XDG_STATE_HOME: path } }
     const list = async (env: object = {}) =>
@@ -917,7 +917,7 @@ describe("aicortex sessions", () => {
     assert.lengthOf(await list(other), 1)
   })
 
-  it("of a folder of an older version are taken into the store once, and the folder is kept aside", async () => {
+  it("of an older version's folder are imported into the store once, and the folder is kept aside", async () => {
     const path = folder()
     const old = join(path, "aicortex", "sessions", "0123456789abcdef")
     mkdirSync(old, { recursive: true })
@@ -931,7 +931,7 @@ describe("aicortex sessions", () => {
     assert.lengthOf(JSON.parse(await ok(["sessions", "--json"], setup)), 1)
   })
 
-  it("defect: take no more room than the file says, also in the store where nobody names one", async () => {
+  it("regression: use no more space than the file allows, also in the default store", async () => {
     const server = await ollama({ reply: "x".repeat(3_000) })
     const path = folder()
     const env = { XDG_STATE_HOME: path }
@@ -1018,7 +1018,7 @@ describe("aicortex sessions", () => {
     )
   })
 
-  it("refuses what is no conversation", async () => {
+  it("refuses a file that is not a conversation", async () => {
     const setup = { env: { XDG_STATE_HOME: folder() } }
     const from = (input: string) => failed(["sessions", "create", "--from", "-"], { ...setup, input })
     assert.include(await from("hello"), "standard input is not JSON")
@@ -1042,7 +1042,7 @@ describe("aicortex chat --interactive", () => {
     assert.strictEqual(server.chatRequests.at(-1)?.body.options.temperature, 0)
   })
 
-  it("ends with what went wrong, and keeps no conversation in which nothing was said", async () => {
+  it("ends with the error, and keeps no empty conversation", async () => {
     const server = await ollama({ faults: { kind: "status", code: 500 } })
     const setup = { ...on(server), env: { XDG_STATE_HOME: folder() } }
     const failing = await run(["chat", "-i"], { ...setup, input: "a\nb\n" })
@@ -1060,7 +1060,7 @@ describe("aicortex chat --interactive", () => {
 })
 
 describe("aicortex servers, best, llm-params and config", () => {
-  it("says on standard error what in registry files is left out, and only so much of it", async () => {
+  it("reports skipped registry records on standard error, up to a limit", async () => {
     const server = await ollama()
     const path = join(folder(), "registry")
     mkdirSync(path)
@@ -1089,7 +1089,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     return path
   }
 
-  it("shows the servers of a model, whatever their speeds are", async () => {
+  it("shows the servers of a model with any speeds", async () => {
     const [a, b, c] = [await ollama(), await ollama(), await ollama()]
     const path = registry([
       [a.url, { perf_tokens_per_second: "94.25", ip_city_name_en: "Falkenstein", ip_country_iso_code: "DE" }],
@@ -1111,7 +1111,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     }
   })
 
-  it("profits from what the call before has learned, unless told not to", async () => {
+  it("uses what the previous call learned, unless disabled", async () => {
     const server = await ollama({ firstToken: 5 })
     const hung = await ollama({ faults: { kind: "status", code: 500 } })
     const path = folder()
@@ -1137,7 +1137,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.isFalse(existsSync(join(path, "none")))
   })
 
-  it("goes on where what was learned cannot be read", async () => {
+  it("continues if the learned state cannot be read", async () => {
     const server = await ollama()
     const path = folder()
     const file = join(path, "state.json")
@@ -1152,7 +1152,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.strictEqual((await run(["chat", "hi", "-m", "llama3.2:3b"], setup)).stderr, "")
   })
 
-  it("fails for a model that no server has", async () => {
+  it("fails for a model without servers", async () => {
     const server = await ollama({ models: ["tiny:1b"] })
     for (const args of [
       ["servers", "llama3.2:3b"],
@@ -1181,7 +1181,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     )
   })
 
-  it.runIf(alone)("tells how to add a server, in words for a command line", async () => {
+  it.runIf(alone)("says how to add a server, with the command for it", async () => {
     const none = /no server is known\. Add one with `aicortex servers add \S+`, or name yours in AICORTEX_SERVERS/
     for (const args of [["servers", "llama3.2:3b"], ["best", "llama3.2:3b"], ["llm-params"]]) {
       const message = await failed(args)
@@ -1193,7 +1193,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.include(message, "or ask the built-in model with `-m aicortex-demo`.")
   })
 
-  it("says that the built-in model has no address", async () => {
+  it("the error says that the built-in model has no address", async () => {
     const server = await ollama()
     for (const setup of [on(server), await nobody()]) {
       for (const name of ["aicortex-demo", "aicortex-demo:latest"]) {
@@ -1210,7 +1210,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     }
   })
 
-  it("gives parameters for other clients", async () => {
+  it("prints parameters for other clients", async () => {
     const server = await ollama()
     const expected = { model: "llama3.2:3b", base_url: server.url, baseUrl: server.url }
     assert.deepStrictEqual(JSON.parse(await ok(["llm-params"], on(server))), expected)
@@ -1271,14 +1271,14 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.deepStrictEqual(saved(), { model: "m", personas: { p: "x" } })
   })
 
-  it("an empty list in the file means none, not even the local one, and an empty one of the environment nothing", async () => {
+  it("an empty list in the file means no servers, not even the local one; an empty variable is ignored", async () => {
     const config = { servers: [] }
     assert.match(await ok(["config"], { config }), /^servers +- +the file$/m)
     const env = { AICORTEX_SERVERS: " , " }
     assert.match(await ok(["config"], { config: { servers: ["http://a"] }, env }), /^servers +http:\/\/a +the file$/m)
   })
 
-  it("takes a key from standard input, keeps it to itself, and writes through a link", async () => {
+  it("reads a key from standard input, does not print it, and writes through a symbolic link", async () => {
     const server = await ollama({ apiKey: "s3cret" })
     const path = folder()
     const real = join(path, "real.json")
@@ -1299,7 +1299,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.include(await failed(["servers", "add", "http://other", "--ask-api-key"], { env }, 2), "standard input")
   })
 
-  it("loses no server when several are added at once, and waits for no lock that was left behind", async () => {
+  it("keeps all servers that are added concurrently, and ignores a stale lock", async () => {
     const path = folder()
     const file = join(path, "config.json")
     const setup = { env: { AICORTEX_CONFIG: file } }
@@ -1317,7 +1317,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.match(held, /another process is changing it; if none is, delete \S+config\.json\.lock/)
   })
 
-  it("refuses a server that makes no sense, and leaves the file as it is", async () => {
+  it("refuses an invalid server, and leaves the file unchanged", async () => {
     const path = folder()
     const env = { AICORTEX_CONFIG: join(path, "config.json") }
     const no = (...args: ReadonlyArray<string>) => failed(["servers", "add", ...args], { env })
@@ -1336,7 +1336,7 @@ describe("aicortex servers, best, llm-params and config", () => {
     assert.strictEqual(readFileSync(env.AICORTEX_CONFIG, "utf8"), '{"servers": 1}')
   })
 
-  it("tells when the environment overrides the file", async () => {
+  it("says when the environment overrides the file", async () => {
     const server = await ollama()
     const result = await run(["servers", "add", server.url], { env: { AICORTEX_SERVERS: "http://127.0.0.1:1" } })
     assert.match(result.stderr, /^aicortex: AICORTEX_SERVERS is set, and overrides the servers of the file/)
@@ -1381,7 +1381,7 @@ describe("aicortex chat --cache", () => {
     assert.include(both, "--no-cache cannot be given together with --cache.")
   })
 
-  it("tells on standard error of what it cannot read", async () => {
+  it("reports an unreadable cache on standard error", async () => {
     const server = await ollama({ reply })
     const env = { XDG_CACHE_HOME: folder(), AICORTEX_SERVERS: server.url }
     const ask = () => run(["chat", "Hi", "--cache"], { env })
@@ -1428,7 +1428,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     return { code, screen: stdout.replaceAll("\u001b", "^[") }
   }
 
-  it("says what it waits for until the first token, and erases that", async () => {
+  it("shows what it waits for until the first token, then erases it", async () => {
     const server = await ollama({ firstToken: 500 })
     const { code, screen } = await terminal(80, ["chat", "x", "-s"], on(server))
     assert.strictEqual(code, 0, screen)
@@ -1440,7 +1440,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     assert.strictEqual(dumb.screen, "one two three\r\n")
   })
 
-  it("keeps control sequences of an answer from the terminal", async () => {
+  it("removes control sequences of an answer", async () => {
     const server = await ollama({ reply: "a \u001b]52;c;eA==\u0007b" })
     assert.notInclude(
       (await terminal(80, ["chat", "x", "-s"], on(server))).screen.replaceAll("\u001b[K", ""),
@@ -1462,7 +1462,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     assert.include((await terminal(60, ["servers"], { ...setup, env: {} })).screen, "^[[1mURL")
   })
 
-  it("defect: never cuts an address or the name of a model", async () => {
+  it("regression: never truncates an address or the name of a model", async () => {
     const model = `${"long-".repeat(12)}model:7b`
     const server = await ollama({ models: [model], reply: "x" })
     const gone = `http://${"long-".repeat(12)}name.invalid`
@@ -1474,7 +1474,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     assert.include((await terminal(40, ["config"], setup)).screen, model)
   })
 
-  it("FORCE_COLOR has colours off a terminal, or none on one, and NO_COLOR has none", async () => {
+  it("FORCE_COLOR turns colours on off a terminal or off on one, and NO_COLOR turns them off", async () => {
     const bold = (text: string) => text.includes("\u001b[1m") || text.includes("^[[1m")
     const servers = async (env: { readonly [name: string]: string }) =>
       bold(await ok(["config"], { env })) && bold(await ok(["config", "--help"], { env }))
@@ -1497,7 +1497,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     assert.include(screen, "there is no prompt")
   })
 
-  it("holds a conversation, whose failures leave no trace, and which goes on later", async () => {
+  it("holds a conversation, without failed turns, that a later run continues", async () => {
     const server = await ollama({ reply: ({ messages }) => `you said ${messages.length} things` })
     const path = folder()
     const setup = { ...on(server), env: { TERM: "dumb", XDG_STATE_HOME: path } }

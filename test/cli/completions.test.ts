@@ -25,8 +25,8 @@ const offered = async ({ run }: Home, ...words: ReadonlyArray<string>): Promise<
     .map((line) => line.split("\t")[0] ?? "")
 }
 
-describe("what may follow", () => {
-  it("commands, flags, and the values of a choice", async () => {
+describe("candidates", () => {
+  it("contain commands, flags, and the values of a choice", async () => {
     const at = home({ servers: [] })
     expect(await offered(at, "")).toEqual(expect.arrayContaining(["chat", "ls", "pull", "servers", "completions"]))
     expect(await offered(at, "ser")).toEqual(["service", "servers", "serve"])
@@ -43,7 +43,7 @@ describe("what may follow", () => {
     expect(await offered(at, "chat", "--", "--rou")).toEqual([])
   })
 
-  it("no command or flag that the command line refuses", async () => {
+  it("contain no command or flag that the command line refuses", async () => {
     const at = home({ servers: [] })
     const commands = (await offered(at, "")).filter((word) => !word.startsWith("-"))
     expect(commands.length).toBeGreaterThan(12)
@@ -55,7 +55,7 @@ describe("what may follow", () => {
     }
   })
 
-  it("models of both protocols and names of the user's, servers, conversations", async () => {
+  it("contain models of both protocols, names of the user's, servers and conversations", async () => {
     const [one, api] = [
       await fleet.ollama({ models: ["llama3.2:3b"] }),
       await fleet.openai({ models: ["gpt-4o-mini"] })
@@ -74,7 +74,7 @@ describe("what may follow", () => {
     expect(await offered(at, "sessions", "show", "")).toEqual([out.trim()])
   })
 
-  it("models of the last time, where a server is silent; and it is not waited for", async () => {
+  it("contain a silent server's last known models, without waiting for it", async () => {
     const [quick, slow] = [await fleet.ollama({ models: ["quick:1b"] }), await fleet.ollama({ models: ["slow:1b"] })]
     const at = home({ servers: [quick.url, slow.url] })
     expect(await offered(at, "rm", "")).toEqual(expect.arrayContaining(["quick:1b", "slow:1b"]))
@@ -99,7 +99,7 @@ describe("what may follow", () => {
     expect(await offered(at, "rm", "k")).toEqual([])
   })
 
-  it("nothing, and no complaint, where settings cannot be read", async () => {
+  it("are empty, without an error, if settings cannot be read", async () => {
     const at = home({ servers: 1 })
     expect(await offered(at, "rm", "")).toEqual([])
     expect(await offered(at, "ser")).toEqual(["service", "servers", "serve"])
@@ -107,7 +107,7 @@ describe("what may follow", () => {
 })
 
 describe("scripts", () => {
-  it("are printed for the shells that there are", async () => {
+  it("are printed for the installed shells", async () => {
     const at = home()
     for (const shell of ["bash", "zsh", "fish"]) {
       const { code, out } = await at.run(["completions", shell])

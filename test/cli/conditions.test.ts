@@ -44,7 +44,7 @@ const run = async (...given: Parameters<typeof start>) => {
 }
 
 describe("aicortex conditions", () => {
-  it("shows this machine, and the lines to remote servers only", async () => {
+  it("shows this machine, and connections to remote servers only", async () => {
     const [near, far] = [await fleet.ollama(), await fleet.openai()]
     const gone = `http://127.0.0.1:${await unusedPort()}`
     const servers = [{ url: near.url }, { url: far.url, local: false }, { url: gone, local: false }]
@@ -74,13 +74,13 @@ describe("aicortex conditions", () => {
     expect(Number.isNaN(Date.parse(reported.resources.at))).toBe(false)
   })
 
-  it("says where no server is remote", async () => {
+  it("says that no server is remote", async () => {
     const { code, stdout } = await run([], ["conditions"])
     expect(code).toBe(0)
     expect(stdout).toContain("No server is remote.")
   })
 
-  it("watches until it is interrupted, a line of JSON for each change", async () => {
+  it("with --watch prints a line of JSON for each change until it is interrupted", async () => {
     const far = await fleet.ollama()
     const child = start([{ url: far.url, local: false }], ["conditions", "--watch", "--json"], {
       interval: 1,
@@ -96,7 +96,7 @@ describe("aicortex conditions", () => {
     expect(await once(child, "close")).toEqual([130, null])
   })
 
-  it("refuses thresholds that cannot be", async () => {
+  it("refuses impossible thresholds", async () => {
     const { code, stderr } = await run([], ["conditions"], { cpu: 200 })
     expect(code).not.toBe(0)
     expect(stderr).toContain("conditions.cpu")
@@ -104,7 +104,7 @@ describe("aicortex conditions", () => {
 })
 
 describe("aicortex chat --private", () => {
-  it("stays on local servers, and fails where none has the model", async () => {
+  it("uses local servers only, and fails if none has the model", async () => {
     const [near, far] = [
       await fleet.ollama({ models: ["a:1b"], reply: "from here" }),
       await fleet.ollama({ models: ["a:1b", "far:1b"], reply: "from afar" })

@@ -63,7 +63,7 @@ describe("aicortex config set, get, unset and path", () => {
     expect((await home.run(["config", "path"])).out).toBe(`${home.file}\n`)
   }, 120_000)
 
-  it("refuses what does not fit, and changes nothing", async () => {
+  it("refuses invalid values, and changes nothing", async () => {
     const home = homeWith({ servers: [], model: "a:1b" })
     for (const [key, value, words] of [
       ["discoveryTtl", "soon", "discoveryTtl: must be"],
@@ -93,7 +93,7 @@ describe("aicortex config set, get, unset and path", () => {
     }
   })
 
-  it("makes the file, tells when the environment overrides it, and shows no key", async () => {
+  it("creates the file, says when the environment overrides it, and shows no key", async () => {
     const home = homeWith()
     const overridden = await home.run(["config", "set", "model", "a:1b"], { AICORTEX_MODEL: "b:1b" })
     expect(overridden).toMatchObject({ code: 0, err: "aicortex: AICORTEX_MODEL is set, and overrides the file\n" })
@@ -116,7 +116,7 @@ describe("aicortex config edit", () => {
     return { home, run: () => home.run(["config", "edit"], { EDITOR: `${editor} --wait` }) }
   }
 
-  it("saves what can be used", async () => {
+  it("saves a valid file only", async () => {
     const { home, run } = withEditor({ servers: [] }, `echo '{ "servers": [], "model": "a:1b" }' > "$2"`)
     expect(await run()).toEqual({ code: 0, out: `Saved ${home.file}.\n`, err: "" })
     expect(contentOf(home.file)).toEqual({ servers: [], model: "a:1b" })
@@ -141,7 +141,7 @@ describe("aicortex config edit", () => {
 })
 
 describe("aicortex use", () => {
-  it("keeps a model that a server has, and it answers from then on", async () => {
+  it("sets a model that a server has as the default", async () => {
     for (const protocol of ["ollama", "openai"] as const) {
       const server = await fleet[protocol]({ models: ["a:1b", "b:7b"], reply: "Well said." })
       const home = homeWith({ servers: [server.url], aliases: { small: "a:1b" } })
@@ -158,7 +158,7 @@ describe("aicortex use", () => {
     }
   }, 180_000)
 
-  it("refuses a model that no server has, and keeps one that nobody can be asked for", async () => {
+  it("refuses a model that no server has, and accepts one that cannot be checked", async () => {
     const server = await fleet.ollama({ models: ["tiny:1b"] })
     const home = homeWith({ servers: [server.url] })
     const wrong = await home.run(["use", "tini:1b"])

@@ -18,7 +18,7 @@ const withoutPlace = () => {
   return { home, env: { XDG_STATE_HOME: home.write("state", "no folder") } }
 }
 
-it("is made by what writes, and by nothing that only reads", { timeout: 240_000 }, async () => {
+it("is created by commands that write, and not by those that only read", { timeout: 240_000 }, async () => {
   const home = keep(makeHome())
   const folder = join(home.path, ".local/state/aicortex")
   const store = join(folder, "store.db")
@@ -52,7 +52,7 @@ it("is made by what writes, and by nothing that only reads", { timeout: 240_000 
   expect(JSON.parse((await home.run(["keys", "list", "--json"])).out)).toMatchObject([{ name: "ann" }])
 })
 
-it("is used by a gateway, the terminal and each gateway after it", { timeout: 240_000 }, async () => {
+it("is shared by a gateway, the terminal and later gateways", { timeout: 240_000 }, async () => {
   const home = keep(makeHome())
   const server = keep(await startFakeOllama({ models: [model], reply: ({ messages }) => `${messages.length}` }))
   const env = { AICORTEX_SERVERS: server.url }
@@ -100,7 +100,7 @@ it("is used by a gateway, the terminal and each gateway after it", { timeout: 24
   expect(absent.status).toBe(404)
 })
 
-it("that cannot be made: what needs it fails and names the setting, the rest goes on in memory and says so", {
+it("if it cannot be created, commands that need it fail and name the setting, and others use memory and say so", {
   timeout: 240_000
 }, async () => {
   const { env, home } = withoutPlace()
@@ -131,7 +131,7 @@ it("that cannot be made: what needs it fails and names the setting, the rest goe
   expect(said).toContain("listening on")
 })
 
-it("takes the conversations of an older version's folder in once, and says so", { timeout: 120_000 }, async () => {
+it("imports the conversations of an older version's folder once, and says so", { timeout: 120_000 }, async () => {
   const home = keep(makeHome())
   const old = join(home.path, ".local/state/aicortex/sessions")
   for (const id of ["0123456789abcdef", "fedcba9876543210"]) {

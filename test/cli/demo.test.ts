@@ -39,7 +39,7 @@ describe("the built-in model, with no server at all", () => {
     expect(await cortex.chat("What is my name?", { session, temperature: 0 })).not.toContain("Alice")
   })
 
-  it("gives JSON that fits a schema, typed", async () => {
+  it("returns JSON that matches a schema, typed", async () => {
     const question = "Return the capital and population of Germany as JSON."
     const schema = {
       type: "object",
@@ -64,14 +64,14 @@ describe("the built-in model, with no server at all", () => {
     expect(limited).toMatchObject({ finishReason: "length", usage: { completionTokens: 3 } })
   })
 
-  it("says what it cannot do, before it does anything", async () => {
+  it("reports unsupported options before anything else", async () => {
     const cortex = demo()
     const error = await failure(cortex.complete("Hi", { tools: [{ name: "f" }] }))
     expect(error).toMatchObject({ _tag: "InvalidRequest", field: "tools" })
     expect(await failure(cortex.chat("Hi", { keepAlive: 1 }))).toMatchObject({ field: "keepAlive" })
   })
 
-  it("a call that is left frees it for the next", async () => {
+  it("an aborted call frees it for the next one", async () => {
     const cortex = demo()
     for await (const event of await cortex.chat("Tell me a short story about a robot.", { stream: true })) {
       if (event.type === "token") break
@@ -86,7 +86,7 @@ describe("the built-in model, with no server at all", () => {
     )
   })
 
-  it("is answered by nobody else, and only where it is asked for", async () => {
+  it("is used only when it is named, and then no server is", async () => {
     const server = await fleet.ollama()
     const cortex = fleet.cortex([server])
     await cortex.chat("Hello", { model: "aicortex-demo" })
@@ -94,7 +94,7 @@ describe("the built-in model, with no server at all", () => {
     expect(await failure(fleet.cortex([]).chat("Hello"))).toMatchObject({ _tag: "ModelNotFound" })
   })
 
-  it("a model file that is missing is EngineUnavailable", async () => {
+  it("a missing model file is EngineUnavailable", async () => {
     const cortex = fleet.cortex([], { model: "aicortex-demo", demoModel: "/nowhere/model.gguf" })
     expect(await failure(cortex.chat("Hello"))).toMatchObject({
       _tag: "EngineUnavailable",

@@ -53,7 +53,7 @@ const found = (wait = 400) => Effect.runPromise(browse(wait, place))
 beforeAll(build, 600_000)
 
 describe("servers in the local network", () => {
-  it("a gateway that is announced is found with its address and version, and says goodbye", async () => {
+  it("an announced gateway is found with its address and version, and sends a goodbye", async () => {
     const name = newName()
     const { close } = await announced(name, 8123)
     const one = (await found()).find((server) => server.name === name)
@@ -70,7 +70,7 @@ describe("servers in the local network", () => {
     assert.isUndefined((await found()).find((server) => server.name === name))
   })
 
-  it("an Ollama server is found also where its records come one by one; hostile ones do no harm", async () => {
+  it("an Ollama server is found also if its records arrive separately; hostile records do no harm", async () => {
     const raw = await other()
     const name = newName()
     const instance = `${name}._ollama._tcp.local`
@@ -100,7 +100,7 @@ describe("servers in the local network", () => {
     assert.notMatch(JSON.stringify(mine), /\\u001b|\u001b/)
   })
 
-  it("is listed without a connection; --yes connects, counts the models, and adds those that answer", async () => {
+  it("a server is listed without a connection; --yes connects, counts models, and adds the ones that answer", async () => {
     const server = await ollama({ models: ["a:1b", "b:1b"] })
     const [up, down] = [newName(), newName()]
     await announced(up, server.port)
@@ -132,7 +132,7 @@ describe("servers in the local network", () => {
     assert.isTrue(known.servers.find((server: { readonly name: string }) => server.name === up).known)
   })
 
-  it("a gateway for this machine alone is not announced, and says so", async () => {
+  it("a gateway on loopback is not announced, and says so", async () => {
     await using home = makeHome()
     const child = home.start(["serve", "--port", "0", "--announce"])
     const end = ended(child)

@@ -37,7 +37,7 @@ describe.skipIf(!hasTerminals)("aicortex discover on a terminal", () => {
     return { server, terminal, file: `${home.path}/aicortex/config.json` }
   }
 
-  it("connects to nobody before it is told to, and adds what it is told to", async () => {
+  it("connects to a server only after a yes, and adds the chosen ones", async () => {
     const { file, server, terminal } = await discover(`terminal ${process.pid} yes`)
     terminal.type("y")
     await terminal.shows(`Add ${server.url} to`)
@@ -48,7 +48,7 @@ describe.skipIf(!hasTerminals)("aicortex discover on a terminal", () => {
     assert.include(readFileSync(file, "utf8"), server.url)
   })
 
-  it("a no to the first question connects to nobody", async () => {
+  it("a no to the first question connects to no server", async () => {
     const { file, server, terminal } = await discover(`terminal ${process.pid} no`)
     terminal.type("n")
     assert.strictEqual(await terminal.ended, 0)
@@ -78,7 +78,7 @@ if (address === undefined) {
 }
 
 describe.skipIf(address === undefined)("aicortex serve --announce on an address of the network", () => {
-  it("is found there by discover, and is gone when it has ended", async () => {
+  it("is found by discover, and is gone after it ended", async () => {
     const home = keep(makeHome({ servers: [] }))
     const args = ["serve", "--port", "0", "--host", address ?? "", "--announce", "--api-key", "k"]
     const child = home.start(args)

@@ -32,7 +32,7 @@ const examine = async (at: Home, env: NodeJS.ProcessEnv = {}) => {
 }
 
 describe("servers", () => {
-  it("are well if they answer, in every protocol, and each is asked for one token", async () => {
+  it("are fine if they answer, with every protocol, after a request for one token", async () => {
     const models = [
       { name: "big:70b", size: 40e9 },
       { name: "small:1b", size: 8e8 },
@@ -61,7 +61,7 @@ describe("servers", () => {
     expect(one.chatRequests[1]?.body.model).toBe("big:70b")
   })
 
-  it("that are wrong are told with what to do", async () => {
+  it("with problems are listed with advice", async () => {
     const [gone, locked] = [await dead(), await fleet.openai({ apiKey: "s3cret" })]
     const empty = await fleet.ollama({ models: [] })
     const broken = await fleet.ollama({ faultOn: "chat", faults: () => ({ kind: "status", code: 500 }) })
@@ -100,7 +100,7 @@ describe("servers", () => {
     expect(text.out).toContain(`✗ ${gone}: it refused the connection\n    Nothing listens there.`)
   })
 
-  it("that a proxy keeps away are told with the proxy, and what to do about that", async () => {
+  it("unreachable through a proxy are listed with the proxy and advice", async () => {
     const gone = await dead()
     const at = home({ servers: ["http://gpu.internal:11434"] })
     const { of } = await examine(at, { HTTP_PROXY: gone })
@@ -113,7 +113,7 @@ describe("servers", () => {
     ])
   })
 
-  it("that are silent do not hold it up for longer than it is told", async () => {
+  it("that are silent delay it no longer than the timeout", async () => {
     const silent = await fleet.ollama({ faultOn: "chat", faults: () => ({ kind: "hang" }) })
     const { code, err, out } = await home({ servers: [silent.url] }).run(["doctor", "--timeout", "0.5"])
     expect({ code, err: err.replace(/\d+/g, "N") }).toMatchObject({
@@ -123,7 +123,7 @@ describe("servers", () => {
     expect(out).toContain(`✗ ${silent.url}: m:1b does not answer: `)
   })
 
-  it("there must be one", async () => {
+  it("must exist", async () => {
     const { bad, code } = await examine(home({ servers: [] }))
     expect(code).toBe(1)
     expect(bad).toMatchObject([{ check: "server", advice: expect.stringContaining("aicortex servers add") }])
@@ -131,7 +131,7 @@ describe("servers", () => {
 })
 
 describe("settings", () => {
-  it("that something else overrides have no effect, and those that hold are not told", async () => {
+  it("that are overridden are reported, and effective ones are not", async () => {
     const one = await fleet.ollama()
     const at = home({ servers: ["http://other:1"], model: "other:1b", probeInterval: 600 })
     const env = { AICORTEX_SERVERS: one.url, OLLAMA_HOST: one.url, AICORTEX_MODEL: "m:1b" }
@@ -146,7 +146,7 @@ describe("settings", () => {
       expect([status, message]).toEqual(["warning", expect.stringContaining("no effect")])
   })
 
-  it("that nobody reads, or that need others, have no effect", async () => {
+  it("that are never read, or that need others, are reported as without effect", async () => {
     const one = await fleet.ollama()
     const variables = await examine(home({ servers: [one.url] }), { AICORTEX_MODLE: "m:1b", AICORTEX_XYZ: "1" })
     expect(variables.bad).toMatchObject([
@@ -164,7 +164,7 @@ describe("settings", () => {
     expect((await examine(home({ servers: fine, location: "52.52,13.40" }))).bad).toEqual([])
   })
 
-  it("that name a model which no server has", async () => {
+  it("that name a model which no server has are reported", async () => {
     const one = await fleet.ollama()
     const aliases = { best: ["gone:7b"], small: ["gone:7b", "m:1b"] }
     const { bad, code } = await examine(home({ servers: [one.url], model: "llama9:3b", aliases }))
@@ -177,14 +177,14 @@ describe("settings", () => {
     expect(chained.bad).toEqual([])
   })
 
-  it("that cannot be read are an error of their own", async () => {
+  it("that cannot be read are a separate error", async () => {
     expect(await home({ servers: 1 }).run(["doctor"])).toMatchObject({ code: 1, out: "" })
     const env = { PORT: "x" }
     expect(await home({ servers: [] }).run(["doctor"], env)).toMatchObject({ code: 2, out: "" })
   })
 })
 
-it("the gateway's port is free, or taken", async () => {
+it("reports whether the gateway's port is free or taken", async () => {
   const one = await fleet.ollama()
   const taken = createServer().listen(0, "127.0.0.1")
   await once(taken, "listening")

@@ -54,7 +54,7 @@ describe("flags", () => {
     expect(ambiguous(root)).toEqual([])
   })
 
-  it("each says what it is for", () => {
+  it("each has a description", () => {
     for (const [flag, meaning] of meaningsIn(root))
       expect([flag, meaning]).toEqual([flag, expect.stringMatching(/: \S/)])
   })

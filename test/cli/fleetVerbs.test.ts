@@ -26,7 +26,7 @@ const onlyLists = (server: FakeServer) =>
   )
 
 describe("aicortex ls", () => {
-  it("has each version of a model once, with its size and its servers, of both protocols", async () => {
+  it("lists each version of a model once, with its size and servers, for both protocols", async () => {
     const one = await fleet.ollama({ models: ["llama3.2:3b", { name: "gemma3:4b", size: 3_338_801_804 }] })
     const two = await fleet.ollama({ models: ["llama3.2:3b", { name: "gemma3:4b", digest: "ff", size: 950_000 }] })
     const api = await fleet.openai({ models: ["gpt-4o-mini"] })
@@ -52,7 +52,7 @@ describe("aicortex ls", () => {
     ])
   })
 
-  it("fails where no server answers, with the reason of each, and where there is none", async () => {
+  it("fails if no server answers, with the reason of each, and if there is none", async () => {
     const gone = [await dead(), await dead()]
     const { code, err, out } = await home(gone).run(["ls"])
     expect({ code, out }).toEqual({ code: 1, out: "" })
@@ -63,7 +63,7 @@ describe("aicortex ls", () => {
     expect(empty).toMatchObject({ code: 0, out: "", err: expect.stringContaining("aicortex pull") })
   })
 
-  it("names the servers that there are, where the one that is named is none of them", async () => {
+  it("lists the known servers if the named one is not among them", async () => {
     const one = await fleet.ollama()
     const { run } = home([one])
     const wrong = await run(["ls", "--server", "http://127.0.0.1:1"])
@@ -99,7 +99,7 @@ describe("aicortex ps", () => {
     onlyLists(api)
   })
 
-  it("fails where no server can tell, and does not where nothing is loaded", async () => {
+  it("fails if no server reports loaded models, and succeeds if none is loaded", async () => {
     const api = await fleet.openai()
     const claude = await home([await fleet.anthropic()], {}).run(["ps"])
     expect(claude).toMatchObject({ code: 1, out: "" })
@@ -111,7 +111,7 @@ describe("aicortex ps", () => {
 })
 
 describe("aicortex show", () => {
-  it("tells what an Ollama server says, and of others what their lists say", async () => {
+  it("shows an Ollama server's details, and for others the data of their lists", async () => {
     const one = await fleet.ollama({ models: ["llama3.2:3b"] })
     const api = await fleet.openai({ flavour: "vllm", models: [{ name: "org/some-7b", contextLength: 8192 }] })
     const { run } = home([await dead(), api, one])
@@ -139,7 +139,7 @@ describe("aicortex show", () => {
 })
 
 describe("aicortex pull", () => {
-  it("goes to the server with the most room, to those that have it, to the named ones, or to all", async () => {
+  it("pulls to the server with most space, those that have the model, the named ones, or all", async () => {
     const full = await fleet.ollama({ models: [{ name: "big:70b", size: 40e9 }] })
     const roomy = await fleet.ollama({ models: ["a:1b"] })
     const api = await fleet.openai()
@@ -157,7 +157,7 @@ describe("aicortex pull", () => {
     onlyLists(api)
   })
 
-  it("says on which server it failed and why, and where it is available", async () => {
+  it("reports on which server it failed and why, and where the model is available", async () => {
     const one = await fleet.ollama()
     const [api, gone] = [await fleet.openai(), await dead()]
     const { run } = home([one, api, gone])
@@ -179,7 +179,7 @@ describe("aicortex pull", () => {
     )
   })
 
-  it("refuses what makes no sense before it asks anyone", async () => {
+  it("refuses invalid arguments before any request", async () => {
     const one = await fleet.ollama()
     const { run } = home([one], { aliases: { small: ["a:1b", "b:1b"] } })
     expect(await run(["pull", "a b"])).toMatchObject({ code: 2 })
@@ -190,7 +190,7 @@ describe("aicortex pull", () => {
     expect(one.requests).toEqual([])
   })
 
-  it.each(["SIGINT", "SIGTERM"] as const)("%s stops the download and says what is left", async (signal) => {
+  it.each(["SIGINT", "SIGTERM"] as const)("%s cancels the download and reports what remains", async (signal) => {
     const slow = await fleet.ollama({ pullStallsAfter: 3 })
     const quick = await fleet.ollama()
     const { start } = home([quick, slow])
@@ -218,7 +218,7 @@ describe("aicortex pull", () => {
 })
 
 describe("aicortex rm", () => {
-  it("deletes where it is, but from several only when told so", async () => {
+  it("deletes the model from its server, and from several only with a flag", async () => {
     const models = ["shared:1b", "b:1b"]
     const one = await fleet.ollama({ models: ["shared:1b", "a:1b"] })
     const two = await fleet.ollama({ models })
@@ -236,7 +236,7 @@ describe("aicortex rm", () => {
     expect(missing).toMatchObject({ code: 1, err: expect.stringContaining("not found") })
   })
 
-  it("tells who cannot, and who may still have it", async () => {
+  it("lists servers that cannot delete, and that may still have it", async () => {
     const one = await fleet.ollama({ models: ["m:1b"] })
     const [api, gone] = [await fleet.openai({ models: ["m:1b", "gpt"] }), await dead()]
     const { run } = home([one, api, gone])
@@ -277,7 +277,7 @@ describe.skipIf(!hasTerminals)("on a terminal", () => {
       )
     )
 
-  it("a table folds into blocks where it does not fit, and loses nothing", async () => {
+  it("a table that does not fit becomes blocks, without loss", async () => {
     const [one, two] = [await fleet.ollama(), await fleet.ollama()]
     const at = home([one, two])
     const wide = onTerminal(at, 120, ["ls"])

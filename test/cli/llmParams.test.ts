@@ -31,7 +31,7 @@ const printed = async (args: ReadonlyArray<string>, servers: ReadonlyArray<strin
 }
 
 describe("parameters for LangChain's Ollama class", () => {
-  it("are those of a server that speaks Ollama's protocol, and it can chat there", async () => {
+  it("are those of a server with Ollama's protocol, and work for a chat there", async () => {
     const [ollama, ...others] = await Promise.all([
       fleet.ollama({ reply: "Hello from Ollama" }),
       fleet.openai(),
@@ -59,7 +59,7 @@ describe("parameters for LangChain's Ollama class", () => {
     expect(ollama.chatRequests).toHaveLength(all.length)
   })
 
-  it("control: of a model that only OpenAI servers have, they are the address of that API", async () => {
+  it("control: for a model that only OpenAI servers have, they contain that API's address", async () => {
     const only = await fleet.openai()
     expect(await fleet.cortex([only]).getLlmParams(model)).toMatchObject({ baseUrl: `${only.url}/v1` })
   })

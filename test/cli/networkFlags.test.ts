@@ -65,7 +65,7 @@ describe("aicortex config", () => {
       false,
       "AICORTEX_PROXY"
     ]
-  ])("shows which proxy holds: %s", (_, settings, more, line, shown, origin) => {
+  ])("shows the effective proxy: %s", (_, settings, more, line, shown, origin) => {
     const text = config(settings, more)
     expect(text).toMatch(line)
     const json = config(settings, more, "--json")
@@ -75,7 +75,7 @@ describe("aicortex config", () => {
     expect(text + json).not.toContain("s3cret")
   })
 
-  it("shows whether there are certificates of one's own", () => {
+  it("shows whether there are custom certificates", () => {
     expect(config({}, {})).toMatch(/^ca +0 certificate files +default$/m)
     expect(config({ ca: pem }, {})).toMatch(/^ca +1 certificate files? +the file$/m)
     expect(JSON.parse(config({ ca: [pem, pem] }, {}, "--json"))).toMatchObject({ origins: { ca: "the file" } })
@@ -120,14 +120,14 @@ describe("aicortex serve", () => {
     ["a flag", {}, ["--max-retries", "2"], 2],
     ["the file", { gateway: { maxRetries: 3 } }, [], 3],
     ["a flag, before the file", { gateway: { maxRetries: 3 } }, ["--max-retries", "1"], 1]
-  ] as const)("tries so often as %s says", async (_, settings, args, times) => {
+  ] as const)("the number of attempts comes from %s", async (_, settings, args, times) => {
     const server = keep(await startFakeOllama({ models: [model], faults: { kind: "status", code: 500 } }))
     const url = await serve({ ...settings, servers: [server.url] }, ...args)
     const refused = await ask(url)
     expect([refused.status, server.chatRequests.length]).toEqual([502, times])
   })
 
-  it("reaches servers through the proxy of a flag, and trusts the authorities of one", async () => {
+  it("uses the proxy and the certificate authorities of flags", async () => {
     const server = keep(await startFakeOllama({ models: [model], reply: "Through.", exposed: true }))
     const requests: Array<string> = []
     const proxy = createServer((request, response) => {

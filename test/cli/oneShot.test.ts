@@ -22,7 +22,7 @@ const pictures = {
 } as const
 
 describe.each(protocols)("aicortex chat --image (%s)", (protocol) => {
-  it("sends images of every kind, in order, whatever their files are called", async () => {
+  it("sends images of every type, in order, with any file name", async () => {
     const server = await fleet[protocol]({ models: [{ name: model, capabilities: ["completion", "vision"] }] })
     const home = homeOn(server.url)
     const flags = Object.entries(pictures).flatMap(([kind, [, data]]) => ["--image", home.write(`${kind}.txt`, data)])
@@ -42,7 +42,7 @@ describe.each(protocols)("aicortex chat --image (%s)", (protocol) => {
 })
 
 describe("aicortex chat --image", () => {
-  it("refuses what is no such image, and asks nobody", async () => {
+  it("refuses other files, without a request", async () => {
     const server = await fleet.ollama()
     const home = homeOn(server.url)
     const large = join(home.path, "large.png")
@@ -80,7 +80,7 @@ describe.each(protocols)("aicortex chat --output (%s)", (protocol) => {
     return { server, home: fleet.keep(makeHome({ servers, model })) }
   }
 
-  it("json prints all that is known of the answer", async () => {
+  it("json prints all data of the answer", async () => {
     const { home, server } = await made()
     const { code, err, out } = await home.run(["chat", "Hi", "--output", "json"])
     expect([code, err]).toEqual([0, ""])
@@ -112,7 +112,7 @@ describe.each(protocols)("aicortex chat --output (%s)", (protocol) => {
     expect(events.at(-1)).toMatchObject({ model, server: server.url, usage: expect.any(Object) })
   })
 
-  it("tells a failure as ever", async () => {
+  it("reports a failure as without the flag", async () => {
     const { home, server } = await made()
     await server.stop()
     for (const form of ["json", "jsonl"]) {
@@ -123,7 +123,7 @@ describe.each(protocols)("aicortex chat --output (%s)", (protocol) => {
   })
 })
 
-describe("flags of one answer that exclude each other", () => {
+describe("exclusive flags of one answer", () => {
   it.each([
     [["--output", "jsonl", "--json"], "--output jsonl cannot be given together with --json"],
     [["--output", "json", "--stream"], "--output json cannot be given together with --stream"],
@@ -139,7 +139,7 @@ describe("flags of one answer that exclude each other", () => {
   )
 })
 
-describe("the words while an answer is waited for", () => {
+describe("progress messages before an answer", () => {
   const [one, two] = ["http://gpu-1:11434", "http://gpu-2:8080"]
   const timestamp = 0
   const start: ChatEvent = { type: "start", content: "", model: "llama3.2:3b", timestamp }
@@ -186,7 +186,7 @@ describe("the words while an answer is waited for", () => {
     ["ollama", [], "is loading"],
     ["ollama", [model], "waiting for"],
     ["openai", [], "waiting for"]
-  ] as const)("come from the library's own events (%s, loaded: %j)", async (protocol, loaded, words) => {
+  ] as const)("come from the library's events (%s, loaded: %j)", async (protocol, loaded, words) => {
     const server = await fleet[protocol]({ loaded })
     const gone = `http://127.0.0.1:${await unusedPort()}`
     const cortex = fleet.cortex([

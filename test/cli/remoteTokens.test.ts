@@ -45,7 +45,7 @@ describe("on the command line", { timeout: 120_000 }, () => {
     return { stdout, stderr, code }
   }
 
-  it("the count outlives a run, is shown, and ends with an error that says until when", async () => {
+  it("the count survives a run, is shown, and the error says when it resets", async () => {
     const far = await fleet.openai({
       models: ["a:1b"],
       reply: { tokens: "from afar", usage: { promptTokens: 70, completionTokens: 30 } }
@@ -67,7 +67,7 @@ describe("on the command line", { timeout: 120_000 }, () => {
     expect((await run(["chat", "Hi", "--no-stdin", "--model", "a:1b"])).stdout).toContain("from afar")
   })
 
-  it.each(["0", "many", "1.5"])("serve refuses a ceiling of %s", async (text) => {
+  it.each(["0", "many", "1.5"])("serve refuses a limit of %s", async (text) => {
     const { code, stderr } = await run(["serve", "--remote-tokens-per-day", text])
     expect(code).not.toBe(0)
     expect(stderr).toContain("--remote-tokens-per-day")
@@ -82,7 +82,7 @@ describe("workers of a gateway", () => {
     vi.useRealTimers()
   })
 
-  it("know within a second what the others have counted, and go on counting where the first process is gone", async () => {
+  it("know the others' counts within a second, and continue if the first process dies", async () => {
     const relay = WorkerMessages.makeRelay()
     const scope = Effect.runSync(Scope.make())
     const logs: Array<string> = []

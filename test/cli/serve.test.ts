@@ -92,7 +92,7 @@ const textOf = async (response: Response) =>
   ((await response.json()) as { choices: Array<{ message: { content: string } }> }).choices[0]?.message.content
 
 describe("aicortex serve", () => {
-  it("serves the servers of the configuration, and ends its streams when it is told to stop", async () => {
+  it("serves the configured servers, and ends its streams on a signal", async () => {
     const server = await fake({ reply: "word ".repeat(20), perToken: 30 })
     const { child, ended, url } = await serve([], { servers: [server.url] })
     const stream = await ask(url, { stream: true })
@@ -125,7 +125,7 @@ describe("aicortex serve", () => {
     }
   )
 
-  it("a second signal does not wait", async () => {
+  it("a second signal ends it at once", async () => {
     const server = await fake({ reply: "word ".repeat(2_000), perToken: 30 })
     const { child, ended, said, url } = await serve([], { servers: [server.url] })
     const stream = await ask(url, { stream: true })
@@ -136,7 +136,7 @@ describe("aicortex serve", () => {
     await stream.text().catch(() => {})
   })
 
-  it("a Ctrl-C that the terminal sends to every process lets requests end", async () => {
+  it("a Ctrl-C that the terminal sends to every process lets requests finish", async () => {
     const server = await fake({ reply: "word ".repeat(20), perToken: 30 })
     const { child, ended, url } = await serve(["--workers", "2"], { servers: [server.url] }, {}, true)
     const stream = await ask(url, { stream: true })
@@ -145,7 +145,7 @@ describe("aicortex serve", () => {
     expect(await ended).toBe(0)
   })
 
-  it("starts as it is, takes HOST, PORT, DEFAULT_MODEL and the key from the environment, and flags before them", async () => {
+  it("starts without configuration; flags override HOST, PORT, DEFAULT_MODEL and the key from the environment", async () => {
     const server = await fake()
     const env = { HOST: "0.0.0.0", PORT: "0", DEFAULT_MODEL: model, AICORTEX_API_KEY: "sk-secret" }
     const { said, url } = await serve(["--host", "127.0.0.1"], { servers: [server.url] }, env)
@@ -159,7 +159,7 @@ describe("aicortex serve", () => {
     expect(said()).not.toContain("sk-secret")
   })
 
-  it("reads its settings again on SIGHUP", async () => {
+  it("reloads its settings on SIGHUP", async () => {
     const [one, two] = [await fake({ reply: "one" }), await fake({ reply: "two" })]
     const { child, file, said, url } = await serve(["--json"], { servers: [one.url] })
     expect(await textOf(await ask(url))).toBe("one")
@@ -177,7 +177,7 @@ describe("aicortex serve", () => {
     expect(await textOf(await ask(url))).toBe("two")
   })
 
-  it("says what is wrong, once, before it listens", async () => {
+  it("reports an error once, before it listens", async () => {
     const { ended, said } = launch(["--host", "0.0.0.0", "--port", "0"])
     expect(await ended).toBe(1)
     expect(said()).toMatch(
@@ -212,7 +212,7 @@ describe("aicortex serve", () => {
     expect(workers.said().match(/can be reached/g)).toHaveLength(1)
   })
 
-  it("uses several processes, replaces one that dies, and adds up their figures", async () => {
+  it("uses several processes, replaces one that dies, and sums their metrics", async () => {
     const server = await fake()
     const { child, ended, said, url } = await serve(["--workers", "2"], { servers: [server.url] })
     const sendRequest = async () => expect((await ask(url, {}, { connection: "close" })).status).toBe(200)
@@ -246,7 +246,7 @@ describe("aicortex serve", () => {
     expect(await ended).toBe(0)
   })
 
-  it("logs a line for each request where it is asked to, from every process", async () => {
+  it("logs a line per request if enabled, from every process", async () => {
     const server = await fake()
     const { child, ended, said, url } = await serve(["--workers", "2", "--log", "json"], { servers: [server.url] })
     for (let i = 0; i < 4; i++) expect((await ask(url, {}, { connection: "close" })).status).toBe(200)
@@ -293,7 +293,7 @@ describe("aicortex serve", () => {
     const said = (text: string) => ({ messages: [{ role: "user", content: text }] })
     const roles = ({ messages }: { messages: ReadonlyArray<{ role: string }> }) => messages.map(({ role }) => role)
 
-    it("all of them know a response, to go on from and to give again", async () => {
+    it("all share responses, to continue and to return them", async () => {
       const server = await fake({ reply: ({ messages }) => `answer ${messages.length}` })
       const { url } = await serve(["--workers", "2"], config(server))
       const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "sk-app", maxRetries: 0, fetch: alone })
@@ -328,7 +328,7 @@ describe("aicortex serve", () => {
       for (let i = 0; i < 2; i++) await expect(client.responses.retrieve(id)).rejects.toBeInstanceOf(NotFoundError)
     })
 
-    it("all of them know a session, and take its turns one after the other", async () => {
+    it("all share sessions, and run turns one after another", async () => {
       const server = await fake({ reply: "word ".repeat(5), perToken: 20 })
       const { url } = await serve(["--workers", "2"], config(server))
       const { id } = (await (await call(url, "/v1/sessions", {})).json()) as { id: string }
@@ -347,7 +347,7 @@ describe("aicortex serve", () => {
       for (let i = 0; i < 2; i++) expect((await call(url, `/v1/sessions/${id}`)).status).toBe(404)
     })
 
-    it("keep sessions in the store that the file names", async () => {
+    it("keep sessions in the store of the configuration file", async () => {
       const server = await fake()
       const folder = mkdtempSync(join(tmpdir(), "aicortex-serve-"))
       try {
@@ -369,7 +369,7 @@ describe("aicortex serve", () => {
       }
     })
 
-    it("one that dies in the middle of a turn gives it back, and takes no session with it", async () => {
+    it("a worker that dies during a turn releases it, and no session is lost", async () => {
       const server = await fake()
       const {
         child,
@@ -429,7 +429,7 @@ describe("aicortex serve", () => {
       await Promise.all(hung)
     })
 
-    it("a change of the settings drops no stream, no turn, no response and no count", async () => {
+    it("a reload drops no stream, turn, response or count", async () => {
       // A place that is free within half a second is waited for.
       const server = await fake({ perToken: 60, reply: "word ".repeat(40) })
       const settings = (limits: object) => config(server, { concurrency: 4, ...limits })
@@ -461,7 +461,7 @@ describe("aicortex serve", () => {
       expect(history.messages).toHaveLength(8)
     })
 
-    it("one that is still starting is not ended by a change of the settings", async () => {
+    it("a worker that is still starting survives a reload", async () => {
       const server = await fake()
       const { child, said: log } = await serve(["--workers", "2"], config(server))
       const workers = () =>
@@ -483,7 +483,7 @@ describe("aicortex serve", () => {
       expect(log()).not.toContain("SIGHUP")
     })
 
-    it("hold a key to its limits together", async () => {
+    it("enforce a key's limits together", async () => {
       const server = await fake()
       const { url } = await serve(["--workers", "2"], config(server, { requestsPerMinute: 5 }))
       const statuses: Array<number> = []

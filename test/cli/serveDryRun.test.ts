@@ -39,7 +39,7 @@ describe("aicortex serve --dry-run", () => {
     await home[Symbol.asyncDispose]()
   })
 
-  it("tells what would be served and where each setting comes from, and no key", async () => {
+  it("prints what would be served and the source of each setting, without keys", async () => {
     const env = { PORT: "8456" }
     const [json, text] = await Promise.all([
       home.run(["serve", "--dry-run", "--json", "--strict", "--workers", "3", "--no-local"], env),
@@ -77,7 +77,7 @@ describe("aicortex serve --dry-run", () => {
     expect(asked).toBe(0)
   })
 
-  it("starts, opens and leaves nothing", async () => {
+  it("starts no process, opens no port and writes no file", async () => {
     const store = join(home.path, "a.db")
     const { code, out } = await home.run(["serve", "--dry-run", "--json"], { AICORTEX_STORE: store })
     expect(code).toBe(0)

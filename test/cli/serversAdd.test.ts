@@ -24,7 +24,7 @@ const run = async (args: ReadonlyArray<string>, env: { readonly [name: string]: 
 }
 
 describe("aicortex servers add", () => {
-  it("takes headers, sends them, and shows their names only", async () => {
+  it("stores headers, sends them, and shows their names only", async () => {
     const server = await fleet.openai()
     const env = { TENANT_KEY: "a-secret-of-the-tenant" }
     const headers = ["--header", "X-Tenant: blue: 1", "--header-env", "X-Key=TENANT_KEY"]
@@ -56,7 +56,7 @@ describe("aicortex servers add", () => {
     ],
     ["one twice", ["--header", "x-a: 1", "--header", "X-A: a-secret"], "is given twice"],
     ["a variable that is not set", ["--header-env", "x-a=NOT_SET"], "NOT_SET is not set"]
-  ])("refuses headers that make no sense (%s)", async (_, flags, words) => {
+  ])("refuses invalid headers (%s)", async (_, flags, words) => {
     const { code, stderr } = await run(["servers", "add", "http://127.0.0.1:9", ...flags])
     expect(code).not.toBe(0)
     expect(stderr).toContain(words)

@@ -37,7 +37,7 @@ const run = async (args: ReadonlyArray<string>, env: { readonly [name: string]: 
   return { code: code as number, stdout, stderr }
 }
 
-it("are added with a key by the name of a variable, listed and asked", async () => {
+it("Anthropic servers are added with a key from a variable, listed and used", async () => {
   const claude = "claude-sonnet-4-5"
   const server = await fleet.anthropic({ models: [claude], apiKey: "sk-ant-secret", reply: "Well said." })
   const env = { CLAUDE_KEY: "sk-ant-secret" }

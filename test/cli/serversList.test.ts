@@ -14,7 +14,7 @@ const fleet = useFleet()
 const dead = async () => `http://127.0.0.1:${await unusedPort()}`
 
 describe("aicortex servers", () => {
-  it("tells the state, latency and version of each", async () => {
+  it("shows the state, latency and version of each", async () => {
     const one = await fleet.ollama({ version: "0.12.3", loaded: ["m:1b"] })
     const [api, gone] = [await fleet.openai(), await dead()]
     const claude = await fleet.anthropic({ apiKey: "s3cret" })
@@ -39,7 +39,7 @@ describe("aicortex servers", () => {
     expect(api.requests.map(({ path }) => path)).not.toContain("/api/version")
   })
 
-  it("colours what is up, what rests, and what is down", async () => {
+  it("colours servers that are up, resting or down", async () => {
     const [one, two] = [await fleet.ollama(), await fleet.ollama()]
     const failing = await fleet.ollama({ faults: () => ({ kind: "status", code: 500 }), faultOn: "chat" })
     const gone = await dead()
@@ -54,7 +54,7 @@ describe("aicortex servers", () => {
     expect((await at.run(["servers"])).out).not.toContain("\u001b")
   })
 
-  it("asks a server that only a registry file names for its list, and manages it never", async () => {
+  it("asks a server that only a registry file names for its models, and never manages it", async () => {
     const [own, other] = [await fleet.ollama({ models: ["a:1b"] }), await fleet.ollama({ models: ["b:1b"] })]
     const folder = fleet.keep(makeHome()).path
     writeFileSync(join(folder, "fleet.json"), JSON.stringify({ servers: [{ url: other.url, models: ["b:1b"] }] }))

@@ -18,7 +18,7 @@ describe("aicortex servers, with a server that is off", () => {
     return { living, off, home: fleet.keep(makeHome(config)) }
   }
 
-  it.skipIf(!hasTerminals)("prints the rows of the others on a terminal as they come", async () => {
+  it.skipIf(!hasTerminals)("prints the other rows on a terminal as they arrive", async () => {
     const { home, living, off } = await setUp()
     const env = { PATH: process.env["PATH"], HOME: home.path, AICORTEX_CONFIG: home.file, TERM: "xterm-256color" }
     const terminal = startTerminal([process.execPath, bin, "servers"], { columns: 140, env })
@@ -36,7 +36,7 @@ describe("aicortex servers, with a server that is off", () => {
     }
   })
 
-  it("prints one table in the configured order elsewhere, and how old each state is in JSON", async () => {
+  it("prints one table in configured order off a terminal, and the age of each state in JSON", async () => {
     const { home, living, off } = await setUp()
     const rows = (await home.run(["servers"])).out.trimEnd().split("\n").slice(1)
     expect(rows.map((row) => row.split(" ")[0])).toEqual([off.url, ...living.map(({ url }) => url)])

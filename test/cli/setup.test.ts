@@ -133,7 +133,7 @@ describe("aicortex setup", () => {
     expect(copies(fileOf(home, program))).toEqual([])
   })
 
-  it.each(Object.keys(files))("changes nothing where %s has it already", async (program) => {
+  it.each(Object.keys(files))("changes nothing if %s is already set up", async (program) => {
     const home = newHome()
     await home.run(argsOf(home, program, "--yes"))
     const text = readFileSync(fileOf(home, program), "utf8")
@@ -174,7 +174,7 @@ describe("aicortex setup", () => {
       "# mine\nservices:\n  db:\n    image: postgres\n  open-webui:\n    image: mine:1\n    environment:\n      - WEBUI_AUTH=false\n",
       ["# mine", "image: postgres", "image: mine:1", "- WEBUI_AUTH=false"]
     ]
-  ])("leaves what else %s has, comments too (%#)", async (program, before, kept) => {
+  ])("keeps other settings of %s, and comments (%#)", async (program, before, kept) => {
     const home = newHome()
     const file = put(home, program, before)
     chmodSync(file, 0o640)
@@ -224,7 +224,7 @@ describe("aicortex setup", () => {
     if (program !== "open-webui") expect(readFileSync(fileOf(home, program), "utf8")).not.toContain("GATEWAY_KEY")
   })
 
-  it("only shows where nobody can be asked", async () => {
+  it("only shows the changes if it cannot ask", async () => {
     const home = newHome()
     const { code, err, out } = await home.run(argsOf(home, "codex"))
     expect(code).toBe(0)
@@ -244,7 +244,7 @@ describe("aicortex setup", () => {
     expect(readFileSync(file, "utf8")).toBe(written.text)
   })
 
-  it("follows a symbolic link, which stays one", async () => {
+  it("follows a symbolic link, which is kept", async () => {
     const home = newHome()
     const real = home.write("dotfile.json", "{}\n")
     const file = fileOf(home, "claude")
@@ -267,7 +267,7 @@ describe("aicortex setup", () => {
     expect(readFileSync(codex, "utf8").replaceAll("\r\n", "")).not.toContain("\n")
   })
 
-  it("takes the gateway's address from the settings, and any form of it", async () => {
+  it("takes the gateway's address from the settings, in any form", async () => {
     const home = fleet.keep(makeHome({ gateway: { host: "0.0.0.0", port: 8765 } }))
     expect((await home.run(["setup", "codex"])).out).toContain('base_url = "http://127.0.0.1:8765/v1"')
     for (const [given, address] of [
@@ -292,7 +292,7 @@ describe("aicortex setup", () => {
     expect(err).not.toContain(secret)
   })
 
-  it("tells what would not work: no gateway, no key, a wrong key, a model that is not there", async () => {
+  it("reports problems: no gateway, no key, a wrong key, a missing model", async () => {
     const home = newHome()
     const server = await fleet.ollama({ models: ["a:1b"] })
     await using gateway = await startGateway([server.url], { keys: [{ name: "k", key: secret }] })

@@ -49,7 +49,7 @@ const lines = (terminal: Terminal): ReadonlyArray<string> => terminal.screen().s
 const plain = { NO_COLOR: "1" }
 
 describe.skipIf(!hasTerminals)("aicortex top, on a terminal", () => {
-  it("shows a server that is killed in mid-answer, and the answer as resumed, at 60, 100 and 200 columns", async () => {
+  it("shows a killed server and its answer as resumed, at 60, 100 and 200 columns", async () => {
     const breaking = await ollama({ perToken: 10, faults: { kind: "cut", after: 12 } })
     const gateway = await serve([breaking, await openai({ perToken: 15 })])
     const screens = [60, 100, 200].map((columns) => ({ columns, terminal: top([gateway.url], columns) }))
@@ -111,7 +111,7 @@ describe.skipIf(!hasTerminals)("aicortex top, on a terminal", () => {
     expect(await terminal.ended).toBe(0)
   })
 
-  it("lets a server rest, drains and wakes it, and cancels a request, each after a question", async () => {
+  it("rests, drains and wakes a server, and cancels a request, each after a confirmation", async () => {
     const slow = await ollama({ perToken: 50, reply: "word ".repeat(2_000) })
     const gateway = await serve([slow])
     const terminal = top([gateway.url], 100, plain)
@@ -140,7 +140,7 @@ describe.skipIf(!hasTerminals)("aicortex top, on a terminal", () => {
     await terminal.shows("This request has ended.")
   })
 
-  it("a key that may only look is refused in words, and nothing is sent", async () => {
+  it("a read-only key gets a message, and nothing is sent", async () => {
     const gateway = await serve([await ollama()], {
       keys: [
         { name: "look", key: "sk-look-1" },
@@ -163,7 +163,7 @@ describe.skipIf(!hasTerminals)("aicortex top, on a terminal", () => {
     await terminal.shows(/server-1 +draining/)
   })
 
-  it("says that the gateway is gone, and goes on when it is back", async () => {
+  it("says that the gateway is gone, and continues when it is back", async () => {
     const servers = [await ollama()]
     const gateway = await serve(servers)
     const terminal = top([gateway.url], 100, plain)
@@ -178,7 +178,7 @@ describe.skipIf(!hasTerminals)("aicortex top, on a terminal", () => {
     await answer
   })
 
-  it("what servers and clients are called does nothing to the terminal", async () => {
+  it("names of servers and clients cannot control the terminal", async () => {
     const names = [
       "\u001b[31mred\u001b[2J",
       "\u202eevil",
@@ -206,7 +206,7 @@ describe.skipIf(!hasTerminals)("aicortex top, on a terminal", () => {
 })
 
 describe("aicortex top, off a terminal", () => {
-  it("prints what holds now once, or as JSON, or again and again", async () => {
+  it("prints the current state once, as JSON, or repeatedly", async () => {
     const gateway = await serve([
       await ollama(),
       await openai({ faults: { kind: "status", code: 503, on: "all" } as never })
@@ -247,7 +247,7 @@ describe("aicortex top, off a terminal", () => {
     expect(out).toMatch(/^http:\/\/127\.0\.0\.1:1 +down/m)
   })
 
-  it("says what is wrong", async () => {
+  it("reports errors", async () => {
     const gateway = await serve([await ollama()], { keys: [{ name: "one", key: "sk-one-1" }] })
     const server = await ollama()
     const wrong = async (args: ReadonlyArray<string>, words: string | RegExp, status = 1, env = {}) => {

@@ -64,7 +64,7 @@ describe.each(kindNames)("errors name the servers that could not be asked (%s)",
     expect(error).toMatchObject({ _tag: "AllServersFailed", unreachable: [{ url: other }] })
   })
 
-  it("but no server twice, and none that could be asked", async () => {
+  it("but each server once, and only unreachable ones", async () => {
     const [one, without] = [await broken(kind), await start(kind, { models: ["other:1b"] })]
     const error = await rejection(cortexOf([one.url, without.url]).chat("Hi", { model }))
     expect(error).toMatchObject({ _tag: "AllServersFailed" })
@@ -75,7 +75,7 @@ describe.each(kindNames)("errors name the servers that could not be asked (%s)",
     expect(alone.unreachable).toBeUndefined()
   })
 
-  it("and each way to fail once, with how often it was met", async () => {
+  it("and each kind of failure once, with its count", async () => {
     const gone = await dead()
     const error = await rejection(cortexOf([gone]).chat("Hi", { model, maxRetries: 3, retryBackoff: 1 }))
     expect(error.attempts).toHaveLength(3)
@@ -85,7 +85,7 @@ describe.each(kindNames)("errors name the servers that could not be asked (%s)",
     ])
   })
 
-  it("NoServers names the other tags of the model that there are", async () => {
+  it("NoServers lists the available tags of the model", async () => {
     const has = await start(kind, { models: ["llama3.2:3b", "gemma3:4b"] })
     const error = await rejection(cortexOf([has.url]).chat("Hi", { model: "llama3.2" }))
     expect(error).toMatchObject({ _tag: "NoServers", otherTags: ["llama3.2:3b"] })
@@ -178,7 +178,7 @@ describe.each(kindNames)("lists of models, with servers that are down (%s)", (ki
     ["one model of Anthropic's", `/v1/models/${model}`, { "anthropic-version": "2023-06-01" }]
   ]
 
-  it.each(lists)("%s: all down is told, in words", async (_, path, headers) => {
+  it.each(lists)("%s: an error says that all are down", async (_, path, headers) => {
     const gateway = await gatewayOf([await dead(), await dead()])
     const answer = await gateway.get(path, { headers })
     const text = await answer.text()
@@ -189,7 +189,7 @@ describe.each(kindNames)("lists of models, with servers that are down (%s)", (ki
     expect(text).not.toContain("127.0.0.1")
   })
 
-  it.each(lists)("%s: some down, and the others' are listed", async (_, path, headers) => {
+  it.each(lists)("%s: with some down, the others' models are listed", async (_, path, headers) => {
     const gateway = await gatewayOf([await dead(), (await start(kind)).url, await dead()])
     const answer = await gateway.get(path, { headers: { ...headers, origin: "http://localhost:3000" } })
     expect([answer.status, answer.headers.get("x-aicortex-unreachable")]).toEqual([200, "2"])
@@ -197,7 +197,7 @@ describe.each(kindNames)("lists of models, with servers that are down (%s)", (ki
     expect(await answer.text()).toContain(model)
   })
 
-  it.each(lists)("%s: nothing is said where all are there", async (_, path, headers) => {
+  it.each(lists)("%s: no notice if all answer", async (_, path, headers) => {
     const gateway = await gatewayOf([(await start(kind)).url])
     const answer = await gateway.get(path, { headers })
     expect([answer.status, answer.headers.get("x-aicortex-unreachable")]).toEqual([200, null])
@@ -209,7 +209,7 @@ describe.each(kindNames)("lists of models, with servers that are down (%s)", (ki
     expect([answer.status, answer.headers.get("x-aicortex-unreachable")]).toEqual([404, "1"])
   })
 
-  it("what needs no server is still available", async () => {
+  it("data that needs no server is still available", async () => {
     const gateway = await gatewayOf([await dead()], { aliases: { small: model } })
     for (const path of ["/v1/models/aicortex-demo", "/v1/models/auto", "/v1/models/small", "/config"]) {
       expect([path, (await gateway.get(path)).status]).toEqual([path, 200])
@@ -218,7 +218,7 @@ describe.each(kindNames)("lists of models, with servers that are down (%s)", (ki
 })
 
 describe("lists of models without any server", () => {
-  it("hold the built-in one", async () => {
+  it("contain the built-in one", async () => {
     const gateway = await gatewayOf([])
     for (const path of ["/v1/models", "/api/tags", "/models"]) {
       const answer = await gateway.get(path)

@@ -36,7 +36,7 @@ const ask = (port: number, agent?: Agent): Promise<string> =>
   })
 
 describe("a worker that dies", { timeout: 120_000 }, () => {
-  it("takes no connection with it that it had not taken, the others go on, and a new one is started", async () => {
+  it("loses only its own connections, the others continue, and a new one is started", async () => {
     const server = await startFakeOllama({ models: [model], reply: "Well." })
     const file = join(home, "config.json")
     writeFileSync(file, JSON.stringify({ servers: [server.url] }))

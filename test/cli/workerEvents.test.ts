@@ -42,7 +42,7 @@ const twoWorkers = async () => {
 }
 
 describe("the events of several workers", () => {
-  it("are one sequence, seen at each of them", async () => {
+  it("form one sequence, available at each worker", async () => {
     const { one, seen, two } = await twoWorkers()
     one.hub.publish("model", { from: "one" })
     two.hub.publish("model", { from: "two" })
@@ -59,7 +59,7 @@ describe("the events of several workers", () => {
     two.hub.close()
   })
 
-  it("go on at a worker that is behind, without a gap and without one twice", async () => {
+  it("continue at a worker that is behind, without a gap or duplicates", async () => {
     const { one, two } = await twoWorkers()
     const { sequence } = one.hub
     const ahead = note()
@@ -75,7 +75,7 @@ describe("the events of several workers", () => {
     two.hub.close()
   })
 
-  it("of a key's request are told at other workers to those alone who may see them", async () => {
+  it("of a key's requests are visible at other workers only to authorized keys", async () => {
     const relay = makeRelay()
     const [one, two] = [worker(relay), worker(relay)]
     const [everything, ann] = [note(), note()]
@@ -95,7 +95,7 @@ describe("the events of several workers", () => {
     two.hub.close()
   })
 
-  it("are told to a worker that starts later, and are not made where the only watcher is gone", async () => {
+  it("are sent to a worker that starts later, and stop when the only watcher is gone", async () => {
     const relay = makeRelay()
     const [one, two] = [worker(relay), worker(relay)]
     await eventually(() => one.hub.sequence.length > 1, "it is known")

@@ -52,8 +52,8 @@ const view = (server: string, fields: object = {}) => ({
   ...fields
 })
 
-describe("what several processes see of a server, as one", () => {
-  it("requests are summed, places are common, speeds are the mean, the worst breaker is told", () => {
+describe("merged views of a server from several processes", () => {
+  it("requests are summed, slots are shared, speeds are averaged, the worst breaker is shown", () => {
     const open = { state: "open", since: 1, rests_until: 9, reason: "refused", why: "it refuses connections" } as const
     const one = view("s", {
       in_flight: 2,
@@ -80,7 +80,7 @@ describe("what several processes see of a server, as one", () => {
     expect(mergeFleets([one, view("t")], [[two]])).toEqual([merged, view("t")])
   })
 
-  it("an event of one process has what it tells of, with what the others said before", () => {
+  it("an event of one process is merged with the others' last state", () => {
     const views = new FleetViews<string>()
     views.note("w1", view("s", { in_flight: 1, models: [modelView("a", { in_flight: 1 }), modelView("b")] }))
     const told = views.note("w2", view("s", { in_flight: 2, models: [modelView("a", { in_flight: 2 })] }))
@@ -112,14 +112,14 @@ describe("requests of other gateways", () => {
   const one = view("s", { in_flight: 2, in_flight_elsewhere: 4 + 3 })
   const two = view("s", { in_flight: 3, in_flight_elsewhere: 4 + 2 })
 
-  it("are told once, and those of the other processes are not among them", () => {
+  it("are counted once, and requests of the other processes are not among them", () => {
     for (const merged of [mergeServers([one, two]), mergeServers([two, one])])
       expect([merged.in_flight, merged.in_flight_elsewhere]).toEqual([5, 4])
     expect(mergeFleets([one], [[two]])[0]?.in_flight_elsewhere).toBe(4)
     expect(mergeFleets([one], [])[0]?.in_flight_elsewhere).toBe(7)
   })
 
-  it("are never fewer than none, where a process has not heard of the other's yet", () => {
+  it("are never negative, also before a process has heard of another's requests", () => {
     expect(mergeServers([view("s"), two]).in_flight_elsewhere).toBe(0)
   })
 
@@ -131,7 +131,7 @@ describe("requests of other gateways", () => {
 })
 
 describe("aicortex serve --workers 2", () => {
-  it("tells and cancels the requests of all workers, whichever answers", async () => {
+  it("lists and cancels the requests of all workers, whichever answers", async () => {
     const slow = { models: [model], reply: "word ".repeat(5_000), perToken: 20 }
     const servers = [keep(await startFakeOllama({ loaded: [model], ...slow })), keep(await startFakeOpenAI(slow))]
     const home = keep(makeHome({ servers: servers.map(({ url }) => ({ url, maxInFlight: 50 })) }))

@@ -72,7 +72,7 @@ describe("calls of a worker", () => {
     return { caller: new WorkerRpc.WorkerRpcClient<ReturnType<typeof answersWith>>(worker), released, cut }
   }
 
-  it("are answered, each with its own answer", async () => {
+  it("each get their own answer", async () => {
     const { caller } = start()
     expect(await Promise.all([caller.call("add", 1, 2), caller.call("add", Number.POSITIVE_INFINITY, 1)])).toEqual([
       3,
@@ -81,7 +81,7 @@ describe("calls of a worker", () => {
     expect(await reason(caller.call("fail"))).toBe("cannot be done")
   })
 
-  it("fail where no answer comes in time, and what was asked for is given back", async () => {
+  it("fail at their timeout, and late results are returned", async () => {
     const { caller, released } = start()
     const late = reason(caller.call("silent", "late"))
     await vi.advanceTimersByTimeAsync(WorkerRpc.callTimeout - 1)
@@ -91,7 +91,7 @@ describe("calls of a worker", () => {
     expect(released).toEqual(["late"])
   })
 
-  it("wait as long as it takes where they are to, until they are given up", async () => {
+  it("wait without a limit if configured, until they are cancelled", async () => {
     const { caller, released } = start()
     const { release, result } = caller.begin("silent", ["patient"])
     const given = reason(result)
@@ -104,7 +104,7 @@ describe("calls of a worker", () => {
     expect(released).toEqual(["patient"])
   })
 
-  it("are bounded, and those that wait do not keep others from being answered", async () => {
+  it("are bounded, and waiting ones do not block others", async () => {
     const { caller } = start()
     const waiting = Array.from({ length: 1_024 }, () => caller.begin("silent", [""]))
     const given = Promise.all(waiting.map(({ result }) => reason(result)))
@@ -119,7 +119,7 @@ describe("calls of a worker", () => {
     expect(await caller.begin("lend", ["again"]).result).toBe("again")
   })
 
-  it("give back what they hold when their worker ends, once", async () => {
+  it("release what they hold when their worker ends, once", async () => {
     const { caller, cut, released } = start()
     const kept = caller.begin("lend", ["kept"])
     const returned = caller.begin("lend", ["returned"])
@@ -133,7 +133,7 @@ describe("calls of a worker", () => {
   })
 })
 
-describe("what workers have in common", () => {
+describe("what workers share", () => {
   let scope = Effect.runSync(Scope.make())
   afterEach(async () => {
     await run(Scope.close(scope, Exit.void))
@@ -155,7 +155,7 @@ describe("what workers have in common", () => {
   const run = Effect.runPromise
   const settled = () => new Promise((resolve) => setTimeout(resolve, 5))
 
-  it("is the conversations, and whose turn it is in them", async () => {
+  it("conversations, and their turns", async () => {
     const { one, two } = start()
     const { id } = await run(one.sessions.create({ prefix: "a-" }))
     const first = await run(one.sessions.begin(id))
@@ -176,7 +176,7 @@ describe("what workers have in common", () => {
     expect(await run(Effect.flip(two.sessions.resume(id)))).toMatchObject({ _tag: "SessionNotFound", id })
   })
 
-  it("is given back by a worker that ends: the turn that it has, and the one that it waits for", async () => {
+  it("a worker that ends releases its turn, and the one that it waits for", async () => {
     const { one, two } = start()
     const { id } = await run(one.sessions.create())
     await run(one.sessions.begin(id))
@@ -196,7 +196,7 @@ describe("what workers have in common", () => {
     })
   })
 
-  it("says why a turn cannot be had, in the same words", async () => {
+  it("a refused turn has the same error as without workers", async () => {
     const { one, two } = start()
     const { id } = await run(one.sessions.create())
     const turns = Array.from({ length: 513 }, () => one.common.sessions.turn?.(id))
@@ -211,7 +211,7 @@ describe("what workers have in common", () => {
     turn.release()
   })
 
-  it("is the responses that are kept", async () => {
+  it("stored responses", async () => {
     const { one, said, two } = start()
     one.common.responses.bound({ maxEntries: 2, maxBytes: 10_000, ttl: 60_000 })
     const draft = (id: string, previous?: string) => ({ owner: "app", id, previous, input: "[]", response: `"${id}"` })
@@ -232,7 +232,7 @@ describe("what workers have in common", () => {
     expect(said).toEqual([])
   })
 
-  it("is what keys have used of their limits, of which those that have none are not asked about", async () => {
+  it("usage of key limits, without calls for keys that have none", async () => {
     const { one, said, two } = start()
     const none = Number.POSITIVE_INFINITY
     const key = {

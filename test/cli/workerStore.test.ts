@@ -119,7 +119,7 @@ for (const engine of engines) {
       }
     )
 
-    it("go on after a client that leaves, and after a worker that is killed in its turn", async () => {
+    it("continue after a client disconnects, and after a worker is killed during its turn", async () => {
       const server = await upstream()
       const { child, create, get, history, json, said, turn } = await serve(server, 2)
       await server.setBehaviour({ faults: { kind: "hang" } })
@@ -173,28 +173,31 @@ for (const engine of engines) {
       }
     })
 
-    it.each(counts)("of %s: one in use is not evicted, and does not expire in its turn", async (workers) => {
-      const server = await upstream({ perToken: 20, reply: "word ".repeat(100) })
-      const { create, history, turn } = await serve(server, workers, {
-        sessions: { maxSessions: 2, ttl: 1 }
-      })
-      const id = await create()
-      const stream = await turn(id, "long", { stream: true })
-      for (let i = 0; i < 4; i++) {
-        await create()
-        // Asked for at each of them, while its turn takes longer than it lives.
-        await history(id)
+    it.each(counts)(
+      "of %s: a conversation in use is not evicted, and does not expire during its turn",
+      async (workers) => {
+        const server = await upstream({ perToken: 20, reply: "word ".repeat(100) })
+        const { create, history, turn } = await serve(server, workers, {
+          sessions: { maxSessions: 2, ttl: 1 }
+        })
+        const id = await create()
+        const stream = await turn(id, "long", { stream: true })
+        for (let i = 0; i < 4; i++) {
+          await create()
+          // Asked for at each of them, while its turn takes longer than it lives.
+          await history(id)
+        }
+        await new Promise((resolve) => setTimeout(resolve, 1_100))
+        for (let i = 0; i < 4; i++) expect(await history(id)).toEqual([])
+        for (let i = 0; i < 4; i++) await create()
+        const text = await stream.text()
+        expect(text).not.toContain("error")
+        const said = await history(id)
+        expect([said.length, whole(said)]).toEqual([2, true])
       }
-      await new Promise((resolve) => setTimeout(resolve, 1_100))
-      for (let i = 0; i < 4; i++) expect(await history(id)).toEqual([])
-      for (let i = 0; i < 4; i++) await create()
-      const text = await stream.text()
-      expect(text).not.toContain("error")
-      const said = await history(id)
-      expect([said.length, whole(said)]).toEqual([2, true])
-    })
+    )
 
-    it.each(counts)("of %s: one that is deleted while turns wait ends them all in the same way", async (workers) => {
+    it.each(counts)("of %s: deleting a conversation ends all waiting turns with the same error", async (workers) => {
       const server = await upstream({ perToken: 20, reply: "word ".repeat(30) })
       const gateway: Gateway = await serve(server, workers)
       const { create, get, json, turn } = gateway
@@ -209,7 +212,7 @@ for (const engine of engines) {
       for (let i = 0; i < 3; i++) expect((await get(`/v1/sessions/${id}`)).status).toBe(404)
     })
 
-    it("tell events as one sequence, wherever a client goes on, without a gap or one twice", async () => {
+    it("publish events as one sequence, wherever a client continues, without a gap or duplicates", async () => {
       const server = await upstream({ perToken: 2, reply: "word ".repeat(20) })
       const { get, turn, create } = await serve(server, 2)
       const ids = await Promise.all([create(), create(), create()])

@@ -38,13 +38,13 @@ describe("this machine", () => {
     expect(tracker.observe({ ...idle, ...reading }, 0)).toMatchObject({ state, reason })
   })
 
-  it("has thresholds of its own where they are set", () => {
+  it("uses configured thresholds", () => {
     const tracker = new ResourceTracker(thresholdsOf({ cpu: 10, cpuCritical: 20 }))
     expect(tracker.observe({ ...idle, cpu: 15 }, 0).state).toBe("CONSTRAINED")
     expect(tracker.observe({ ...idle, cpu: 25 }, window).state).toBe("CRITICAL")
   })
 
-  it("comes back only with a margin", () => {
+  it("recovers only with a margin", () => {
     const tracker = new ResourceTracker(thresholdsOf({}))
     const states = [85, 73, 79, 71.9].map((cpu, i) => tracker.observe({ ...idle, cpu }, i * window).state)
     expect(states).toEqual(["CONSTRAINED", "CONSTRAINED", "CONSTRAINED", "AVAILABLE"])
@@ -52,7 +52,7 @@ describe("this machine", () => {
     expect([85, 79].map((cpu, i) => without.observe({ ...idle, cpu }, i * window).state)[1]).toBe("AVAILABLE")
   })
 
-  it("changes at most once in a window, however it flaps", () => {
+  it("changes at most once per window, however much readings vary", () => {
     const tracker = new ResourceTracker(thresholdsOf({}))
     let before: Conditions.ResourceState | undefined
     const changes: Array<number> = []
@@ -66,7 +66,7 @@ describe("this machine", () => {
       if (i > 0) expect(at - (changes[i - 1] ?? 0)).toBeGreaterThanOrEqual(window)
   })
 
-  it("names what was the reason for a state that is held", () => {
+  it("keeps the reason of a state that is held", () => {
     const tracker = new ResourceTracker(thresholdsOf({}))
     tracker.observe(idle, 0)
     tracker.observe({ ...idle, cpu: 99 }, 1)
@@ -74,7 +74,7 @@ describe("this machine", () => {
     expect(tracker.observe(idle, 1 + window)).toMatchObject({ state: "AVAILABLE", reason: "" })
   })
 
-  it("does not hold a state for longer where the clock was set back", () => {
+  it("does not hold a state longer if the clock was set back", () => {
     const tracker = new ResourceTracker(thresholdsOf({}))
     tracker.observe(idle, 1_000_000)
     tracker.observe({ ...idle, cpu: 99 }, 1_000_001)
@@ -83,7 +83,7 @@ describe("this machine", () => {
   })
 })
 
-describe("a line", () => {
+describe("a connection", () => {
   const line = () => new LineTracker("http://far", thresholdsOf({}))
   const reached = (latency: number, more = 0) => ({ reached: 1 + more, lost: 0, latency, throughput: undefined })
   const lost = { reached: 0, lost: 1, latency: undefined, throughput: undefined }
@@ -95,14 +95,14 @@ describe("a line", () => {
     expect(line().observe(reached(latency), 0)).toMatchObject({ state, reason, latency, loss: 0 })
   })
 
-  it("is not judged by one slow answer", () => {
+  it("is not degraded by one slow answer", () => {
     const one = line()
     for (let i = 0; i < 3; i++) one.observe(reached(20), i)
     expect(one.observe(reached(2_000), window)).toMatchObject({ state: "OPTIMAL", latency: 20 })
     expect(one.observe(reached(2_000), 2 * window)).toMatchObject({ state: "DEGRADED", latency: 2_000 })
   })
 
-  it("is degraded where a tenth is lost, and comes back when that is long ago", () => {
+  it("is degraded with 10 % loss, and recovers later", () => {
     const one = line()
     one.observe(reached(20, 17), 0)
     expect(one.observe({ ...reached(20), lost: 1 }, window)).toMatchObject({ state: "OPTIMAL", loss: 5 })
@@ -118,11 +118,11 @@ describe("a line", () => {
     [4.9, "DEGRADED"],
     [5.1, "OPTIMAL"],
     [undefined, "OPTIMAL"]
-  ])("that transfers %s Mbps is %s", (throughput, state) => {
+  ])("with %s Mbps is %s", (throughput, state) => {
     expect(line().observe({ ...reached(20), throughput }, 0)).toMatchObject({ state, throughput })
   })
 
-  it("is disconnected at once where it never worked, else after two that were lost, and comes back", () => {
+  it("is disconnected at once if it never worked, else after two lost checks, and recovers", () => {
     expect(line().observe(lost, 0)).toMatchObject({ state: "DISCONNECTED", loss: 100, latency: undefined })
     const one = line()
     for (let i = 0; i < 20; i++) one.observe(reached(20), i)
@@ -152,7 +152,7 @@ describe("which servers are local", () => {
     expect(server._tag === "Right" && isLocal(server.right)).toBe(expected)
   })
 
-  it("refuses anything but true and false", () => {
+  it("refuses values other than true and false", () => {
     expect(fromOptions({ url: "http://a", local: "yes" as never }, "test")).toMatchObject({
       left: { _tag: "InvalidConfig", field: "servers.local" }
     })
@@ -191,7 +191,7 @@ describe("the service", () => {
     return { source, reads: () => reads }
   }
 
-  it("reads nothing before somebody asks, every five seconds then, and stops after ten minutes", () => {
+  it("reads nothing before the first use, then every five seconds, and stops after ten minutes", () => {
     const { reads, source } = counting()
     return Effect.gen(function* () {
       const conditions = yield* Conditions.Conditions
@@ -213,7 +213,7 @@ describe("the service", () => {
     }).pipe(Effect.provide(Layer.provideMerge(layerOf([], source), TestContext.TestContext)), Effect.runPromise)
   })
 
-  it("tells of changes for as long as somebody listens", () => {
+  it("emits changes while there are subscribers", () => {
     const { reads, source } = counting()
     return Effect.gen(function* () {
       const { changes } = yield* Conditions.Conditions
@@ -229,7 +229,7 @@ describe("the service", () => {
     }).pipe(Effect.provide(Layer.provideMerge(layerOf([], source), TestContext.TestContext)), Effect.runPromise)
   })
 
-  it("goes on where a reading fails", () => {
+  it("continues if a reading fails", () => {
     let reads = 0
     const source = Effect.suspend(() => (reads++ === 0 ? Effect.die(new Error("no")) : Effect.succeed(idle)))
     return Effect.gen(function* () {
@@ -240,7 +240,7 @@ describe("the service", () => {
     }).pipe(Effect.provide(Layer.provideMerge(layerOf([], source), TestContext.TestContext)), Effect.runPromise)
   })
 
-  it("has no monitors where nothing can be read", () =>
+  it("has no monitors if nothing can be read", () =>
     Effect.gen(function* () {
       const conditions = yield* Conditions.Conditions
       expect(yield* conditions.snapshot).toEqual({ resources: undefined, lines: [] })
@@ -270,7 +270,7 @@ describe("the service", () => {
     expect(near.requests).toHaveLength(0)
   })
 
-  it("asks once more where the first answer was slow, which may have been the connection", async () => {
+  it("checks again if the first answer was slow, which may have been the connection setup", async () => {
     const far = await fleet.openai()
     const servers = [{ url: far.url, protocol: "openai", local: false }] as const
     const count = async (latency: number) => {
@@ -284,7 +284,7 @@ describe("the service", () => {
     expect(await count(Number.MIN_VALUE)).toBe(2 * once)
   })
 
-  it("counts what calls saw of a line", async () => {
+  it("uses what calls observe of a connection", async () => {
     const far = await fleet.ollama()
     const servers = [{ url: far.url, protocol: "ollama", local: false }] as const
     await Effect.gen(function* () {

@@ -10,7 +10,7 @@ const reading = (...texts: ReadonlyArray<string | undefined>) => {
   return new CpuUse(() => Promise.resolve(texts[Math.min(at++, texts.length - 1)]))
 }
 
-describe("how busy the processors are", () => {
+describe("processor load", () => {
   it.each([
     ["idle", stat(100, 100, 100), stat(100, 100, 200), 0],
     ["busy in programs", stat(100, 100, 100), stat(200, 100, 100), 100],
@@ -21,7 +21,7 @@ describe("how busy the processors are", () => {
     expect(await reading(first, second).use()).toBeCloseTo(percent, 6)
   })
 
-  it("is that of the time since the last reading, not since the machine was started", async () => {
+  it("covers the time since the last reading, not since boot", async () => {
     const cpu = reading(stat(900, 0, 100), stat(900, 0, 200), stat(950, 0, 250))
     expect(await cpu.use()).toBeCloseTo(0, 6)
     expect(await cpu.use()).toBeCloseTo(50, 6)
@@ -31,7 +31,7 @@ describe("how busy the processors are", () => {
     ["there is no such file", undefined],
     ["it holds something else", "intr 5 4 3\n"],
     ["no tick has passed", stat(1, 2, 3)]
-  ])("is unknown where %s", async (_, text) => {
+  ])("is unknown if %s", async (_, text) => {
     expect(await reading(text).use()).toBeUndefined()
   })
 })

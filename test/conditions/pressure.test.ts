@@ -87,7 +87,7 @@ interface Answered {
 }
 
 describe.skipIf(process.platform !== "linux")("auto between a local and a remote server", () => {
-  it("moves over and back under real pressure and over a real line, once per window at most, and no call fails", {
+  it("switches over and back with real load and a real connection, at most once per window, and no call fails", {
     timeout: 300_000
   }, async () => {
     const window = 1_000

@@ -8,7 +8,7 @@ import { startLineProxy } from "../support/lineProxy.js"
 const fleet = useFleet()
 const megabyte = 1_000_000
 
-describe("what the arrival of a body tells", () => {
+describe("throughput from the arrival of a body", () => {
   it.each<[string, number, number, number | undefined, number | undefined]>([
     // Mbps of a body of so many bytes, in so many milliseconds, over a line with that round trip.
     ["a slow line", megabyte, 8_000, 1, 1],
@@ -26,7 +26,7 @@ describe("what the arrival of a body tells", () => {
   })
 })
 
-describe.each(["ollama", "openai"] as const)("the throughput of a line (%s)", (protocol) => {
+describe.each(["ollama", "openai"] as const)("the throughput of a connection (%s)", (protocol) => {
   /** 0.8 Mbps: slow enough that a busy machine, whose round trips are long, is not taken for the limit. */
   const slow = { bytesPerSecond: 100_000 }
   const vector = "embed:1b"
@@ -57,7 +57,7 @@ describe.each(["ollama", "openai"] as const)("the throughput of a line (%s)", (p
     { model: vector, dimensions: 900 }
   )
 
-  it("is what vectors showed, and degrades a line that has too little", async () => {
+  it("is measured from vectors, and degrades a slow connection", async () => {
     const { lineAfter } = await made([], slow)
     const line = await lineAfter(vectors)
     expect(line?.throughput).toBeGreaterThan(0.1)
@@ -65,14 +65,14 @@ describe.each(["ollama", "openai"] as const)("the throughput of a line (%s)", (p
     expect(line).toMatchObject({ state: "DEGRADED", reason: expect.stringMatching(/^\d\.\d Mbps$/) })
   })
 
-  it("is more where the line is fast (control)", async () => {
+  it("control: is higher on a fast connection", async () => {
     const { lineAfter } = await made([], {})
     const line = await lineAfter(vectors)
     expect(line?.throughput).toBeGreaterThan(3.5)
     expect(line).toMatchObject({ state: "OPTIMAL", reason: "" })
   })
 
-  it("is what a long list of models showed, which is no long round trip", async () => {
+  it("is measured from a long list of models, which is not a long round trip", async () => {
     const names = Array.from({ length: protocol === "openai" ? 1_900 : 700 }, (_, i) => `${"long".repeat(16)}-${i}:1b`)
     const { lineAfter } = await made(names, slow)
     // A check asks Ollama only for what it has loaded: its list is read when a call needs it.
@@ -87,7 +87,7 @@ describe.each(["ollama", "openai"] as const)("the throughput of a line (%s)", (p
     expect(line?.latency).toBeLessThan(2_000)
   })
 
-  it("stays unknown where answers are written as they come, however long they are", async () => {
+  it("stays unknown if answers are streamed, however long they are", async () => {
     const { lineAfter, proxy } = await made(["m:1b"], { bytesPerSecond: 4_000_000 })
     const line = await lineAfter(Chat.text("Hi", { model: "m:1b" }))
     expect(proxy.seen().bytes).toBeGreaterThan(megabyte)

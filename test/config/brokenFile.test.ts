@@ -11,7 +11,7 @@ const refusal = (text: string) => {
 const at = (line: number, column: number) =>
   `content: is not a JSON object of settings (line ${line}, column ${column})`
 
-describe("a configuration file that is no JSON", () => {
+describe("a configuration file that is not JSON", () => {
   it.each([
     ["a comma after the last member", '{\n  "model": "m",\n}', 3, 1],
     ["a missing comma", '{\n  "model": "m"\n  "parallel": 2\n}', 3, 3],
@@ -29,23 +29,23 @@ describe("a configuration file that is no JSON", () => {
     ["something after the end", "{}\n{}", 2, 1],
     ["YAML", "model: m\n", 1, 1],
     ["nothing", "", 1, 1]
-  ])("with %s: its line and column", (_, text, line, column) => {
+  ])("with %s: the error has line and column", (_, text, line, column) => {
     expect(refusal(text)).toBe(at(line, column))
   })
 
-  it("does not show what stands there", () => {
+  it("the error does not show the content", () => {
     expect(refusal('{ "servers": [{ "url": "http://a", "apiKey": sk-secret }] }')).toBe(at(1, 46))
   })
 
-  it("that is nested too deeply to be looked at is refused without a position", () => {
+  it("that is nested too deeply is refused without a position", () => {
     expect(refusal("[".repeat(1_000_000))).toMatch(/^content: is not a JSON object of settings/)
   })
 
-  it("has no position where it is JSON, but no object", () => {
+  it("the error has no position if it is JSON, but not an object", () => {
     for (const text of ["[]", "5", '"model"', "null"]) expect(refusal(text)).not.toMatch(/line|column/)
   })
 
-  it("is another fault than a setting that does not fit", () => {
+  it("the error differs from that of an invalid setting", () => {
     expect(refusal('{ "parallel": 0 }')).toBe("parallel: must be a whole number from 1")
     expect(Either.isRight(decodeText('{ "parallel": 2 }', "config.json"))).toBe(true)
   })

@@ -53,7 +53,7 @@ describe.each(kindNames)("defaults of calls (%s)", (kind) => {
   const defaults = { temperature: 0.1, topP: 0.5, maxTokens: 7 }
   const wanted = { temperature: 0.1, topP: 0.5, maxTokens: 7 }
 
-  it("hold for calls that do not say, whole and streamed, and options of a call win", async () => {
+  it("apply to calls without the option, complete and streamed, and options of a call win", async () => {
     const server = await start(kind)
     const cortex = cortexOf({ servers: [server.url], defaults })
     await cortex.chat("Hi", { model })
@@ -72,7 +72,7 @@ describe.each(kindNames)("defaults of calls (%s)", (kind) => {
     expect(sampled(server)).toEqual({ temperature: 0.7, topP: 1, maxTokens: undefined })
   })
 
-  it("hold for Effect's services", async () => {
+  it("apply to Effect's services", async () => {
     const server = await start(kind)
     const layer = Cortex.layer({ servers: [server.url], configFile: false, defaults })
     await Effect.runPromise(Effect.provide(Chat.text("Hi", { model }), layer))
@@ -84,7 +84,7 @@ describe.each(kindNames)("defaults of calls (%s)", (kind) => {
     expect((await Effect.runPromise(Effect.flip(failing)))._tag).toBe("ModelNotFound")
   })
 
-  it("say how often and how long a call is tried, chats and embeddings alike", async () => {
+  it("set attempts and timeouts, for chats and embeddings alike", async () => {
     const server = await start(kind, { faultOn: "all", faults: (_, body) => body && { kind: "status", code: 500 } })
     const cortex = cortexOf({ servers: [server.url], defaults: { maxRetries: 3, retryBackoff: 0 } })
     const failed = await cortex.chat("Hi", { model }).catch((error: unknown) => error)
@@ -99,7 +99,7 @@ describe.each(kindNames)("defaults of calls (%s)", (kind) => {
     expect(late).toMatchObject({ _tag: "DeadlineExceeded", deadline: 150 })
   })
 
-  it("of Ollama's own keep no other server from being asked", async () => {
+  it("that only Ollama supports do not exclude other servers", async () => {
     const server = await start(kind)
     const cortex = cortexOf({ servers: [server.url], defaults: { keepAlive: "9m", options: { num_ctx: 4096 } } })
     expect(await cortex.chat("Hi", { model })).toBe("Well.")
@@ -115,7 +115,7 @@ describe.each(kindNames)("defaults of calls (%s)", (kind) => {
     }
   })
 
-  it("hold in the gateway, where neither the request nor its own settings say otherwise", async () => {
+  it("apply in the gateway if neither the request nor its own settings set the option", async () => {
     const server = await start(kind)
     const all = { ...defaults, routing: "fastest" as const, keepAlive: "9m" }
     const gateway = keep(
@@ -153,7 +153,7 @@ describe.each(kindNames)("defaults of calls (%s)", (kind) => {
     expect(sampled(server).temperature).toBeUndefined()
   })
 
-  it("of the gateway come before those of the fleet", async () => {
+  it("of the gateway override those of the fleet", async () => {
     const server = await start(kind, { faultOn: "all", faults: (_, body) => body && { kind: "status", code: 500 } })
     const cortex = { servers: [server.url], configFile: false as const, defaults: { maxRetries: 3, retryBackoff: 0 } }
     const attempts = async (options: object, path: string, body: object) => {
@@ -176,7 +176,7 @@ describe("defaults of the file and the environment", () => {
     return ended(child)
   }
 
-  it("times are in seconds there, and config shows each with where it comes from", async () => {
+  it("are in seconds, and config shows each with its source", async () => {
     const config = { servers: [], defaults: { timeout: 12, temperature: 0.2, hedge: { after: 0.5 } } }
     const env = { AICORTEX_DEFAULTS: '{"temperature":0.3,"maxRetries":4}' }
     const shown = await run(config, env, "config")
@@ -188,7 +188,7 @@ describe("defaults of the file and the environment", () => {
     expect(json.origins.defaults).toMatchObject({ timeout: "the file", temperature: "AICORTEX_DEFAULTS" })
   })
 
-  it("hold for the command line, whose flags win", async () => {
+  it("apply to the command line, whose flags win", async () => {
     const server = await start("ollama")
     const config = { servers: [server.url], defaults: { temperature: 0.2, maxTokens: 5 } }
     await run(config, {}, "chat", "Hi", "-m", model)
@@ -197,7 +197,7 @@ describe("defaults of the file and the environment", () => {
     expect(sampled(server)).toMatchObject({ temperature: 1, maxTokens: 5 })
   })
 
-  it("hold for a program, whose own come first", async () => {
+  it("apply to a program, whose own options win", async () => {
     const server = await start("openai")
     const configFile = await withFile({ defaults: { temperature: 0.2, maxTokens: 5, deadline: 0.001 } })
     const late = cortexOf({ servers: [server.url], configFile })
@@ -214,7 +214,7 @@ describe("defaults of the file and the environment", () => {
     ["the environment", {}, { AICORTEX_DEFAULTS: "{" }, "AICORTEX_DEFAULTS", "is not a JSON object"],
     ["the environment", {}, { AICORTEX_DEFAULTS: "[1]" }, "AICORTEX_DEFAULTS", "must be an object"],
     ["the environment", {}, { AICORTEX_DEFAULTS: '{"topP":2}' }, "AICORTEX_DEFAULTS.topP", "must be from 0 to 1"]
-  ])("wrong ones are refused by name: %s %j %j", async (_, config, env, field, reason) => {
+  ])("invalid ones are refused by name: %s %j %j", async (_, config, env, field, reason) => {
     const { code, err } = await run(config, env as Record<string, string>, "config")
     expect(code).not.toBe(0)
     expect(err).toContain(field)
@@ -222,7 +222,7 @@ describe("defaults of the file and the environment", () => {
   })
 })
 
-describe("defaults that are wrong", () => {
+describe("invalid defaults", () => {
   it.each([
     [{ temperature: 3 }, "temperature", "must be from 0 to 2"],
     [{ timeout: 0 }, "timeout", "must be a number of milliseconds above 0"],
@@ -250,12 +250,12 @@ describe("defaults that are wrong", () => {
     expect(server.requests).toHaveLength(0)
   })
 
-  it.each([[5], ["fast"], [[]]])("%j is no object", async (defaults) => {
+  it.each([[5], ["fast"], [[]]])("%j is not an object", async (defaults) => {
     const cortex = cortexOf({ servers: [], defaults: defaults as never })
     await expect(cortex.models()).rejects.toMatchObject({ _tag: "InvalidConfig", field: "defaults" })
   })
 
-  it("a text that is gone on with is not asked to think", async () => {
+  it("a text completion is sent without think", async () => {
     const server = await start("ollama")
     const cortex = cortexOf({ servers: [server.url], defaults: { think: true } })
     await cortex.chat("One, two,", { model, raw: true })

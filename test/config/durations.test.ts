@@ -151,18 +151,18 @@ describe.each(wrong)("%s", (_, value) => {
   })
 })
 
-it("a duration of the wrong size is told in milliseconds, anything else with an example", () => {
+it("a duration out of range is reported in milliseconds, an invalid one with an example", () => {
   const reason = (timeout: unknown) => Either.getOrThrow(Either.flip(ChatRequest.decodeOptions({ timeout }))).reason
   expect(reason(0)).toBe("must be a number of milliseconds above 0")
   expect(reason(Duration.zero)).toBe("must be a number of milliseconds above 0")
   expect(reason("soon")).toBe('must be a number of milliseconds above 0, or a duration such as "30 seconds"')
 })
 
-it("no time at all is a pause", () => {
+it("a pause may be zero", () => {
   expect(ChatRequest.decodeOptions({ retryBackoff: Duration.zero })).toEqual(Either.right({ retryBackoff: 0 }))
 })
 
-it("a program's own configuration gives durations as they are", async () => {
+it("a program's ConfigProvider gives durations unchanged", async () => {
   const layer = Layer.provide(
     Cortex.layerConfig({
       serverCooldown: Config.duration("COOLDOWN"),

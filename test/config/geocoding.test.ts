@@ -14,7 +14,7 @@ describe("nearest without coordinates", () => {
     [{ city: "Frankfurt", country: "Germany" }, { city: "Tokyo" }],
     [{ city: "Nowhere an der Spree", country: "Deutschland" }, { countryName: "Japan" }],
     [{ country: "DEU" }, { city: "Tokyo", country: "JPN" }]
-  ])("from Berlin it is %j, not %j", async (near, far) => {
+  ])("from Berlin the nearest is %j, not %j", async (near, far) => {
     const [a, b] = await Promise.all([fleet.ollama(), fleet.openai()])
     for (const location of [{ city: "Berlin" }, { city: "Berlin", country: "DE" }, { country: "germany" }]) {
       const cortex = fleet.cortex(
@@ -31,14 +31,14 @@ describe("nearest without coordinates", () => {
   it.each([
     [{ country: "Germani" }, "Germany"],
     [{ city: "Berlim" }, "Berlin"]
-  ])("an unknown place of one's own is refused: %j", async (location, suggestion) => {
+  ])("an unknown own location is refused: %j", async (location, suggestion) => {
     const error = await failure(fleet.cortex([await fleet.ollama()], { location }).chat("Hi"))
     expect(error).toMatchObject({ _tag: "InvalidConfig", field: "location" })
     expect(error.message).toContain(suggestion)
   })
 })
 
-describe("a place that is written as a text", () => {
+describe("a location as text", () => {
   it.each([
     ["Germany", "Japan"],
     ["Berlin", "Tokyo"],
@@ -79,7 +79,7 @@ const configured = (content: object): string => {
   return file
 }
 
-describe("where places come from", () => {
+describe("sources of locations", () => {
   it("records of a registry have a country or a city", async () => {
     const [near, far, unknown] = await Promise.all([fleet.ollama(), fleet.ollama(), fleet.ollama()])
     const record = (url: string, place: object) => ({ url, models: [model], ...place })
@@ -116,7 +116,7 @@ describe("where places come from", () => {
     ["AICORTEX_LOCATION", { AICORTEX_LOCATION: "Berlin" }, "Japan"],
     ["the file", {}, "Berlin"],
     ["the file", {}, { city: "Berlin" }]
-  ])("%s may name the place of the user", async (from, env, location) => {
+  ])("%s may set the user's location", async (from, env, location) => {
     const [near, far] = await Promise.all([fleet.ollama(), fleet.openai()])
     const servers = [
       { url: far.url, location: "Tokyo" },
@@ -134,7 +134,7 @@ describe("where places come from", () => {
     expect(settings.coordinates.latitude).toBeCloseTo(52.5, 0)
   })
 
-  it("`servers add --location` takes a name, and refuses one that nobody knows", async () => {
+  it("`servers add --location` takes a name, and refuses an unknown one", async () => {
     const AICORTEX_CONFIG = configured({})
     const server = await fleet.ollama()
     const added = await run(["servers", "add", server.url, "--location", "Berlin, DE"], { AICORTEX_CONFIG })

@@ -19,7 +19,7 @@ const fleet = useFleet()
 const folder = mkdtempSync(join(tmpdir(), "aicortex-null-"))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-describe("null means that an option is not given", () => {
+describe("null options of calls count as omitted", () => {
   it.each(Object.keys(ChatRequest.Options.fields))("chat: %s", (name) => {
     expect(ChatRequest.decodeOptions({ [name]: null, seed: 1, ...(name === "seed" ? { seed: null } : {}) })).toEqual(
       Either.right(name === "seed" ? {} : { seed: 1 })
@@ -30,7 +30,7 @@ describe("null means that an option is not given", () => {
     expect(EmbedRequest.decodeOptions({ model, [name]: null })).toEqual(Either.right({ model }))
   })
 
-  it("inside tools and policies too, but not inside what is sent as it is", () => {
+  it("inside tools and policies too, but not inside values that are sent unchanged", () => {
     const sent = { options: { stop: null }, tools: [{ name: "t", parameters: { default: null } }] }
     const tools = [{ name: "t", description: null, strict: null, parameters: { default: null } }]
     expect(ChatRequest.decodeOptions({ ...sent, tools, cache: { ttl: null } })).toEqual(
@@ -38,7 +38,7 @@ describe("null means that an option is not given", () => {
     )
   })
 
-  it("control: what is needed is still missed, and what is unknown is still refused", async () => {
+  it("control: missing required and unknown options are still refused", async () => {
     for (const options of [{ tools: [{ name: null }] }, { hedge: { after: null } }, { temprature: null }, null]) {
       expect(Either.isLeft(ChatRequest.decodeOptions(options))).toBe(true)
     }
@@ -136,7 +136,7 @@ const gatewayOptions: { readonly [K in keyof Gateway.GatewayOptions]?: null } = 
   timeout: null
 }
 
-describe("null means that an option of a fleet is not given", () => {
+describe("null options of a fleet count as omitted", () => {
   const resolved = (options: object) =>
     Effect.runPromise(Effect.either(Effect.provide(Config.resolve(options as never), NodeContext.layer)))
   const base = { configFile: false, servers: ["http://127.0.0.1:1"] } as const
@@ -185,7 +185,7 @@ describe("null means that an option of a fleet is not given", () => {
     expect(given).toEqual(await resolved({ ...base, [name]: without }))
   })
 
-  it("control: what is needed, unknown or in a list is still an error", async () => {
+  it("control: null for required, unknown or listed values is still an error", async () => {
     for (const options of [
       { hedge: { after: null } },
       { servers: [null] },
@@ -213,7 +213,7 @@ describe("null means that an option of a fleet is not given", () => {
   })
 })
 
-describe("null means that an option of a function is not given", () => {
+describe("null options of functions count as omitted", () => {
   it.each(["session", "tools", "maxToolRounds", "signal", "stream", "responseFormat", "schema"])(
     "chat and complete: %s",
     async (name) => {
@@ -230,7 +230,7 @@ describe("null means that an option of a function is not given", () => {
     expect(await cortex.chat("Hi", null as never)).not.toBe("")
   })
 
-  it("a tool's execute: it is the caller who runs it", async () => {
+  it("a tool's execute: the caller runs it", async () => {
     const cortex = fleet.cortex([await fleet.ollama()])
     const tools = [{ name: "f", execute: null }] as never
     expect((await cortex.complete("Hi", { tools })).text).not.toBe("")
@@ -258,7 +258,7 @@ describe("null means that an option of a function is not given", () => {
     expect(request).toEqual(await cortex.buildApiRequest(model, "Hi"))
   })
 
-  it("control: what is needed is still an error, and so is what is no option", async () => {
+  it("control: null for required and for invalid options is still an error", async () => {
     const cortex = fleet.cortex([await fleet.ollama()])
     expect(await failure(cortex.chat(null as never))).toMatchObject({ field: "prompt" })
     expect(await failure(cortex.bestServer(null as never))).toMatchObject({ field: "model" })

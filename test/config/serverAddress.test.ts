@@ -58,7 +58,7 @@ const ofProtocol = {
   openai: { list: "/v1/models", answers: list, chat: "/v1/chat/completions" }
 } as const
 
-describe.each(["ollama", "openai"] as const)("an address that is not right (%s)", (protocol) => {
+describe.each(["ollama", "openai"] as const)("a wrong address (%s)", (protocol) => {
   const of = ofProtocol[protocol]
 
   it.each<[string, Answer]>([
@@ -70,7 +70,7 @@ describe.each(["ollama", "openai"] as const)("an address that is not right (%s)"
     ["llama.cpp", { status: 404, body: `{"error":{"code":404,"message":"File Not Found","type":"not_found_error"}}` }],
     ["nothing", { status: 404, body: "" }],
     ["405", { status: 405, body: `{"detail":"Method Not Allowed"}` }]
-  ])("a path that is not there is told as such (%s)", async (_, missing) => {
+  ])("a missing path is reported as such (%s)", async (_, missing) => {
     const server = await startPaths((path) => (path === of.list ? of.answers : undefined), missing)
     const cortex = fleet.cortex([{ url: server.url, protocol }])
     for (const stream of [false, true]) {
@@ -94,14 +94,14 @@ describe.each(["ollama", "openai"] as const)("an address that is not right (%s)"
     ["vLLM", `{"object":"error","message":"The model \`${model}\` does not exist.","code":404}`],
     ["OpenAI", `{"error":{"message":"The model \`${model}\` does not exist","code":"model_not_found"}}`],
     ["only a code", `{"error":{"code":"model_not_found"}}`]
-  ])("a model that is not there is not a wrong path (%s)", async (_, body) => {
+  ])("a missing model is not reported as a wrong path (%s)", async (_, body) => {
     const server = await startPaths((path) => (path === of.list ? of.answers : undefined), { status: 404, body })
     const cortex = fleet.cortex([{ url: server.url, protocol }])
     const error = await failure(cortex.complete("Hi", { maxRetries: 1 }))
     expect(error._tag).toBe("ModelNotFound")
   })
 
-  it.each([301, 302, 307, 308])("a redirect is told with its target, and not followed (%s)", async (status) => {
+  it.each([301, 302, 307, 308])("a redirect is reported with its target, and not followed (%s)", async (status) => {
     const elsewhere = await startPaths(() => list)
     const server = await startPaths((path) => {
       const location = `${elsewhere.url}${path}?token=secret`
@@ -117,7 +117,7 @@ describe.each(["ollama", "openai"] as const)("an address that is not right (%s)"
     expect(elsewhere.requests).toEqual([])
   })
 
-  it.each([301, 308])("a redirect of the list is told too, and not followed (%s)", async (status) => {
+  it.each([301, 308])("a redirect of the model list is reported too, and not followed (%s)", async (status) => {
     const elsewhere = await startPaths(() => list)
     const server = await startPaths((path) => ({ status, location: `${elsewhere.url}/new${path}`, body: "" }))
     const cortex = fleet.cortex([{ url: server.url, protocol }])
@@ -130,7 +130,7 @@ describe.each(["ollama", "openai"] as const)("an address that is not right (%s)"
   })
 })
 
-describe("what a redirect says", () => {
+describe("messages about redirects", () => {
   const addresses = ["http://h", "http://h/v1/chat/completions"] as const
   it.each([
     ["https://h/v1/chat/completions", "give https://h as its address"],
@@ -144,7 +144,7 @@ describe("what a redirect says", () => {
     expect(redirect(...addresses, location)).not.toMatch(/u:p|next/)
   })
 
-  it("of a status that is none, nothing is made", () => {
+  it("other statuses give no message", () => {
     const failure = statusFailure(304, "", undefined, 0)
     const failed = { address: "http://h", url: "http://h/x", body: "", text: undefined, location: undefined }
     expect(explainWrongAddress(failure, failed)).toBe(failure)
@@ -320,7 +320,7 @@ describe.each(deployments)("%s", (_, { chat, embed, given, lists, missing, path,
 })
 
 describe("an address under which nothing is found", () => {
-  it("says where was asked", async () => {
+  it("the error says which URLs were tried", async () => {
     const server = await startPaths(() => undefined)
     const cortex = fleet.cortex([{ url: `${server.url}/inference`, protocol: "openai" }])
     const [found] = await cortex.listServers()
@@ -331,7 +331,7 @@ describe("an address under which nothing is found", () => {
     expect(error.attempts[0].message).toContain(`the path is wrong: ${server.url}/inference/v1/chat/completions`)
   })
 
-  it("asks no other server", async () => {
+  it("no other server is tried", async () => {
     const server = await startPaths(() => undefined)
     const cortex = fleet.cortex([`${server.url}/a/b`])
     await cortex.listServers()
@@ -363,7 +363,7 @@ describe("headers of a server", () => {
     }
   })
 
-  it("never stand in an error, nor in what a gateway says", async () => {
+  it("never appear in errors or in a gateway's responses", async () => {
     const server = await startPaths((path) =>
       path === "/api/tags" ? tags : { status: 500, body: `{"error":"your key secret-of-the-tenant is odd"}` }
     )

@@ -38,7 +38,7 @@ const refusal = async (options: ConfigOptions) => Either.getOrThrow(Either.flip(
 const names = ["serverCooldown", "cacheTtl"] as const
 const variables = ["AICORTEX_SERVER_COOLDOWN", "AICORTEX_CACHE_TTL"] as const
 
-describe("how long a failed server is left alone", () => {
+describe("serverCooldown: how long a failed server rests", () => {
   it.each(names)("is %s, as an option and in the file", async (name) => {
     expect(await held({ [name]: 7, configFile: false })).toEqual([7, "the options"])
     expect(await held({ configFile: configFile({ [name]: 7 }) })).toEqual([7_000, "the file"])
@@ -59,22 +59,22 @@ describe("how long a failed server is left alone", () => {
     }
   )
 
-  it("comes from the variable of its own name where both are set", async () => {
+  it("comes from the variable of its own name if both are set", async () => {
     vi.stubEnv("AICORTEX_CACHE_TTL", "3")
     vi.stubEnv("AICORTEX_SERVER_COOLDOWN", "2")
     expect(await held({ configFile: configFile({}) })).toEqual([2_000, "AICORTEX_SERVER_COOLDOWN"])
   })
 
-  it("is a minute where nobody says", async () => {
+  it("is a minute by default", async () => {
     expect(await held({ configFile: configFile({}) })).toEqual([60_000, undefined])
   })
 
-  it.each(names)("is refused out of range under the name that was given: %s", async (name) => {
+  it.each(names)("is refused out of range with the name that was used: %s", async (name) => {
     expect(await refusal({ [name]: 0, configFile: false })).toMatchObject({ source: "the options", field: name })
     expect(await refusal({ configFile: configFile({ [name]: -1 }) })).toMatchObject({ field: name })
   })
 
-  it("is refused where one place gives it twice", async () => {
+  it("is refused if one source sets both names", async () => {
     const twice = { serverCooldown: 5, cacheTtl: 5 }
     const expected = { field: "cacheTtl", reason: "is another name of 'serverCooldown': give only one of them" }
     expect(await refusal({ ...twice, configFile: false })).toMatchObject({ source: "the options", ...expected })
@@ -85,7 +85,7 @@ describe("how long a failed server is left alone", () => {
     expect(await held({ serverCooldown: nothing, cacheTtl: 5, configFile: false })).toEqual([5, "the options"])
   })
 
-  it("proposes only the name of its own", async () => {
+  it("only the current name is suggested", async () => {
     const { reason } = await refusal({ serverCoolDown: 1, configFile: false } as ConfigOptions)
     expect(reason).toContain("did you mean 'serverCooldown'?")
     const unknown = await refusal({ zzzzzzzzzzzzzzz: 1, configFile: false } as ConfigOptions)
@@ -121,7 +121,7 @@ describe.each(["ollama", "openai"] as const)("servers that fail, over %s", (prot
     expect((await long.complete("Hi")).server).toBe(b.url)
   })
 
-  it("a wrong one is told by the Promise functions", async () => {
+  it("an invalid one rejects the Promise functions", async () => {
     expect(await failure(fakes.cortex([], { cacheTtl: -1 }).complete("Hi"))).toMatchObject({
       _tag: "InvalidConfig",
       field: "cacheTtl"

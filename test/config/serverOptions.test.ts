@@ -47,7 +47,7 @@ describe("the options of a server", () => {
     expect(Either.isLeft(inFile(options))).toBe(true)
   })
 
-  it("what no file can hold is refused too", () => {
+  it("values that no file can hold are refused too", () => {
     expect(refusal({ weight: Number.POSITIVE_INFINITY })).toContain("must be a number above 0")
     expect(refusal({ priority: Number.NaN })).toContain("must be a whole number")
   })
@@ -58,7 +58,7 @@ describe("the options of a server", () => {
     }
   })
 
-  it("every declared option is taken, and as it is used", () => {
+  it("every declared option is accepted, and has an effect", () => {
     const all = {
       protocol: "openai",
       apiKey: "key",

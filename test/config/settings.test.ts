@@ -34,14 +34,14 @@ const refusal = async (options: Config.ConfigOptions) => Either.getOrThrow(Eithe
 const schema = JSON.parse(readFileSync(join(root, "config.schema.json"), "utf8"))
 const validate = new Ajv({ allErrors: true, strict: false }).compile(schema)
 
-describe("what is made from the declarations", () => {
-  it("is up to date: `npm run docs:settings` would change nothing", async () => {
+describe("files generated from the declarations", () => {
+  it("are up to date: `npm run docs:settings` would change nothing", async () => {
     for (const [path, text] of Object.entries(await files())) {
       expect(readFileSync(join(root, path), "utf8") === text, `${path} is out of date`).toBe(true)
     }
   })
 
-  it("the page names every setting of the file, with its variables and its flag", () => {
+  it("the page lists every setting of the file, with its variables and its flag", () => {
     const page = readFileSync(join(root, "docs/settings.md"), "utf8")
     for (const [name, { env = [], flag }] of Object.entries<Settings[string]>({ ...fleet, ...gateway })) {
       const line = page
@@ -75,9 +75,9 @@ const examples = () => {
 }
 
 describe("the JSON Schema of the configuration file", () => {
-  it("there are examples to be checked", () => expect(examples().length).toBeGreaterThanOrEqual(3))
+  it("has examples", () => expect(examples().length).toBeGreaterThanOrEqual(3))
 
-  it.each(examples())("takes the example of %s: %j", async (_, value) => {
+  it.each(examples())("accepts the example of %s: %j", async (_, value) => {
     expect(validate(value), JSON.stringify(validate.errors)).toBe(true)
     for (const name of ["LLM_KEY", "ANTHROPIC_API_KEY"]) vi.stubEnv(name, "k")
     expect(Either.isRight(await resolve({ configFile: configFile(value) }))).toBe(true)
@@ -137,7 +137,7 @@ describe("the JSON Schema of the configuration file", () => {
     ]
   ]
 
-  it.each(values)("says the same as the library: %s", async (name, right, wrong) => {
+  it.each(values)("agrees with the library: %s", async (name, right, wrong) => {
     for (const name of ["LLM_KEY", "ANTHROPIC_API_KEY"]) vi.stubEnv(name, "k")
     for (const value of right) {
       expect(validate({ [name]: value }), `${JSON.stringify(value)} ${JSON.stringify(validate.errors)}`).toBe(true)
@@ -154,7 +154,7 @@ describe("the JSON Schema of the configuration file", () => {
     }
   })
 
-  it("a file may name it, for editors", async () => {
+  it("a file may refer to it, for editors", async () => {
     const value = { $schema: "./node_modules/aicortex/config.schema.json", model: "m" }
     expect(validate(value)).toBe(true)
     expect((await held({ configFile: configFile(value) })).settings.model).toBe("m")
@@ -163,7 +163,7 @@ describe("the JSON Schema of the configuration file", () => {
 
 // -----------------------------------------------------------------------------
 
-describe("where a setting comes from", () => {
+describe("precedence of sources", () => {
   /** A value of each, as text, in the file, and as an option; and what holds then. */
   const all: ReadonlyArray<
     readonly [keyof Config.ConfigOptions & keyof typeof fleet, string, string, unknown, unknown]
@@ -195,7 +195,7 @@ describe("where a setting comes from", () => {
     expect((await held({ configFile: false })).places[name]).toBeUndefined()
   })
 
-  it("objects that are put together: each member from the first place that has it", async () => {
+  it("merged objects: each member from the first source that has it", async () => {
     const file = configFile({ defaults: { timeout: 12, temperature: 0.2 }, sessions: { folder: "f", ttl: 5 } })
     vi.stubEnv("AICORTEX_DEFAULTS", '{"temperature":0.3,"deadline":7}')
     vi.stubEnv("AICORTEX_SESSIONS", "off")
@@ -216,7 +216,7 @@ describe("where a setting comes from", () => {
     [{ server_cooldown: 1 }, "the options", "server_cooldown", "did you mean 'serverCooldown'?"],
     [{ sessions: { maxSession: 1 } }, "the options", "sessions.maxSession", "did you mean 'maxSessions'?"],
     [{ proxy: { ftp: "x" } }, "the options", "proxy.ftp", "is not known"]
-  ])("an option that cannot be used is told with its place: %j", async (options, source, field, reason) => {
+  ])("an invalid option is reported with its path: %j", async (options, source, field, reason) => {
     const error = await refusal({ ...(options as object), configFile: false })
     expect(error).toMatchObject({ source, field, reason: expect.stringContaining(reason) })
   })
@@ -227,7 +227,7 @@ describe("where a setting comes from", () => {
     ["AICORTEX_MAX_SCHEMA_BYTES", "1.5", "must be a whole number from 1, not '1.5'"],
     ["OLLAMA_NUM_PARALLEL", "many", "must be a number, not 'many'"],
     ["AICORTEX_DEFAULTS", "{", "is not a JSON object"]
-  ])("a variable that cannot be used is told by its name: %s=%s", async (name, text, reason) => {
+  ])("an invalid variable is reported by name: %s=%s", async (name, text, reason) => {
     vi.stubEnv(name, text)
     expect(await refusal({ configFile: configFile({}) })).toMatchObject({
       source: "the environment",
@@ -243,7 +243,7 @@ describe("where a setting comes from", () => {
     expect(error.field).toContain("AICORTEX_PROXY")
   })
 
-  it("OLLAMA_NUM_PARALLEL=0 means to Ollama as many as fit: no setting", async () => {
+  it("OLLAMA_NUM_PARALLEL=0 means automatic to Ollama: it sets nothing", async () => {
     vi.stubEnv("OLLAMA_NUM_PARALLEL", "0")
     expect((await held({ configFile: configFile({}) })).settings.parallel).toBeUndefined()
   })
@@ -274,7 +274,7 @@ describe("the settings of the gateway", () => {
     ])
   })
 
-  it("what is wrong is told with the place where it stands", () => {
+  it("an error has the path of the setting", () => {
     const wrong = (options: object, more: object = {}) =>
       Either.getOrThrow(Either.flip(resolvePlaces(options, { ...from, ...more })))
     expect(wrong({ maxBody: 0 })).toMatchObject({ source: "the options of the gateway", field: "maxBody" })

@@ -71,7 +71,7 @@ describe.each(Object.entries(texts))("an answer with %s", (_, text) => {
     ["Markdown", markdown(true)],
     ["Markdown without colours", markdown(false)],
     ["text", plain]
-  ])("is shown the same in pieces of any size, as %s", async (_, painter) => {
+  ])("renders the same in pieces of any size, as %s", async (_, painter) => {
     for (let seed = 1; seed <= 5; seed++) {
       const next = random(seed)
       const columns = [24, 40, 80][seed % 3] ?? 40
@@ -93,7 +93,7 @@ describe.each(Object.entries(texts))("an answer with %s", (_, text) => {
 })
 
 describe("an answer that is longer than the screen", () => {
-  it("has each line once, although what has left the screen cannot be changed any more", async () => {
+  it("prints each line once, although scrolled lines cannot be changed", async () => {
     const { screen, view } = open(markdown(true), 80, 8)
     for (const piece of pieces(texts.long, random(3))) {
       view.push(piece)
@@ -104,7 +104,7 @@ describe("an answer that is longer than the screen", () => {
     for (let at = 0; at < 60; at++) expect(shown.split(`entry ${at} of`).length).toBe(2)
   })
 
-  it("defect: a long answer is not made anew for each token", () => {
+  it("regression: a long answer is not rendered again for each token", () => {
     const { view } = open(markdown(true), 80, 24)
     const began = process.cpuUsage()
     for (let at = 0; at < 20_000; at++) view.push(at % 8 === 7 ? "\n" : "token ")
@@ -116,7 +116,7 @@ describe("an answer that is longer than the screen", () => {
 })
 
 describe("a notice in the middle of an answer", () => {
-  it.each([3, 12, 30])("stands on a line of its own, and the text is whole (after %i characters)", async (at) => {
+  it.each([3, 12, 30])("is on its own line, and the text is complete (after %i characters)", async (at) => {
     const { screen, view } = open(markdown(true), 40)
     const text = "The sky is **blue** because air scatters short wavelengths."
     view.push(text.slice(0, at))
@@ -126,7 +126,7 @@ describe("a notice in the middle of an answer", () => {
     expect(await screen()).toBe(`aicortex: gpu-1 failed; gpu-2 goes on\n${visible(markdown(true), text, 40)}`)
   })
 
-  it("leaves finished blocks where they are", async () => {
+  it("leaves finished blocks unchanged", async () => {
     const { screen, view } = open(markdown(true), 40)
     view.push("one\n\ntwo")
     view.insert("notice")
@@ -160,7 +160,7 @@ describe("a terminal that is resized in the middle of an answer", () => {
     expect(Math.max(...lengths.slice(-4))).toBeLessThan(to)
   })
 
-  it("goes on within a block of code", async () => {
+  it("continues within a code block", async () => {
     const { emulator, screen, view } = open(markdown(true), 60)
     view.push("```js\nlet a = 1\nlet b")
     view.flush()
@@ -171,7 +171,7 @@ describe("a terminal that is resized in the middle of an answer", () => {
   })
 })
 
-describe("what a model says", () => {
+describe("output of a model", () => {
   it.each([
     ["a title", "\u001b]0;owned\u0007"],
     ["a clipboard", "\u001b]52;c;eA==\u001b\\"],
@@ -181,7 +181,7 @@ describe("what a model says", () => {
     ["a carriage return", "safe\roverwritten"],
     ["bidi", "\u202e\u2066evil\u2069\u202c"],
     ["tags", "a\u{e0041}\u{e007f}b"]
-  ])("does not control the terminal: %s", async (_, text) => {
+  ])("cannot control the terminal: %s", async (_, text) => {
     for (const painter of [markdown(true), plain]) {
       const { view, written } = open(painter)
       // In pieces, and within all that is formatted.

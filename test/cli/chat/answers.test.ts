@@ -40,13 +40,13 @@ const sessions = async (): Promise<ReadonlyArray<{ readonly id: string; readonly
 const history = async (id: string) => JSON.parse((await chats.run(["sessions", "show", id, "--json"])).stdout).messages
 
 describe.runIf(hasTerminals)("an answer on a terminal", { timeout: 180_000 }, () => {
-  it("of the built-in model comes in its lines, and the next prompt below", async () => {
+  it("of the built-in model keeps its lines, and the next prompt is below", async () => {
     const terminal = await chats.chat(["--model", "aicortex-demo", "--temperature", "0"])
     terminal.type(`${languages}\r`)
     await terminal.shows(/1\. Python\n2\. JavaScript\n3\. TypeScript\n(.*\n)*aicortex-demo> Send/)
   })
 
-  it("breaks lines between words, at the width that the terminal has now", async () => {
+  it("wraps between words, at the current width", async () => {
     const words = Array.from({ length: 80 }, (_, at) => `word${at}`).join(" ")
     const server = await ollama(
       `${words}\n\n汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字汉字 end.`
@@ -67,7 +67,7 @@ describe.runIf(hasTerminals)("an answer on a terminal", { timeout: 180_000 }, ()
   it.each([
     [80, 44],
     [44, 80]
-  ])("goes on at the new width where the terminal is resized in the middle of it, from %i to %i", async (from, to) => {
+  ])("continues at the new width if the terminal is resized during it, from %i to %i", async (from, to) => {
     const words = Array.from({ length: 90 }, (_, at) => `word${at}`)
     let held: () => void = () => {}
     const hold = new Promise<void>((resolve) => {
@@ -95,7 +95,7 @@ describe.runIf(hasTerminals)("an answer on a terminal", { timeout: 180_000 }, ()
     expect(Math.max(...lengths)).toBeGreaterThan(to - 9)
   })
 
-  it("is formatted, and each mark of Markdown that is understood is gone", async () => {
+  it("is formatted, without the Markdown marks", async () => {
     const text = "# Title\n\nSome **bold** and *soft* `code` here.\n\n- one\n- two\n\n```js\nlet a = 1\n```\n\nDone."
     const server = await ollama(text)
     const terminal = await chats.chat(["-m", "m"], { servers: [server] })
@@ -109,7 +109,7 @@ describe.runIf(hasTerminals)("an answer on a terminal", { timeout: 180_000 }, ()
     }
   })
 
-  it("has no colours with NO_COLOR, and keeps the marks; /set markdown off keeps all", async () => {
+  it("has no colours with NO_COLOR, and keeps the marks; /set markdown off keeps everything", async () => {
     const server = await ollama("Some **bold** here.\n\n* one\n* two\n\nDone.")
     const terminal = await chats.chat(["-m", "m"], { servers: [server], env: { NO_COLOR: "1" } })
     terminal.type("say\r")
@@ -120,7 +120,7 @@ describe.runIf(hasTerminals)("an answer on a terminal", { timeout: 180_000 }, ()
     expect(terminal.output()).not.toMatch(/\u001b\[[\d;]*m/)
   })
 
-  it("off a terminal is the text itself, whatever it is piped from", async () => {
+  it("off a terminal is the plain text, with any input", async () => {
     const text = "Some **bold** here.\n\n* one\n* two"
     const server = await ollama(text)
     const input = 'one\n"""two\nand three"""\nfour\\\nfive\n/stats\n'
@@ -165,7 +165,7 @@ describe.runIf(hasTerminals)("an answer on a terminal", { timeout: 180_000 }, ()
 })
 
 describe.runIf(hasTerminals)("an answer that is stopped with Ctrl-C", { timeout: 180_000 }, () => {
-  it("stays in the conversation, marked, and the model is told", async () => {
+  it("stays in the conversation, marked as stopped for the model", async () => {
     const server = await demoServer()
     await server.hold(6)
     const terminal = await chats.chat(["-m", "tiny:2m", "-t", "0"], { servers: [server] })
@@ -187,7 +187,7 @@ describe.runIf(hasTerminals)("an answer that is stopped with Ctrl-C", { timeout:
     await expect.poll(() => server.underWay(), { timeout: 30_000 }).toEqual([])
   })
 
-  it.each(["Ollama", "OpenAI"])("leaves no trace if nothing was said, and /retry asks it again (%s)", async (api) => {
+  it.each(["Ollama", "OpenAI"])("is not stored if nothing was written, and /retry sends it again (%s)", async (api) => {
     const options = { models: ["m"], reply: "an answer", faults: { kind: "hang" } } as const
     const server = await (api === "Ollama" ? startFakeOllama(options) : startFakeOpenAI(options))
     stops.push(server.stop)
@@ -208,7 +208,7 @@ describe.runIf(hasTerminals)("an answer that is stopped with Ctrl-C", { timeout:
 })
 
 describe.runIf(hasTerminals)("a server that is killed in the middle of an answer", { timeout: 180_000 }, () => {
-  it("is told of on a line of its own, and the text goes on", async () => {
+  it("is reported on its own line, and the text continues", async () => {
     const first = await demoServer()
     const second = await demoServer()
     // Whichever is asked falls silent in the middle.
@@ -232,7 +232,7 @@ describe.runIf(hasTerminals)("a server that is killed in the middle of an answer
     expect(answer).toEqual(["1. Python", "2. JavaScript", "3. TypeScript"])
   })
 
-  it("is no notice if all fail: the error tells it all, and the conversation goes on", async () => {
+  it("is not reported if all fail: the error says it, and the conversation continues", async () => {
     const only = await demoServer()
     await only.hold(7)
     const terminal = await chats.chat(["-m", "tiny:2m", "-t", "0", "--max-retries", "1"], {

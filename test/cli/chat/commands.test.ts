@@ -46,7 +46,7 @@ const history = async (id: string): Promise<ReadonlyArray<{ readonly role: strin
   JSON.parse((await chats.run(["sessions", "show", id, "--json"])).stdout).messages
 
 describe.runIf(hasTerminals)("commands of a conversation", { timeout: 180_000 }, () => {
-  it("/help names every command and key, and one alone", async () => {
+  it("/help lists every command and key, or explains one", async () => {
     const terminal = await chats.chat(demo, { rows: 60 })
     await type(terminal, "/help", "Suspend")
     for (const name of "help model system set show save load list new clear retry stats image exit".split(" ")) {
@@ -73,7 +73,7 @@ describe.runIf(hasTerminals)("commands of a conversation", { timeout: 180_000 },
     ["/retry", "nothing was asked yet"],
     ["/image nowhere.png", "it does not exist"],
     ["/model nope", "nope"]
-  ])("%s is refused in words, and not sent", async (line, words) => {
+  ])("%s is refused with a message, and not sent", async (line, words) => {
     const server = await ollama()
     const terminal = await chats.chat(["-m", "m"], { servers: [server], columns: 200 })
     await type(terminal, line, new RegExp(`^aicortex: .*${words.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&")}`, "m"))
@@ -84,7 +84,7 @@ describe.runIf(hasTerminals)("commands of a conversation", { timeout: 180_000 },
     await leave(terminal)
   })
 
-  it("what begins with a slash and is no word is a question", async () => {
+  it("a line that begins with a slash but is not a command is a question", async () => {
     const server = await ollama()
     const terminal = await chats.chat(["-m", "m"], { servers: [server] })
     for (const line of ["// a comment", "/* another */", "/ 2"]) await type(terminal, line, "an answer")
@@ -96,7 +96,7 @@ describe.runIf(hasTerminals)("commands of a conversation", { timeout: 180_000 },
     await leave(terminal)
   })
 
-  it("/model tells which there are, and asks another one, whose name the prompt has", async () => {
+  it("/model lists models, and switches to another one, which the prompt names", async () => {
     const server = await ollama()
     const terminal = await chats.chat(["-m", "m"], { servers: [server] })
     await type(terminal, "/model", /^\* m:latest\n {2}n:7b$/m)
@@ -107,7 +107,7 @@ describe.runIf(hasTerminals)("commands of a conversation", { timeout: 180_000 },
     await leave(terminal)
   })
 
-  it.each(["Ollama", "OpenAI"])("/system and /set hold from the next question on (%s)", async (api) => {
+  it.each(["Ollama", "OpenAI"])("/system and /set apply from the next question on (%s)", async (api) => {
     const options = { models: ["m"], reply: "an answer" }
     const server = await (api === "Ollama" ? startFakeOllama(options) : startFakeOpenAI(options))
     stops.push(server.stop)
@@ -137,7 +137,7 @@ describe.runIf(hasTerminals)("commands of a conversation", { timeout: 180_000 },
     await leave(terminal)
   })
 
-  it("/set verbose shows who answered, and /stats what it cost", async () => {
+  it("/set verbose shows the answering server, and /stats the usage", async () => {
     const terminal = await chats.chat(demo, { columns: 160 })
     await type(terminal, "/stats", "no answer yet")
     await type(terminal, "/set verbose on", "verbose: on")
@@ -150,7 +150,7 @@ describe.runIf(hasTerminals)("commands of a conversation", { timeout: 180_000 },
     await leave(terminal)
   })
 
-  it("/show tells of the model and what was said", async () => {
+  it("/show prints the model's details and the conversation", async () => {
     const terminal = await chats.chat(demo, { rows: 60 })
     await type(terminal, capital, "is Paris.")
     await type(terminal, "/show model", /model: aicortex-demo\n(.*\n)* {2}context_length: 512/)
@@ -158,7 +158,7 @@ describe.runIf(hasTerminals)("commands of a conversation", { timeout: 180_000 },
     await leave(terminal)
   })
 
-  it("/new begins another conversation, /list has both, /load goes back, and /clear forgets", async () => {
+  it("/new starts a conversation, /list shows both, /load returns, and /clear forgets", async () => {
     const terminal = await chats.chat(demo)
     await type(terminal, "My name is Alice.", /./)
     const [first] = await sessions()
@@ -199,7 +199,7 @@ describe.runIf(hasTerminals)("commands of a conversation", { timeout: 180_000 },
     expect((await chats.run(["sessions", "create", "--from", json])).status).toBe(0)
   })
 
-  it("/retry asks the last question again instead of its answer, and a failure leaves the old one", async () => {
+  it("/retry replaces the last answer, and a failure keeps it", async () => {
     const server = await ollama({ reply: (_, n) => `answer ${n}` })
     const terminal = await chats.chat(["-m", "m", "--max-retries", "1"], { servers: [server] })
     await type(terminal, "first", "answer 0")
@@ -252,7 +252,7 @@ describe.runIf(hasTerminals)("commands of a conversation", { timeout: 180_000 },
 })
 
 describe.runIf(hasTerminals)("aicortex chat --continue", { timeout: 180_000 }, () => {
-  it("goes on with the conversation that was used last, on a terminal and off one", async () => {
+  it("continues the last used conversation, on a terminal and off one", async () => {
     const first = await chats.chat(demo)
     await type(first, "My name is Alice.", /./)
     await leave(first)
@@ -265,7 +265,7 @@ describe.runIf(hasTerminals)("aicortex chat --continue", { timeout: 180_000 }, (
     expect((await sessions()).map(({ messages }) => messages)).toEqual([6])
   })
 
-  it("is refused where there is none, and beside --session", async () => {
+  it("is refused without a conversation, and together with --session", async () => {
     expect(await chats.run(["chat", ...demo, "--continue", "Hi"])).toMatchObject({
       status: 1,
       stdout: "",

@@ -46,7 +46,7 @@ describe.each(ChatRequest.sampling)("the flag of %s", (option) => {
   const name = flagOf(option)
   const { exclusiveMinimum, maximum, minimum, type } = rangeOf(option)
 
-  it("names the range and the default of the option, also in /set", () => {
+  it("shows the range and the default of the option, also in /set", () => {
     const about = aboutOf(flag, name)
     if (minimum !== undefined && maximum !== undefined) expect(about).toContain(`${minimum} to ${maximum}`)
     if (exclusiveMinimum !== undefined) expect(about).toContain(`Above ${exclusiveMinimum}`)
@@ -55,7 +55,7 @@ describe.each(ChatRequest.sampling)("the flag of %s", (option) => {
     expect(parameters.find((one) => `--${one.name}` === name)?.about).toBe(about)
   })
 
-  it("takes what the option takes, and refuses anything else in the option's words", async () => {
+  it("accepts the same values as the option, with the same errors", async () => {
     const values = [minimum, maximum, exclusiveMinimum, 1, 0.5, -3, -1, 0, 2.5, 1e9].filter((one) => one !== undefined)
     const outside = [
       ...(minimum === undefined ? [] : [minimum - 1]),
@@ -112,7 +112,7 @@ describe("other flags of options", () => {
     expect(await given(flag, name as string, text as string)).toBe(expected)
   })
 
-  it("name their range and default", () => {
+  it("show their range and default", () => {
     expect(aboutOf(serverOptions.weight, "--weight")).toBe("Its share of the traffic. Above 0, default 1.")
     expect(aboutOf(serverOptions.priority, "--priority")).toBe("Lower is tried first. Default: 0.")
     expect(aboutOf(options.onInterrupt, "--on-interrupt")).toMatch(/Default: resume\.$/)

@@ -39,7 +39,7 @@ const script = (name: string, text: string): string => {
 }
 
 describe.runIf(hasTerminals)("a message that is typed on a terminal", { timeout: 180_000 }, () => {
-  it("has the model's name as its prompt, and a placeholder while it is empty", async () => {
+  it("shows the model's name as its prompt, and a placeholder while it is empty", async () => {
     const terminal = await chats.chat()
     await terminal.shows(isPrompt)
     expect(terminal.column()).toBe("aicortex-demo> ".length)
@@ -54,7 +54,7 @@ describe.runIf(hasTerminals)("a message that is typed on a terminal", { timeout:
     ["line feeds", "What is the\ncapital of France?\n\nIn one word."],
     ["carriage returns, as terminals send them", "What is the\rcapital of France?\r\rIn one word."],
     ["both", "What is the\r\ncapital of France?\r\n\r\nIn one word."]
-  ])("is pasted as one, with %s", async (_, text) => {
+  ])("is pasted as one message, with %s", async (_, text) => {
     const terminal = await chats.chat()
     terminal.paste(text)
     await terminal.shows("In one word.")
@@ -66,7 +66,7 @@ describe.runIf(hasTerminals)("a message that is typed on a terminal", { timeout:
     expect(await questions()).toEqual(["What is the\ncapital of France?\n\nIn one word."])
   })
 
-  it("is pasted without what controls the terminal, and a pasted command within it is text", async () => {
+  it("is pasted without control sequences, and a pasted command within it is text", async () => {
     const terminal = await chats.chat()
     terminal.paste("first\n/exit\n\u001b]0;owned\u0007last\u0000\u202e")
     await terminal.shows("last")
@@ -94,7 +94,7 @@ describe.runIf(hasTerminals)("a message that is typed on a terminal", { timeout:
     expect(await questions()).toEqual(["What is\nthe capital\nof France?", "one line", '"""Docs."""\nimport os'])
   })
 
-  it("goes on after a \\, Alt-Enter and Ctrl-J", async () => {
+  it("continues after a \\, Alt-Enter and Ctrl-J", async () => {
     const terminal = await chats.chat()
     terminal.type(`one\\${enter}two${escape}${enter}three${ctrl("j")}four \\ five`)
     await terminal.shows("four \\ five")
@@ -104,7 +104,7 @@ describe.runIf(hasTerminals)("a message that is typed on a terminal", { timeout:
     expect(await questions()).toEqual(["one\ntwo\nthree\nfour \\ five"])
   })
 
-  it("is written in $EDITOR with Ctrl-G, which has what was typed", async () => {
+  it("is edited in $EDITOR with Ctrl-G, starting from the draft", async () => {
     const editor = script("editor", 'cp "$2" "$1/draft"; printf "\\nof France?\\n" >> "$2"')
     const terminal = await chats.chat(undefined, {
       env: { EDITOR: `${editor} ${chats.folder()}`, VISUAL: "" }
@@ -119,7 +119,7 @@ describe.runIf(hasTerminals)("a message that is typed on a terminal", { timeout:
     expect(await questions()).toEqual(["What is the capital\nof France? Please."])
   })
 
-  it("stays as it is if the editor fails", async () => {
+  it("is unchanged if the editor fails", async () => {
     const terminal = await chats.chat(undefined, { env: { VISUAL: script("editor", "exit 3") } })
     terminal.type(`kept${ctrl("g")}`)
     await terminal.shows(/the editor `.*` failed \(exit code\s+3\)\naicortex-demo> kept$/)
@@ -129,7 +129,7 @@ describe.runIf(hasTerminals)("a message that is typed on a terminal", { timeout:
     expect(await questions()).toEqual(["kept!"])
   })
 
-  it("is edited with the keys of readline, and wide characters keep the cursor right", async () => {
+  it("is edited with the keys of readline, with correct cursor positions for wide characters", async () => {
     const terminal = await chats.chat()
     terminal.type(`漢字 two three${ctrl("w")}${ctrl("a")}${escape}f${ctrl("k")}${ctrl("u")}`)
     terminal.type(`${ctrl("y")} 👩‍💻é`)
@@ -164,7 +164,7 @@ describe.runIf(hasTerminals)("a message that is typed on a terminal", { timeout:
     await leaveAfterClear(terminal)
   })
 
-  it("is longer than the screen", async () => {
+  it("may be longer than the screen", async () => {
     const terminal = await chats.chat(undefined, { rows: 8 })
     const lines = Array.from({ length: 30 }, (_, at) => `line ${at}.`)
     terminal.paste(lines.join("\n"))
@@ -190,7 +190,7 @@ const leaveAfterClear = async (terminal: Terminal) => {
 }
 
 describe.runIf(hasTerminals)("Ctrl-C, Ctrl-D and Tab at the prompt", { timeout: 180_000 }, () => {
-  it("Ctrl-C clears what is typed, then says how to leave; Ctrl-D leaves", async () => {
+  it("Ctrl-C clears the draft, then says how to quit; Ctrl-D quits", async () => {
     const terminal = await chats.chat()
     terminal.type("never sent")
     await terminal.shows("never sent")
@@ -210,7 +210,7 @@ describe.runIf(hasTerminals)("Ctrl-C, Ctrl-D and Tab at the prompt", { timeout: 
     expect(terminal.output().trimEnd().endsWith("\u001b[?2004l")).toBe(true)
   })
 
-  it("Ctrl-Z goes on at once where no shell could continue the process", async () => {
+  it("Ctrl-Z continues at once if no shell could continue the process", async () => {
     const terminal = await chats.chat()
     terminal.type(`before${ctrl("z")}`)
     // It has taken the terminal for the second time.
@@ -220,7 +220,7 @@ describe.runIf(hasTerminals)("Ctrl-C, Ctrl-D and Tab at the prompt", { timeout: 
     await leaveAfterClear(terminal)
   })
 
-  it("Tab completes commands, and what they take", async () => {
+  it("Tab completes commands and their arguments", async () => {
     const terminal = await chats.chat()
     terminal.type("/he\t")
     await terminal.shows(/> \/help$/m)
@@ -236,8 +236,8 @@ describe.runIf(hasTerminals)("Ctrl-C, Ctrl-D and Tab at the prompt", { timeout: 
   })
 })
 
-describe.runIf(hasTerminals)("what is typed while an answer comes", { timeout: 180_000 }, () => {
-  it("does not disturb the answer, and stands in the next prompt", async () => {
+describe.runIf(hasTerminals)("input during an answer", { timeout: 180_000 }, () => {
+  it("does not disturb the answer, and appears in the next prompt", async () => {
     const terminal = await chats.chat(["--model", "aicortex-demo", "--temperature", "0"])
     // Both arrive at once, so the second is typed ahead.
     terminal.type(`What is the capital of France?${enter}typed ahead`)
@@ -251,7 +251,7 @@ describe.runIf(hasTerminals)("what is typed while an answer comes", { timeout: 1
     await leaveAfterClear(terminal)
   })
 
-  it("is sent if it ends with Enter, and a paste is one message there, too", async () => {
+  it("is sent if it ends with Enter, and a paste is one message, too", async () => {
     const terminal = await chats.chat(["--model", "aicortex-demo", "--temperature", "0"])
     terminal.type(`first${enter}second${enter}${escape}[200~third\nand more${escape}[201~${enter}`)
     await terminal.shows((screen) => isPrompt(screen) && screen.includes("and more"))
@@ -260,10 +260,10 @@ describe.runIf(hasTerminals)("what is typed while an answer comes", { timeout: 1
   })
 })
 
-describe.runIf(hasTerminals)("what was sent before", { timeout: 180_000 }, () => {
+describe.runIf(hasTerminals)("the history of messages", { timeout: 180_000 }, () => {
   const file = () => join(chats.folder(), "state", "aicortex", "chat-history.jsonl")
 
-  it("comes back with Up, also in a later run, as it was typed", async () => {
+  it("is recalled with Up, also in a later run, as it was typed", async () => {
     const first = await chats.chat()
     first.paste("several\nlines")
     first.type(`${enter}`)
@@ -283,7 +283,7 @@ describe.runIf(hasTerminals)("what was sent before", { timeout: 180_000 }, () =>
     await leaveAfterClear(second)
   })
 
-  it("is bounded, and half a line does no harm", async () => {
+  it("is bounded, and a partial line does no harm", async () => {
     mkdirSync(join(chats.folder(), "state", "aicortex"), { recursive: true })
     const old = Array.from({ length: 2_500 }, (_, at) => `${JSON.stringify(`entry ${at}`)}\n`).join("")
     writeFileSync(file(), `${old}"broken\n`, { mode: 0o644 })
@@ -299,7 +299,7 @@ describe.runIf(hasTerminals)("what was sent before", { timeout: 180_000 }, () =>
     expect(statSync(file()).mode & 0o777).toBe(0o600)
   })
 
-  it("is only forgotten where it cannot be kept: the conversation goes on", async () => {
+  it("is lost if it cannot be stored, and the conversation continues", async () => {
     mkdirSync(file(), { recursive: true })
     const terminal = await chats.chat()
     await terminal.shows("the history")
