@@ -9,7 +9,7 @@ import type { RateDemand, RateTicket, TokenUsage } from "../rateLimits.js"
 import type * as BodyFields from "./body.js"
 import * as ErrorResponse from "./errorResponse.js"
 import * as FieldPolicy from "./fieldPolicy.js"
-import { canFrame, chunkOf, lastChunk, sharedChunkOf } from "./framing.js"
+import { canFrame, chunkOf, endWith, lastChunk, sharedChunkOf } from "./framing.js"
 import { HeavyWork } from "./heavyWork.js"
 import * as Id from "./id.js"
 import { Holding, MemoryBudget } from "./memoryBudget.js"
@@ -287,7 +287,7 @@ export class RequestContext {
   end(text = ""): void {
     this.transcript?.add(text)
     if (this.disconnected) return
-    if (this.framed) this.response.end(text === "" ? lastChunk : chunkOf(text) + lastChunk)
+    if (this.framed) endWith(this.response, text === "" ? lastChunk : chunkOf(text) + lastChunk)
     else if (text === "") this.response.end()
     else this.response.end(text)
   }
@@ -299,7 +299,8 @@ export class RequestContext {
     this.transcript?.add(text)
     const length = Buffer.byteLength(text)
     this.writeHead(status, { "content-type": contentType, "content-length": length, ...extra })
-    this.response.end(this.request.method === "HEAD" ? undefined : text)
+    if (this.request.method === "HEAD") this.response.end()
+    else endWith(this.response, text)
     if (this.response.writableNeedDrain) this.charge(length)
   }
   /** A file. */

@@ -1,4 +1,4 @@
-/** Responses whose chunks are framed by us. */
+/** Writes as one part what Node would write as several: that costs more than all else that is done for a token. */
 import { type IncomingMessage, ServerResponse } from "node:http"
 
 /** `text` as a chunk of HTTP's chunked coding. */
@@ -19,17 +19,28 @@ export const sharedChunkOf = (text: Buffer): Buffer => {
 /** What ends the body. */
 export const lastChunk = "0\r\n\r\n"
 
+/** Whether nothing replaces what a response is written with, as compression does. */
+const isPlain = ({ end, write }: ServerResponse): boolean =>
+  write === ServerResponse.prototype.write && end === ServerResponse.prototype.end
+
 /**
- * Whether the chunks of this response can be framed here: Node writes each as four parts, which costs more than all else
- * that is done for a token. Not where something stands between (it replaces `write`), and trailers are left to Node.
+ * Whether the chunks of this response can be framed here: Node writes each as four parts. Trailers are left to Node.
  */
 export const canFrame = (
   { httpVersion, method }: IncomingMessage,
   response: ServerResponse,
   { trailer }: { readonly [name: string]: string | number }
-): boolean =>
-  httpVersion === "1.1" &&
-  method !== "HEAD" &&
-  trailer === undefined &&
-  response.write === ServerResponse.prototype.write &&
-  response.end === ServerResponse.prototype.end
+): boolean => httpVersion === "1.1" && method !== "HEAD" && trailer === undefined && isPlain(response)
+
+/** Ends a response with `text`, after which Node would write an empty part. Its length is known, or it is framed. */
+export const endWith = (response: ServerResponse, text: string): void => {
+  const { socket } = response
+  if (socket === null || socket.writableCorked > 0 || text === "" || !isPlain(response)) {
+    response.end(text)
+    return
+  }
+  // `write` waits for the end of this turn, for others to join it.
+  response.write(text)
+  socket.uncork()
+  response.end()
+}
