@@ -28,8 +28,8 @@ const unit = read("deploy/systemd/aicortex.service")
 const chart = "deploy/helm/aicortex"
 const templates = files.filter((file) => file.startsWith(`${chart}/templates/`))
 
-describe("what files in deploy/ say to aicortex", () => {
-  it("names only variables that it reads", () => {
+describe("settings of files in deploy/", () => {
+  it("use only variables that aicortex reads", () => {
     const named = files.flatMap((file) => read(file).match(/\bAICORTEX_[A-Z_]+\b/g) ?? [])
     assert.isAbove(named.length, 10)
     assert.deepEqual(
@@ -44,7 +44,7 @@ describe("what files in deploy/ say to aicortex", () => {
     }
   })
 
-  it("gives only flags that serve takes", () => {
+  it("use only flags of serve", () => {
     const commands = [unit, dockerfile, read(`${chart}/templates/deployment.yaml`)].flatMap(
       (text) => text.match(/.*\bserve\b.*--.*/g) ?? []
     )
@@ -54,7 +54,7 @@ describe("what files in deploy/ say to aicortex", () => {
     }
   })
 
-  it("has one port in every place, and names of services that there are", () => {
+  it("use one port everywhere, and existing services", () => {
     const { services } = compose
     for (const name of ["gateway-1", "gateway-2"]) {
       assert.strictEqual(services[name].environment.PORT, "8000")
@@ -73,7 +73,7 @@ describe("what files in deploy/ say to aicortex", () => {
     assert.strictEqual(board.templating.list[0].query, "prometheus")
   })
 
-  it("waits longer than requests may take, and stops with SIGTERM", () => {
+  it("wait longer than requests may take, and stop with SIGTERM", () => {
     const drain = Number(gateway.drain.default) / 1000
     assert.isAbove(Number.parseInt(compose.services["gateway-1"].stop_grace_period, 10), drain)
     assert.isAbove(Number(/TimeoutStopSec=(\d+)/.exec(unit)?.[1]), drain)
@@ -96,7 +96,7 @@ describe("images", () => {
     for (const image of images) assert.match(image, /:v?\d+\.\d+/, image)
   })
 
-  it("run as nobody in particular, with a check of health", () => {
+  it("run as an unprivileged user, with a health check", () => {
     const last = dockerfile.slice(dockerfile.lastIndexOf("FROM"))
     assert.match(last, /^USER node$/m)
     assert.match(last, /^HEALTHCHECK .*\/health/m)
@@ -130,7 +130,7 @@ describe("the compose file", () => {
     assert.isNotEmpty(errors(changed({ ports: "80" })))
   })
 
-  it("has no secret of its own: each comes from the environment, and is asked for", () => {
+  it("contains no secret: each is required from the environment", () => {
     const text = read("deploy/compose.yaml")
     for (const [, name = "", rest = ""] of text.matchAll(/\$\{(\w+)([^}]*)\}/g)) {
       if (/KEY|PASSWORD/.test(name)) assert.match(rest, /^:\?/, name)
@@ -138,7 +138,7 @@ describe("the compose file", () => {
     }
   })
 
-  it("names volumes, secrets and services that it declares, and files that there are", () => {
+  it("refers only to declared volumes, secrets and services, and to existing files", () => {
     const { secrets, services, volumes } = compose
     for (const [name, service] of Object.entries<Any>(services)) {
       for (const volume of service.volumes ?? []) {
@@ -157,7 +157,7 @@ describe("the Helm chart", () => {
   const values: Any = parse(read(`${chart}/values.yaml`))
   const used = templates.flatMap((file) => [...read(file).matchAll(/\.Values\.([\w.]+)/g)].map(([, path = ""]) => path))
 
-  it("uses values that there are, and all of them", () => {
+  it("uses exactly the declared values", () => {
     for (const path of used) {
       let at: Any = values
       for (const name of path.split(".")) {
@@ -172,7 +172,7 @@ describe("the Helm chart", () => {
       )
   })
 
-  it("has templates whose blocks end, that are YAML without their directives", () => {
+  it("has templates with closed blocks, that are YAML without their directives", () => {
     for (const file of templates) {
       const text = read(file)
       const directives = [...text.matchAll(/\{\{-?\s*(\w+)/g)].map(([, word = ""]) => word)
@@ -188,7 +188,7 @@ describe("the Helm chart", () => {
     }
   })
 
-  it("is rendered by helm, where that is", ({ skip }) => {
+  it("can be rendered by helm, if installed", ({ skip }) => {
     if (program("helm") === undefined) skip()
     const out = execFileSync("helm", ["template", "test", join(root, chart), "--set", "serviceMonitor.enabled=true"], {
       encoding: "utf8"
@@ -199,14 +199,14 @@ describe("the Helm chart", () => {
 })
 
 describe("the systemd unit", () => {
-  it("is accepted by systemd, where that is", ({ skip }) => {
+  it("is accepted by systemd, if installed", ({ skip }) => {
     if (program("systemd-analyze") === undefined) skip()
     const file = join(root, "deploy/systemd/aicortex.service")
     const out = execFileSync("systemd-analyze", ["verify", "--man=no", file], { encoding: "utf8", stdio: "pipe" })
     assert.strictEqual(out, "")
   })
 
-  it("takes away what a gateway does not need", () => {
+  it("drops privileges that a gateway does not need", () => {
     for (const line of ["DynamicUser=yes", "NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet="]) {
       assert.include(unit.split("\n"), line)
     }

@@ -64,7 +64,7 @@ describe.each([
   })
 })
 
-describe("elsewhere", () => {
+describe("other errors", () => {
   it("a setting that cannot be used has its anchor too", async () => {
     const file = join(home, "wrong.json")
     writeFileSync(file, '{ "maxQueued": "many" }')
@@ -72,7 +72,7 @@ describe("elsewhere", () => {
     assert.strictEqual(anchorIn(stderr), "invalidconfig", stderr)
   })
 
-  it("what only the command line can say has none", async () => {
+  it("errors of the command line only have no anchor", async () => {
     const wrong = await run(["chat", "hi", "--nonsense"], "")
     assert.strictEqual(wrong.code, 2)
     assert.isUndefined(anchorIn(wrong.stderr), wrong.stderr)

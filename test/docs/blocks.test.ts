@@ -55,7 +55,7 @@ const commandsOf = (code: string): ReadonlyArray<string> =>
     .filter((line) => line.trim() !== "" && !/^\s*#/.test(line))
 
 describe("the documentation", () => {
-  it("has no code block in a language that nobody executes or knows", () => {
+  it("has code blocks in known languages only", () => {
     const others = blocks.filter(({ language }) => !languages.includes(language)).map(at)
     assert.deepStrictEqual(others, [])
   })
@@ -167,8 +167,8 @@ const changeSomething = ({ work }: Desk) => {
   writeFileSync(join(work, "notes"), "new\n")
 }
 
-describe("what the examples asked for", () => {
-  it("came to the servers", () => {
+describe("requests of the examples", () => {
+  it("reached the servers", () => {
     const seen = Object.values(workshop.servers).flatMap((server) => server.chatRequests.map(({ body }) => body))
     const messages = seen.flatMap((body) => body.messages)
     assert.isTrue(messages.some(({ content, role }) => role === "tool" && /"celsius":21/.test(content)))

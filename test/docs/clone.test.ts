@@ -15,7 +15,7 @@ beforeAll(async () => {
 afterAll(() => workshop.close())
 
 describe("in a clone", { timeout: 600_000 }, () => {
-  it("one command before them gives the blocks in the terminal their command", async () => {
+  it("one command prepares the blocks in the terminal", async () => {
     const at = (code: string) =>
       readme.blocks.findIndex((block) => block.language === "sh" && block.code.includes(code))
     assert.isAtLeast(at(command), 0)

@@ -9,11 +9,11 @@ import { anchorsOf, pages, readme, root } from "../support/docs/pages.js"
 const page = (path: string) => readFileSync(join(root, path), "utf8")
 
 describe("README.md", () => {
-  it("is read in five minutes", () => {
+  it("is at most 8 KB", () => {
     assert.isAtMost(Buffer.byteLength(readme.text), 8 * 1024)
   })
 
-  it("shows a recorded session, in which the text goes on", () => {
+  it("shows a recorded session, in which an answer is resumed", () => {
     const file = /!\[[^\]]+\]\((docs\/assets\/[\w-]+\.svg)\)/.exec(readme.text)?.[1]
     const svg = page(file ?? assert.fail("there is no SVG"))
     const shown = [...svg.matchAll(/<text[^>]*>([^<]*)<\/text>/g)].map(([, text]) => text).join("")
@@ -23,7 +23,7 @@ describe("README.md", () => {
 })
 
 describe("docs/", () => {
-  it("installs versions that fit", () => {
+  it("installs compatible versions", () => {
     const { peerDependencies } = JSON.parse(page("package.json"))
     const lines = pages.flatMap(({ text }) => text.match(/^npm install .+$/gm) ?? []).join(" ")
     for (const [name, range] of Object.entries<string>(peerDependencies)) {
@@ -39,7 +39,7 @@ describe("docs/", () => {
     }
   })
 
-  it("explains every error, with an anchor for each tag", () => {
+  it("documents every error, with an anchor for each tag", () => {
     const tags = Object.values(Errors).flatMap((one) =>
       typeof one === "function" && "_tag" in one && typeof one._tag === "string" ? [one._tag] : []
     )

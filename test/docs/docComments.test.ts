@@ -21,7 +21,7 @@ const check = (...files: ReadonlyArray<string>): Promise<readonly [code: number 
   })
 
 describe("examples in doc comments", () => {
-  it("are found, each with its place", () => {
+  it("are found with their positions", () => {
     const found = sources().map((file) => {
       const source = readFileSync(file, "utf8")
       const examples = examplesOf(relative(root, file), source)
@@ -42,7 +42,7 @@ describe("examples in doc comments", () => {
     assert.deepStrictEqual(await check(), [0, ""])
   }, 300_000)
 
-  it("control: one that does not is told with its place", async () => {
+  it("control: an error is reported with its position", async () => {
     const folder = mkdtempSync(join(tmpdir(), "aicortex-examples-"))
     onTestFinished(() => rmSync(folder, { recursive: true }))
     const file = join(folder, "wrong.ts")

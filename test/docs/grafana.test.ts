@@ -31,7 +31,7 @@ const added = ["job", "instance"]
 
 const body = (model: string, more: object = {}) => ({ model, messages: [{ role: "user", content: "Hello!" }], ...more })
 
-it("asks for nothing that the gateway does not expose", async () => {
+it("queries only metrics that the gateway exposes", async () => {
   await using breaking = await startFakeOllama({
     models: ["m"],
     faults: (n) => (n === 0 ? { kind: "cut", after: 4 } : undefined)

@@ -25,7 +25,7 @@ const problemOf = ({ page, target }: Link): string | undefined => {
 }
 
 describe("links", () => {
-  it("lead to a file, and to a title in it", () => {
+  it("lead to existing files and headings", () => {
     const broken = all.flatMap((page) =>
       linksOf(page).flatMap((link) => {
         const problem = problemOf(link)
@@ -51,7 +51,7 @@ describe("links", () => {
     assert.deepStrictEqual(unreached, [])
   })
 
-  it("are found broken where they are", () => {
+  it("control: broken links are found", () => {
     const text = [
       "# A title, and `code`",
       "[one](nowhere.md) [two](README.md#no-such-title) [three](#a-title-and-code) ![four](docs/assets/none.svg)",

@@ -12,7 +12,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url))
 
 beforeAll(build, 120_000)
 
-it("the engine keeps up with its library, and the next turn with its cache", { timeout: 240_000 }, async () => {
+it("the engine is nearly as fast as its library, and the next turn uses its cache", { timeout: 240_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), "aicortex-bench-"))
   try {
     const file = join(folder, "result.json")

@@ -61,22 +61,22 @@ const start = async (options: { readonly gpu?: string | false; readonly loads?: 
   return { passed: passed && code === 0, tried: tried() - before, meanwhile }
 }
 
-describe("the binary of the engine is tried once", () => {
-  it("a second start does not try it again, and leaves no note of it while it is loaded", async () => {
+describe("the binary of the engine is tested once", () => {
+  it("a second start does not test it again, and leaves no note while it is loaded", async () => {
     expect(await start()).toEqual({ passed: true, tried: 1, meanwhile: false })
     expect(note()).toBe(true)
     expect(await start()).toEqual({ passed: true, tried: 0, meanwhile: false })
     expect(note()).toBe(true)
   })
 
-  it("a start that did not load it has the next one try it", async () => {
+  it("a start that did not load it makes the next one test it", async () => {
     expect(await start({ loads: false })).toMatchObject({ tried: 0 })
     expect(note()).toBe(false)
     expect(await start()).toMatchObject({ passed: true, tried: 1 })
     expect(await start()).toMatchObject({ tried: 0 })
   })
 
-  it("a binary that has changed is tried, and one that fails is not noted", async () => {
+  it("a changed binary is tested, and a failed one is not noted", async () => {
     utimesSync(join(folder, "addon.node"), 1, 1)
     expect(await start()).toMatchObject({ passed: true, tried: 1 })
     writeFileSync(join(folder, "addon.node"), "bad")
@@ -85,12 +85,12 @@ describe("the binary of the engine is tried once", () => {
     writeFileSync(join(folder, "addon.node"), "good")
   })
 
-  it("a binary for a graphics card is tried each time", async () => {
+  it("a binary for a graphics card is tested each time", async () => {
     expect(await start({ gpu: "cuda" })).toMatchObject({ passed: true, tried: 1 })
     expect(await start({ gpu: "cuda" })).toMatchObject({ passed: true, tried: 1 })
   })
 
-  it("other processes are started as ever", async () => {
+  it("other processes are started unchanged", async () => {
     writeFileSync(join(folder, "other.js"), "process.exit(7)")
     const settled = testOnce()
     const child = fork(join(folder, "other.js"), [], { stdio: ["ignore", "ignore", "ignore", "ipc"] })

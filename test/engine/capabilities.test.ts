@@ -59,7 +59,7 @@ describe("aicortex engine: through OpenAI's client", () => {
     expect(choices[0]?.logprobs?.token_logprobs).toHaveLength(choices[0]?.logprobs?.tokens?.length ?? 0)
   })
 
-  it.each([2, 4, 6])("n: %i answers, each whole, also streamed", async (n) => {
+  it.each([2, 4, 6])("n: %i answers, each complete, also streamed", async (n) => {
     const asked = { model, messages, temperature: 0, n }
     const { choices, usage } = await client.chat.completions.create(asked)
     expect(choices.map(({ message }) => message.content)).toEqual(
@@ -73,7 +73,7 @@ describe("aicortex engine: through OpenAI's client", () => {
     expect(texts).toEqual(choices.map(({ message }) => message.content))
   })
 
-  it("several answers differ at a temperature, and are the same again with the seed", async () => {
+  it("several answers differ at a temperature above 0, and repeat with the same seed", async () => {
     const story = { model, messages: [{ role: "user" as const, content: "Tell me a short story about a robot." }] }
     const ask = async () => {
       const { choices } = await client.chat.completions.create({ ...story, n: 4, temperature: 1.5, seed: 5 })
@@ -84,7 +84,7 @@ describe("aicortex engine: through OpenAI's client", () => {
     expect(await ask()).toEqual(once)
   })
 
-  it("logit_bias, and a token that there is not", async () => {
+  it("logit_bias, and an unknown token", async () => {
     const biased = await client.chat.completions.create({
       model,
       messages,
@@ -99,7 +99,7 @@ describe("aicortex engine: through OpenAI's client", () => {
     })
   })
 
-  it("a tool that must be called is", async () => {
+  it("a forced tool is called", async () => {
     const parameters = {
       type: "object",
       properties: { country: { type: "string", enum: ["France", "Italy"] } },
@@ -120,7 +120,7 @@ describe("aicortex engine: through OpenAI's client", () => {
     })
   })
 
-  it("an answer that was begun is continued, and cached tokens are told", async () => {
+  it("a prefilled answer is continued, and cached tokens are reported", async () => {
     const whole = "The capital of France is Paris."
     for (const cut of [3, 11, 30]) {
       const { choices, usage } = await client.chat.completions.create({
@@ -133,7 +133,7 @@ describe("aicortex engine: through OpenAI's client", () => {
     }
   })
 
-  it("embeddings are no part of it, and it says how to have them", async () => {
+  it("embeddings are refused, with the flag that enables them", async () => {
     await expect(client.embeddings.create({ model, input: "Hi" })).rejects.toMatchObject({
       status: 400,
       message: expect.stringContaining("--embeddings")
@@ -173,7 +173,7 @@ describe("aicortex engine --embeddings", () => {
     timeout
   )
 
-  it("another file is still refused", async () => {
+  it("another model file is still refused", async () => {
     const { code, err } = await ended(
       spawn(process.execPath, [bin, "engine", new URL(import.meta.url).pathname, "--embeddings", "--port", "0"])
     )

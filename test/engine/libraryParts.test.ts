@@ -7,7 +7,7 @@ import { getLlama, LlamaGrammarEvaluationState, LlamaLogLevel, TokenBias } from 
 import { expect, it } from "vitest"
 import { importParts } from "../../src/cli/engine/libraryParts.js"
 
-it("is what the index has", async () => {
+it("has the same exports as the index", async () => {
   const parts = await importParts()
   expect(parts?.getLlama).toBe(getLlama)
   expect(parts?.LlamaLogLevel).toBe(LlamaLogLevel)
@@ -15,7 +15,7 @@ it("is what the index has", async () => {
   expect(parts?.TokenBias).toBe(TokenBias)
 })
 
-it("is what is installed where the command line brings another version", async () => {
+it("uses the installed package if the command line bundles another version", async () => {
   const folder = mkdtempSync(join(tmpdir(), "aicortex-parts-"))
   try {
     writeFileSync(join(folder, "node-llama-cpp-0.0.1.js"), "export const getLlama = 1")
@@ -26,7 +26,7 @@ it("is what is installed where the command line brings another version", async (
   }
 })
 
-it("is nothing of a version that has it elsewhere, or where none is installed", async () => {
+it("uses nothing of a version with another layout, or without a package", async () => {
   const folder = mkdtempSync(join(tmpdir(), "aicortex-parts-"))
   try {
     const from = pathToFileURL(join(folder, "main.js")).href

@@ -44,8 +44,8 @@ const values = {
   "max-tokens": ["0", "100"]
 }
 
-describe("flags of the engine in their ordinary form", () => {
-  it("every flag is known, with the meaning that the parser of the command line gives it", async () => {
+describe("flags of the engine in their plain form", () => {
+  it("every flag has the same meaning as in the command line's parser", async () => {
     const valued = Object.entries(values).flatMap(([flag, all]) =>
       all.flatMap((value) => [[`--${flag}`, value], [`--${flag}=${value}`]])
     )
@@ -88,7 +88,7 @@ describe("flags of the engine in their ordinary form", () => {
     [["a.gguf", "--unknown"]],
     [["a.gguf", "--toString", "1"]],
     [["", "--ctx", "512"]]
-  ])("leaves %j to the parser of the command line", (words) => {
+  ])("leaves %j to the command line's parser", (words) => {
     expect(readPlain(words)).toBeUndefined()
   })
 })

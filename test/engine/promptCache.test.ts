@@ -44,7 +44,7 @@ const history = (name: string): Array<Message> => [
 ]
 
 describe("the prompt cache of an engine", () => {
-  it("four conversations in turns: each turn evaluates what is new alone", { timeout: 120_000 }, async () => {
+  it("four alternating conversations: each turn evaluates only its new tokens", { timeout: 120_000 }, async () => {
     const names = ["Zara", "Milo", "Ada", "Otto"]
     const talks = names.map(history)
     const before = new Map<string, number>()
@@ -64,7 +64,7 @@ describe("the prompt cache of an engine", () => {
     assert.isAbove(Math.min(...before.values()), 500)
   })
 
-  it("a history that was changed is evaluated from the change on", async () => {
+  it("a changed history is evaluated from the change on", async () => {
     const talk = history("Nora")
     const first = await ask(talk)
     assert.strictEqual((await ask(talk)).cached, first.prompt - 1)

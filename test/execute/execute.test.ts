@@ -35,7 +35,7 @@ const remembers = (body: { readonly messages: ReadonlyArray<unknown> }) => `hear
 
 for (const protocol of ["ollama", "openai"] as const) {
   describe(`execute, over ${protocol}`, () => {
-    it("writes the answer to the terminal as it comes, by default, and gives all that is known of it", async () => {
+    it("streams the answer to the terminal by default, and returns all its data", async () => {
       const server = await fleet[protocol]({ models: ["llama2:latest"], reply: "Quantum bits are both." })
       const cortex = fleet.cortex([server], { model: "llama2:latest" })
       const stdout = standardOutput()
@@ -62,7 +62,7 @@ for (const protocol of ["ollama", "openai"] as const) {
       expect(again.modelId).toBe(executed.modelId)
     })
 
-    it("is silent with stream: false, and its options reach the server with their defaults", async () => {
+    it("writes nothing with stream: false, and sends its options with their defaults", async () => {
       const server = await fleet[protocol]({ models: ["llama2:latest"] })
       const cortex = fleet.cortex([server], { model: "llama2:latest" })
       const stdout = standardOutput()
@@ -87,7 +87,7 @@ for (const protocol of ["ollama", "openai"] as const) {
       expect([asked.modelId, asked.metrics.modelName]).toEqual([`${protocol}:${name}`, name])
     })
 
-    it("writes a broken answer once, and tells who did not answer", async () => {
+    it("writes a resumed answer once, and reports who did not answer", async () => {
       const broken = await fleet[protocol]({ reply: "one two three", faults: { kind: "cut", after: 1 } })
       const sound = await fleet[protocol]({ reply: "one two three" })
       const cortex = fleet.cortex(inOrder(broken, sound))
@@ -101,7 +101,7 @@ for (const protocol of ["ollama", "openai"] as const) {
       expect(JSON.parse(JSON.stringify(executed.routingDecision))).toHaveProperty("excluded")
     })
 
-    it("discards what was written where the answer restarts", async () => {
+    it("discards the written text if the answer restarts", async () => {
       const broken = await fleet[protocol]({ reply: "one two three", faults: { kind: "cut", after: 2 } })
       const sound = await fleet[protocol]({ reply: "four five" })
       const cortex = fleet.cortex(inOrder(broken, sound))
@@ -112,7 +112,7 @@ for (const protocol of ["ollama", "openai"] as const) {
       expect(output.text()).toMatch(/^one two\n\[the text above is discarded: .*\]\nfour five\n$/)
     })
 
-    it("continues a session, with all that was said in it", async () => {
+    it("continues a session, with its history", async () => {
       const server = await fleet[protocol]({ reply: remembers })
       const cortex = fleet.cortex([server])
       const { id } = await cortex.Session.create()
@@ -127,7 +127,7 @@ for (const protocol of ["ollama", "openai"] as const) {
       }
     })
 
-    it("rejects with the error itself, and tells nothing as an answer", async () => {
+    it("rejects with the error itself, and writes no answer", async () => {
       const cortex = fleet.cortex([await fleet[protocol]({ faults: { kind: "status", code: 500 } })])
       const output = paper()
       const asking = { prompt: "Hi", output, maxRetries: 1 }
@@ -142,7 +142,7 @@ for (const protocol of ["ollama", "openai"] as const) {
   })
 }
 
-describe("what is wrong", () => {
+describe("invalid options", () => {
   const cases: ReadonlyArray<readonly [unknown, string]> = [
     [undefined, "prompt"],
     ["Hi", "options"],
@@ -165,7 +165,7 @@ describe("what is wrong", () => {
     [{ prompt: "Hi", tools: [] }, "tools"]
   ]
 
-  it("is told before anything is sent, or a session begun", async () => {
+  it("are reported before anything is sent or a session begins", async () => {
     const server = await fleet.ollama()
     const cortex = fleet.cortex([server])
     for (const [options, field] of cases) {
@@ -177,8 +177,8 @@ describe("what is wrong", () => {
   })
 })
 
-describe("where it is written", () => {
-  it("waits for an output that takes its time", async () => {
+describe("output", () => {
+  it("waits for a slow output", async () => {
     const cortex = fleet.cortex([await fleet.ollama({ reply: "a b c d e f" })])
     const pieces: Array<string> = []
     let busy = 0
@@ -192,7 +192,7 @@ describe("where it is written", () => {
     expect(pieces.join("")).toBe("a b c d e f\n")
   })
 
-  it("stops the server's work where it throws, and where the caller leaves", async () => {
+  it("an exception of the output, or an abort, cancels the request", async () => {
     const server = await fleet.ollama({ reply: "a b c d e f", faults: { kind: "stall", after: 2 } })
     const cortex = fleet.cortex([server])
     const full = new Error("no space left")
@@ -208,7 +208,7 @@ describe("where it is written", () => {
     expect(await server.chatRequests[1]?.closedByClient).toBeDefined()
   })
 
-  it("is the service's terminal, or none at all", async () => {
+  it("is the terminal of the service, or none at all", async () => {
     const server = await fleet.ollama({ reply: "Hello." })
     const terminal = paper()
     const services = Cortex.layer({ servers: [server.url], configFile: false, model: "m:1b" })
@@ -230,7 +230,7 @@ describe("where it is written", () => {
 })
 
 describe("agentChecks", () => {
-  it("are the conditions as they were when it was decided", async () => {
+  it("are the conditions at the time of the decision", async () => {
     const [here, far] = [await fleet.ollama(), await fleet.ollama()]
     const resources = {
       state: "CRITICAL",
@@ -259,7 +259,7 @@ describe("chat: true", () => {
   const asked = (reply: typeof remembers) => fleet.ollama({ reply })
 
   for (const stream of [true, false]) {
-    it(`answers question after question, and tells the session at the end (stream: ${stream})`, async () => {
+    it(`answers consecutive questions, and prints the session at the end (stream: ${stream})`, async () => {
       const server = await asked(remembers)
       const cortex = fleet.cortex([server])
       const output = paper()
@@ -283,7 +283,7 @@ describe("chat: true", () => {
     expect(stdout.text()).toBe(`heard 1\nheard 3\nheard 5\nheard 7\nSession: ${sessionId}\n`)
   })
 
-  it("lists conversations, and goes on with another one", async () => {
+  it("lists conversations, and continues another one", async () => {
     const cortex = fleet.cortex([await asked(remembers)])
     const messages = [1, 2].flatMap((n) => [
       { role: "user", content: `question ${n}` } as const,
@@ -301,7 +301,7 @@ describe("chat: true", () => {
     expect(text).toMatch(/assistant: answer 1\nuser: question 2\nassistant: answer 2\nheard 5\n/)
   })
 
-  it("goes on after a question that failed, and does not keep it", async () => {
+  it("continues after a failed question, and does not store it", async () => {
     const fault = { kind: "status", code: 500 } as const
     const server = await fleet.ollama({ reply: remembers, faults: (n) => (n === 1 ? fault : undefined) })
     const cortex = fleet.cortex([server])
@@ -320,7 +320,7 @@ describe("chat: true", () => {
     expect(await (await cortex.Session.resume(sessionId)).history()).toHaveLength(4)
   })
 
-  it("leaves no empty session where the first question fails", async () => {
+  it("leaves no empty session if the first question fails", async () => {
     const cortex = fleet.cortex([await fleet.ollama({ faults: { kind: "status", code: 500 } })])
     const options = { prompt: "Hi", chat: true, maxRetries: 1, input: [], output: paper() }
     expect(await failure(cortex.execute({ ...options, model: "m:1b" }))).toMatchObject({ _tag: "AllServersFailed" })
@@ -340,9 +340,9 @@ describe("chat: true", () => {
   })
 })
 
-describe("with one side only", () => {
+describe("with only local or only remote servers", () => {
   for (const local of [true, false]) {
-    it(`answers where all servers are ${local ? "local" : "remote"}`, async () => {
+    it(`answers if all servers are ${local ? "local" : "remote"}`, async () => {
       const { url } = await fleet.openai({ reply: "Yes." })
       const { modelId, response } = await fleet.cortex([{ url, local }]).execute({ prompt: "Hi", stream: false })
       expect([modelId, response]).toEqual(["openai:m:1b", "Yes."])

@@ -93,7 +93,7 @@ const readUntil = async (stream: ChatStream, enough: () => boolean): Promise<voi
   }
 }
 
-describe.each(protocols)("a caller that leaves (%s)", (protocol) => {
+describe.each(protocols)("a caller that aborts (%s)", (protocol) => {
   describe.each(phases)("%s", (phase, fault, ready) => {
     const calls: ReadonlyArray<readonly [string, (cortex: Cortex, signal: AbortSignal) => Promise<unknown>]> = [
       ["chat", (cortex, signal) => cortex.chat(question, { signal })],
@@ -102,7 +102,7 @@ describe.each(protocols)("a caller that leaves (%s)", (protocol) => {
       ["a stream", async (cortex, signal) => eventsOf(await cortex.chat(question, { signal, stream: true }))],
       ["a stream's text", async (cortex, signal) => (await cortex.chat(question, { signal, stream: true })).text()]
     ]
-    it.each(calls)("by its signal: %s", async (_, call) => {
+    it.each(calls)("with its signal: %s", async (_, call) => {
       const { slow, cortex, begin, unharmed } = await setUp(protocol, fault)
       let count = 0
       await within100ms(async () => {
@@ -176,7 +176,7 @@ describe.each(protocols)("a caller that leaves (%s)", (protocol) => {
       await unharmed()
     })
 
-    it("by its last reader, and not before", async () => {
+    it("by the last of its readers, and not before", async () => {
       const { slow, cortex, begin, unharmed } = await setUp(protocol, fault)
       let count = 0
       await within100ms(async () => {
@@ -243,7 +243,7 @@ describe.each(protocols)("a caller that leaves (%s)", (protocol) => {
   })
 })
 
-describe("a caller that leaves", () => {
+describe("a caller that aborts", () => {
   it("by taking only the first tokens of a Stream", async () => {
     const slow = await fleet.ollama({ reply: words, perToken: 10 })
     const runtime = ManagedRuntime.make(CortexLayer.layer({ servers: [slow.url], model, configFile: false }))
@@ -261,7 +261,7 @@ describe("a caller that leaves", () => {
     })
   })
 
-  it("before anything: with a signal that is aborted already nothing is sent", async () => {
+  it("before the call: with an aborted signal nothing is sent", async () => {
     const slow = await fleet.ollama()
     const cortex = fleet.cortex([slow])
     const signal = AbortSignal.abort(reason)
@@ -272,7 +272,7 @@ describe("a caller that leaves", () => {
     expect(slow.requests).toEqual([])
   })
 
-  it("whatever the reason is, that is the rejection", async () => {
+  it("any abort reason is the rejection", async () => {
     const slow = await fleet.ollama({ faults: { kind: "hang" } })
     const cortex = fleet.cortex([slow])
     for (const why of ["a word", 7, null, undefined]) {
@@ -288,7 +288,7 @@ describe("a caller that leaves", () => {
     }
   })
 
-  it("by AbortSignal.timeout", async () => {
+  it("with AbortSignal.timeout", async () => {
     const slow = await fleet.ollama({ faults: { kind: "hang" } })
     const cortex = fleet.cortex([slow])
     await cortex.listServers()
@@ -307,7 +307,7 @@ describe("a caller that leaves", () => {
     return { gone, cortex, hole }
   }
 
-  it("while the connection is not made yet", async () => {
+  it("while connecting", async () => {
     const { cortex, gone, hole } = await blackHole()
     const calls = [
       (signal: AbortSignal) => cortex.chat(question, { signal }),
@@ -330,7 +330,7 @@ describe("a caller that leaves", () => {
     expect(chats(gone)).toEqual([1])
   })
 
-  it("a connection that is not made in time is a failure of its own", async () => {
+  it("a connection timeout is a failure of its own", async () => {
     const { cortex, hole } = await blackHole()
     const error = await failure(cortex.chat(question, { connectTimeout: 150, maxRetries: 1 }))
     expect(error).toMatchObject({
@@ -342,7 +342,7 @@ describe("a caller that leaves", () => {
     expect(error.attempts[0].elapsed).toBeLessThan(2_000)
   })
 
-  it("while its servers are asked what they have", async () => {
+  it("while its servers are asked for their models", async () => {
     const silent = await fleet.ollama({ faults: { kind: "hang" }, faultOn: "all" })
     const cortex = fleet.cortex([silent])
     for (const stream of [true, false]) {
@@ -373,7 +373,7 @@ describe("a caller that leaves", () => {
     expect(chats(bad)).toEqual([1])
   })
 
-  it("while its tool works", async () => {
+  it("while its tool runs", async () => {
     const calls = { tokens: [], toolCalls: [{ name: "wait", arguments: {} }] }
     const server = await fleet.ollama({ reply: calls })
     const cortex = fleet.cortex([server])
@@ -383,7 +383,7 @@ describe("a caller that leaves", () => {
     expect(chats(server)).toEqual([1])
   })
 
-  it("while its tool works, also where the fleet was made in a part that nothing interrupts", async () => {
+  it("while its tool runs, also if the fleet was made in an uninterruptible region", async () => {
     const server = await fleet.ollama({ reply: { tokens: [], toolCalls: [{ name: "wait", arguments: {} }] } })
     const scope = await Effect.runPromise(Scope.make())
     fleet.keep({ [Symbol.asyncDispose]: () => Effect.runPromise(Scope.close(scope, Exit.void)) })
@@ -405,7 +405,7 @@ describe("a caller that leaves", () => {
     await until(() => state === "interrupted")
   })
 
-  it("ends a fleet with all that it does in the background, also where it was made in a part that nothing interrupts", async () => {
+  it("ends a fleet with its background work, also if it was made in an uninterruptible region", async () => {
     const server = await fleet.ollama({ faults: { kind: "hang" }, faultOn: "all" })
     const folder = await mkdtemp(join(tmpdir(), "aicortex-abort-"))
     fleet.keep({ [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) })
@@ -425,7 +425,7 @@ describe("a caller that leaves", () => {
     await until(() => server.inFlight() === 0)
   })
 
-  it("in the second round of a tool call, or in the repair of JSON", async () => {
+  it("in the second round of a tool call, or during the repair of JSON", async () => {
     const second = new AbortController()
     const server = await fleet.ollama({
       reply: (_, n) => (n === 0 ? { tokens: [], toolCalls: [{ name: "f", arguments: {} }] } : words),
@@ -465,7 +465,7 @@ describe("a caller that leaves", () => {
     expect(getEventListeners(signal, "abort")).toHaveLength(0)
   })
 
-  it("after the end changes nothing", async () => {
+  it("after the end has no effect", async () => {
     const server = await fleet.ollama({ reply: "well" })
     const cortex = fleet.cortex([server])
     const controller = new AbortController()
@@ -480,7 +480,7 @@ describe("a caller that leaves", () => {
   })
 })
 
-describe("a caller that leaves a session", () => {
+describe("a caller that aborts in a session", () => {
   const ways: ReadonlyArray<readonly [string, (cortex: Cortex, id: string, server: Fake) => Promise<unknown>]> = [
     [
       "by its signal",
@@ -519,7 +519,7 @@ describe("a caller that leaves a session", () => {
       }
     ]
   ]
-  it.each(ways)("%s: nothing of it is stored, and the session is free", async (_, leave) => {
+  it.each(ways)("%s: nothing is stored, and the session is free", async (_, leave) => {
     const server = await fleet.ollama({ reply: words, perToken: 10 })
     const cortex = fleet.cortex([server])
     const session = await cortex.Session.create()
@@ -531,7 +531,7 @@ describe("a caller that leaves a session", () => {
     expect(await session.history()).toHaveLength(2)
   })
 
-  it("while it waits for its turn: the others go on", async () => {
+  it("while it waits for its turn: the others continue", async () => {
     const server = await fleet.ollama({ reply: (body) => `re: ${body.messages.at(-1).content}`, firstToken: 100 })
     const cortex = fleet.cortex([server])
     const session = await cortex.Session.create()
@@ -570,7 +570,7 @@ describe("a caller that leaves a session", () => {
 })
 
 describe("one signal for many calls", () => {
-  it("is no leak, and holds none of them when they are done", async () => {
+  it("leaks nothing, and keeps no call after its end", async () => {
     const server = await fleet.ollama({ reply: "well" })
     const cortex = fleet.cortex([server])
     const { signal } = new AbortController()

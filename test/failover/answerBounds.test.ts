@@ -101,7 +101,7 @@ const cases = {
   "a whole body in the place of a stream": ["openai", '{"choices":[{"message":{"content":"', word, lineBound]
 } as const
 
-describe("an answer without end", () => {
+describe("an endless answer", () => {
   it.each(Object.entries(cases))(
     "%s is cut off at its bound, whole and as a stream",
     async (_, [protocol, first, piece, bound]) => {
@@ -140,7 +140,7 @@ describe("an answer without end", () => {
     60_000
   )
 
-  it("headers are cut off, too", async () => {
+  it("endless headers are cut off, too", async () => {
     const server = createServer((request, response) => {
       if (request.url === "/api/tags") response.end(JSON.stringify({ models: [{ name: model, model }] }))
       else if (request.method !== "POST") response.end("{}")
@@ -184,7 +184,7 @@ describe("an answer without end", () => {
     assert.isBelow(server.bytes, 32 * mega)
   })
 
-  it("at the default bound, one call holds no more than a few times as much", async () => {
+  it("at the default limit, one call holds at most a few times its size", async () => {
     const server = await endless("", line({ content: "x".repeat(16 * 1024) }))
     const cortex = createCortex({ servers: [{ url: server.url, protocol: "ollama" }], model, configFile: false })
     stops.push(() => cortex.close())
@@ -204,7 +204,7 @@ describe("an answer without end", () => {
     assert.isBelow(most, 500 * mega)
   })
 
-  it("of many small pieces, a long answer takes not many times its length", async () => {
+  it("a long answer of many small pieces needs little more than its length", async () => {
     const server = await endless("", line({ content: "abcd" }).repeat(500))
     setFlagsFromString("--expose-gc")
     const collect = runInNewContext("gc") as () => void
@@ -230,7 +230,7 @@ describe("an answer without end", () => {
     assert.isAbove(error._tag === "StreamInterrupted" ? error.partial.length : 0, 5 * mega)
   })
 
-  it("the gateway: a typed error, whole and as a stream, and the setting of the file", async () => {
+  it("the gateway: a typed error, complete and streamed, with the setting of the file", async () => {
     const server = await endless("", line({ content: word }))
     await using gateway = await startGateway(
       [{ url: server.url }],
@@ -250,7 +250,7 @@ describe("an answer without end", () => {
     await expect.poll(() => server.closed).toBe(2)
   })
 
-  it("an answer below the bound is whole, and the bound is checked as a setting", async () => {
+  it("an answer below the limit is complete, and the limit is validated", async () => {
     const reply = "word ".repeat(100_000)
     const server = await startFakeOllama({ models: [model], reply, perToken: "burst" })
     stops.push(server.stop)

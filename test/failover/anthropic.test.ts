@@ -36,8 +36,8 @@ const pairs: ReadonlyArray<readonly [Name, Name]> = [
   ["anthropic without prefill", "anthropic without prefill"]
 ]
 
-describe.each(pairs)("an answer of %s that breaks goes on at %s", (from, to) => {
-  it("after every piece, and nothing is there twice", async () => {
+describe.each(pairs)("an interrupted answer of %s is resumed at %s", (from, to) => {
+  it("after every piece, without duplicate text", async () => {
     const [first, second] = await Promise.all([makers[from](), makers[to]()])
     const cortex = fleet.cortex(inOrder(first, second), { serverCooldown: 1 })
     await cortex.listServers()
@@ -59,7 +59,7 @@ describe.each(pairs)("an answer of %s that breaks goes on at %s", (from, to) => 
   })
 })
 
-it("any text goes on after any byte of its stream", async () => {
+it("any text is resumed after any byte of its stream", async () => {
   const [first, second] = await Promise.all([fleet.anthropic(), fleet.anthropic()])
   const cortex = fleet.cortex(inOrder(first, second), { serverCooldown: 1 })
   await cortex.listServers()
@@ -126,7 +126,7 @@ describe("a server that fails", () => {
     expect(ends(events)).toMatchObject([{ server: second.url, attempts: [{ server: first.url, ...attempt }] }])
   })
 
-  it("in mid-stream with each type of error is told by it", async () => {
+  it("during the stream: the error has the type of the server's", async () => {
     const types = [
       ["overloaded_error", "busy"],
       ["rate_limit_error", "rate-limited"],
@@ -146,7 +146,7 @@ describe("a server that fails", () => {
     }
   })
 
-  it("rejects a request that no server takes", async () => {
+  it("fails with the request's error if no server accepts it", async () => {
     const body = {
       type: "error",
       error: { type: "invalid_request_error", message: "prompt is too long: 210000 tokens > 200000 maximum" }
@@ -159,7 +159,7 @@ describe("a server that fails", () => {
     expect(await failure(fleet.cortex([other]).complete(question))).toMatchObject({ _tag: "InvalidRequest" })
   })
 
-  it("an answer that breaks after its stop reason is complete", async () => {
+  it("an answer that is cut off after its stop reason is complete", async () => {
     for (const torn of [false, true]) {
       const server = await fleet.anthropic({ reply: words, faults: { kind: "cutLast", torn } })
       const answer = await fleet.cortex([server]).complete(question)
@@ -174,7 +174,7 @@ describe("our own gateway as a server of Anthropic's API", () => {
   const prompt = "What is the capital of France?"
   const options = { model: demo, temperature: 0, maxTokens: 24 } as const
 
-  it("gives the same text, whole and in events, and goes on with an answer", async () => {
+  it("returns the same text, complete and streamed, and resumes an answer", async () => {
     const gateway = fleet.keep(await startGateway([], { aliases: { [demo]: "aicortex-demo" } }))
     const direct = fleet.cortex([])
     const { text } = await direct.complete(prompt, { ...options, model: "aicortex-demo" })

@@ -4,13 +4,13 @@ import { eventsOf, inOrder, textOf, useFleet } from "../support/fleet.js"
 const fakes = useFleet()
 const beginnings = [["\n"], ["\n\n"], [" ", " "], ["\t", "\n"]]
 
-describe.each(["ollama", "old ollama", "openai", "llamacpp", "vllm"] as const)("an answer goes on at %s", (kind) => {
+describe.each(["ollama", "old ollama", "openai", "llamacpp", "vllm"] as const)("an answer is resumed at %s", (kind) => {
   const start = (reply: ReadonlyArray<string>) =>
     kind === "ollama" || kind === "old ollama"
       ? fakes.ollama({ reply, debugRender: kind === "ollama" })
       : fakes.openai({ reply, flavour: kind })
 
-  it.each(beginnings)("after a beginning of white space, which is not said twice: %j %j", async (...blank) => {
+  it.each(beginnings)("after leading white space, which is not repeated: %j %j", async (...blank) => {
     const given = blank.filter((piece) => typeof piece === "string")
     const words = [...given, "one", " two", "\n", " three"]
     const broken = await fakes.openai({ reply: words, faults: { kind: "cut", after: given.length } })

@@ -19,12 +19,12 @@ const steps = (seed: number, count: number): ReadonlyArray<Step> => {
 }
 
 describe("the plan", () => {
-  it("is the same for the same seed, and another for another", () => {
+  it("is the same for the same seed, and different for another", () => {
     expect(steps(1, 200)).toEqual(steps(1, 200))
     expect(steps(2, 200)).not.toEqual(steps(1, 200))
   })
 
-  it("always leaves each model one server without faults, and restores every server", () => {
+  it("always leaves each model one healthy server, and restores every server", () => {
     const kinds = new Set<string>()
     for (let seed = 0; seed < 50; seed++) {
       const struck = new Set<number>()
@@ -59,7 +59,7 @@ describe("the plan", () => {
   })
 })
 
-it("every fake gives the same answer to a question, however it is asked", () => {
+it("every fake returns the same answer to a question, with every API", () => {
   const whole = tokensOf(7)
   expect(reply({ messages: [{ role: "user", content: promptOf(7) }] })).toEqual(whole)
   expect(reply({ prompt: `<|im_start|>user\n${promptOf(7)}<|im_end|>\n<|im_start|>assistant\nx` })).toEqual(whole)
@@ -68,7 +68,7 @@ it("every fake gives the same answer to a question, however it is asked", () => 
   expect(expectedOf(["a", " b", " c"], { maxTokens: undefined, stop: " c" })).toBe("a b")
 })
 
-it("the matrix says what became of each request that was hit, and what nothing in the plan explains", () => {
+it("the matrix shows the outcome of each affected request, and failures that the plan does not explain", () => {
   const attempt = { phase: "stream", reason: "cut", message: "cut", elapsed: 1 } as const
   const outcome = (id: number, stream: boolean, servers: ReadonlyArray<string>, problem?: string): Outcome => ({
     question: { id, model: "x", prompt: "", maxTokens: undefined, stop: undefined, stream },

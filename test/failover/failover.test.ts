@@ -167,7 +167,7 @@ describe.each(protocols)("the failure table (%s)", (protocol) => {
     expect(chats(bad, good)).toEqual([(row.seen ?? 1) + (row.rests ? 0 : 1), 2])
   })
 
-  it.each([400, 422])("%i: when a second server agrees its words come back, and nobody rests", async (code) => {
+  it.each([400, 422])("%i: when a second server agrees its message is returned, and no server rests", async (code) => {
     const fault: Fault = {
       kind: "status",
       code,
@@ -187,20 +187,20 @@ describe.each(protocols)("the failure table (%s)", (protocol) => {
     expect((await cortex.complete(question)).server).toBe(bad.url)
   })
 
-  it("a server that refuses from the start is left out, without an attempt", async () => {
+  it("a server that refuses the request up front is skipped, without an attempt", async () => {
     const [bad, good] = await Promise.all([start(protocol, { faults: { kind: "refuse" } }), start(protocol)])
     const answer = await fleet.cortex(inOrder(bad, good)).complete(question)
     expect(answer).toMatchObject({ text: reply, server: good.url, attempts: [] })
   })
 
-  it("a model that no server has any more is an error of its own", async () => {
+  it("a model that disappeared from all servers is an error of its own", async () => {
     const { bad, cortex } = await pair(protocol, { kind: "notFound" })
     const alone = fleet.cortex([bad])
     expect(await failure(alone.chat(question))).toMatchObject({ _tag: "ModelNotFound", model })
     expect(await cortex.chat(question)).toBe(reply)
   })
 
-  it("an error that Ollama answers with 500 to a wrong option is the caller's", async () => {
+  it("a 500 of Ollama for an invalid option is the caller's error", async () => {
     const fault: Fault = { kind: "status", code: 500, body: { error: 'option "num_ctx" must be of type integer' } }
     const { bad, good, cortex } = await pair(protocol, fault)
     await good.setBehaviour({ faults: fault })
@@ -297,7 +297,7 @@ describe("200 of 200", () => {
       }
     })
 
-    it("with none healthy the error lists every attempt", async () => {
+    it("without healthy servers the error lists every attempt", async () => {
       const { bad, rage } = await storm(faults)
       const cortex = fleet.cortex(inOrder(...bad))
       await cortex.listServers()
@@ -327,7 +327,7 @@ const kindOf = (fault: Fault): string =>
 // -----------------------------------------------------------------------------
 
 describe("attempts", () => {
-  it("every server is tried, not only the first three", async () => {
+  it("every server is tried, not just three", async () => {
     const servers = await Promise.all(Array.from({ length: 6 }, () => start("ollama")))
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.listServers()
@@ -338,7 +338,7 @@ describe("attempts", () => {
     expect(chats(...servers)).toEqual([1, 1, 1, 1, 1, 1])
   })
 
-  it("maxRetries is the number of attempts in all", async () => {
+  it("maxRetries is the total number of attempts", async () => {
     const servers = await Promise.all(Array.from({ length: 3 }, () => start("ollama")))
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.listServers()
@@ -354,7 +354,7 @@ describe("attempts", () => {
     expect(await cortex.chat(question, { maxRetries: 3 })).toBe(reply)
   })
 
-  it("more attempts than servers go round again, in order, with a growing pause in between", async () => {
+  it("attempts beyond the number of servers start another round, in order, after a growing pause", async () => {
     const [a, b] = await Promise.all([start("ollama"), start("ollama")])
     const cortex = fleet.cortex(inOrder(a, b))
     await cortex.listServers()
@@ -371,7 +371,7 @@ describe("attempts", () => {
     expect((at[4] ?? 0) - (at[3] ?? 0)).toBeGreaterThanOrEqual(58)
   })
 
-  it("one server that recovers within the attempts answers", async () => {
+  it("a single server that recovers during the attempts answers", async () => {
     const only = await start("ollama")
     const cortex = fleet.cortex([only])
     await cortex.listServers()
@@ -397,7 +397,7 @@ describe("attempts", () => {
     expect(performance.now() - began).toBeLessThan(5_000)
   })
 
-  it("a server that was found after the call began is tried before it is given up", async () => {
+  it("a server that is discovered during the call is tried before it fails", async () => {
     const [bad, late] = await Promise.all([start("ollama"), start("ollama")])
     await late.setBehaviour({ faultOn: "tags", faults: { kind: "slow", ms: 500 } })
     await bad.setBehaviour({ faults: { kind: "hang" } })
@@ -406,7 +406,7 @@ describe("attempts", () => {
     expect(chats(bad, late)).toEqual([1, 1])
   })
 
-  it("a server that has answered somebody since it failed is tried before a stream is given up", async () => {
+  it("a server that has answered another call since it failed is tried before a stream fails", async () => {
     const [first, second] = await Promise.all([start("ollama"), start("ollama")])
     const cortex = fleet.cortex(inOrder(first, second), { serverCooldown: 1 })
     await cortex.listServers()
@@ -426,7 +426,7 @@ describe("attempts", () => {
     })
   })
 
-  it("a server that failed is tried again for a while, and one that refuses the caller is not", async () => {
+  it("a failed server is retried for a while, and one that refuses the caller is not", async () => {
     const [dead, locked] = await Promise.all([start("ollama"), start("ollama")])
     const cortex = fleet.cortex(inOrder(dead, locked), { serverCooldown: 1 })
     await cortex.listServers()
@@ -446,7 +446,7 @@ describe("attempts", () => {
     expect(pauseBefore(9, 60_000, 1)).toBe(60_000)
   })
 
-  it("a server that closed its idle connection is simply connected to again", async () => {
+  it("a server that closed its idle connection gets a new one", async () => {
     const only = await start("ollama")
     const cortex = fleet.cortex([only])
     for (let i = 0; i < 3; i++) {
@@ -471,7 +471,7 @@ describe("attempts", () => {
 })
 
 describe("deadline", () => {
-  it("is shared by all attempts", async () => {
+  it("covers all attempts", async () => {
     const servers = await Promise.all(Array.from({ length: 4 }, () => start("ollama")))
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.listServers()
@@ -489,7 +489,7 @@ describe("deadline", () => {
     expect(chats(...servers)).toEqual([1, 1, 0, 0])
   })
 
-  it("carries the text so far", async () => {
+  it("the error has the text so far", async () => {
     const only = await start("ollama", { reply: ["one", " two", " three"], faults: { kind: "stall", after: 2 } })
     const error = await failure(eventsOf(await fleet.cortex([only]).chat(question, { stream: true, deadline: 300 })))
     expect(error).toMatchObject({
@@ -500,7 +500,7 @@ describe("deadline", () => {
     expect(error.message).toContain("300 ms")
   })
 
-  it("covers the search for a server, too", async () => {
+  it("covers model discovery, too", async () => {
     const only = await fleet.ollama({ faults: { kind: "hang" }, faultOn: "all" })
     const began = performance.now()
     const error = await failure(fleet.cortex([only]).chat(question, { deadline: 300 }))
@@ -508,7 +508,7 @@ describe("deadline", () => {
     expect(performance.now() - began).toBeLessThan(2_500)
   })
 
-  it("covers the wait for a session, and does not start over after it", async () => {
+  it("covers the wait for a session, and does not restart after it", async () => {
     const only = await start("ollama")
     await only.setBehaviour({ firstToken: 1_000 })
     const cortex = fleet.cortex([only])
@@ -530,7 +530,7 @@ describe("deadline", () => {
     expect(await session.history()).toHaveLength(2)
   })
 
-  it("ends the pause between rounds", async () => {
+  it("also ends the pause between rounds", async () => {
     const only = await start("ollama", { faults: { kind: "status", code: 500 } })
     const error = await failure(
       fleet.cortex([only]).chat(question, { maxRetries: 3, retryBackoff: 60_000, deadline: 200 })
@@ -540,7 +540,7 @@ describe("deadline", () => {
 })
 
 describe("the breaker", () => {
-  it("a server that rests is still tried when there is no other, and is back at once", async () => {
+  it("a resting server is still tried if there is no other, and recovers at once", async () => {
     const only = await start("ollama")
     const cortex = fleet.cortex([only])
     await cortex.listServers()
@@ -557,7 +557,7 @@ describe("the breaker", () => {
     expect(await cortex.chat(question)).toBe(reply)
   })
 
-  it("also with several, those that have rested longest first", async () => {
+  it("also with several, the longest resting first", async () => {
     const servers = await Promise.all(Array.from({ length: 3 }, () => start("ollama")))
     const cortex = fleet.cortex(servers)
     await cortex.listServers()
@@ -580,7 +580,7 @@ describe("the breaker", () => {
     expect(chats(bad, good)).toEqual([1, 11])
   })
 
-  it("a server that hangs on everything does not hold up the calls that another can serve", async () => {
+  it("a server that hangs on every request does not block calls that another can serve", async () => {
     const [hung, good] = await Promise.all([
       fleet.ollama({ faults: { kind: "hang" }, faultOn: "all" }),
       start("ollama")
@@ -609,7 +609,7 @@ describe("the breaker", () => {
     expect(all.map(({ server }) => server)).toEqual(Array(4).fill(bad.url))
   })
 
-  it("Retry-After is respected, and only for as long as the server asked", async () => {
+  it("Retry-After is respected, and not longer", async () => {
     const { bad, good, cortex } = await pair("ollama", { kind: "status", code: 503, retryAfter: 1 })
     expect((await cortex.complete(question)).attempts).toMatchObject([{ reason: "busy", status: 503 }])
     await bad.setBehaviour({ faults: undefined })
@@ -621,7 +621,7 @@ describe("the breaker", () => {
     expect(back - first).toBeGreaterThan(950)
   })
 
-  it("Retry-After is respected where the body that comes with it never ends, or breaks", async () => {
+  it("Retry-After is respected if its response body never ends, or breaks", async () => {
     for (const [protocol, then] of [
       ["ollama", "hang"],
       ["openai", "reset"]
@@ -672,7 +672,7 @@ describe("the breaker", () => {
     expect((await cortex.complete(question, { model: "other:1b" })).server).toBe(bad.url)
   })
 
-  it("an instant 5xx attracts no traffic, whatever the strategy", async () => {
+  it("a server with instant 5xx attracts no traffic, with any strategy", async () => {
     for (const routing of ["random", "fastest", "nearest", "balanced"] as const) {
       const [bad, good] = await Promise.all([start("ollama"), start("ollama", {})])
       await good.setBehaviour({ firstToken: 20 })
@@ -732,7 +732,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     ["garbage", { kind: "malformed", after: 3 }],
     ["a silent end", { kind: "silentEnd", after: 3 }],
     ["a reported error", { kind: "errorLine", after: 3 }]
-  ])("%s: another server goes on where it broke, and nothing is said twice", async (_, fault) => {
+  ])("%s: another server continues at the cut, without duplicate text", async (_, fault) => {
     const { servers, stream } = await broken(fault)
     const events = await eventsOf(stream)
     expect(textOf(events)).toBe(whole)
@@ -757,7 +757,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     expect(chats(...servers)).toEqual([1, protocol === "ollama" ? 3 : 2, 0])
   })
 
-  it("the new answer may come in other pieces", async () => {
+  it("the new answer may have other pieces", async () => {
     const { stream } = await broken({ kind: "cut", after: 4 }, [...whole])
     const events = await eventsOf(stream)
     expect(textOf(events)).toBe(whole)
@@ -767,7 +767,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     expect(await atOnce.text()).toBe(whole)
   })
 
-  it("it may break twice", async () => {
+  it("two interruptions", async () => {
     const { servers, cortex } = await broken({ kind: "cut", after: 4 }, words, { kind: "cut", after: 2 })
     await servers[2].setBehaviour({ reply: words })
     cortex.clearServerCache()
@@ -776,7 +776,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     expect(events.at(-1)).toMatchObject({ server: servers[2].url, attempts: [{ reason: "cut" }, { reason: "cut" }] })
   })
 
-  it("before the first token nothing but an error event shows", async () => {
+  it("before the first token only an attempt's error is emitted", async () => {
     const { stream } = await broken({ kind: "status", code: 500 })
     const types = (await eventsOf(stream)).map((event) => event.type)
     expect(types).toEqual(["start", "meta", "error", "meta", ...words.map(() => "token"), "end"])
@@ -787,7 +787,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     ["a text that differs later", ["Recursion", " is", " while"]],
     ["a shorter text", ["Recursion", " is"]],
     ["no text", ""]
-  ])("an answer that differs ends in StreamInterrupted: %s", async (_, second) => {
+  ])("a different answer ends in StreamInterrupted: %s", async (_, second) => {
     const { servers, stream } = await broken({ kind: "cut", after: 3 }, second)
     const error = await failure(eventsOf(stream))
     expect(error).toBeInstanceOf(StreamInterrupted)
@@ -802,13 +802,13 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     expect(stream.events.map((event) => event.type)).not.toContain("end")
   })
 
-  it("a server whose answer differs is not at fault", async () => {
+  it("a server with a different answer is not at fault", async () => {
     const { servers, cortex, stream } = await broken({ kind: "cut", after: 3 }, "Another answer.")
     await failure(stream.text())
     expect((await cortex.complete(question)).server).toBe(servers[1].url)
   })
 
-  it("when nobody can go on, the error carries the text so far", async () => {
+  it("if no server can continue, the error has the text so far", async () => {
     const { servers, cortex } = await broken({ kind: "cut", after: 3 })
     await servers[1].setBehaviour({ faults: { kind: "status", code: 500 } })
     await servers[2].setBehaviour({ faults: { kind: "refuse" } })
@@ -819,7 +819,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     expect(error.attempts.map((attempt: Attempt) => attempt.reason)).toEqual(["cut", "server-error", "refused"])
   })
 
-  it("thinking is not repeated either", async () => {
+  it("thinking is not duplicated either", async () => {
     const second = { tokens: words, thinking: ["Hm", " so"] }
     const servers = await Promise.all([
       fleet[protocol]({ models: [{ name: model, capabilities: ["completion", "thinking"] }], reply: second }),
@@ -833,7 +833,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
     expect(events.flatMap((event) => (event.type === "thinking" ? [event.content] : [])).join("")).toBe("Hm so")
   })
 
-  it("a call for text starts over instead, whatever the second answer is", async () => {
+  it("a call for text starts over instead, with any second answer", async () => {
     const { cortex } = await broken({ kind: "cut", after: 3 }, "Another answer.")
     await cortex.clearServerCache()
     expect(await cortex.chat(question)).toBe("Another answer.")
@@ -842,7 +842,7 @@ describe.each(protocols)("a stream that breaks (%s)", (protocol) => {
 
 // -----------------------------------------------------------------------------
 
-it("the limits of the first token and of silence are not that of the whole: a tool call in many pieces", async () => {
+it("the timeouts for the first token and for silence do not limit the whole: a tool call in many pieces", async () => {
   const words = "one two three four five six seven eight nine ten eleven twelve"
   const server = await fleet.openai({
     reply: { tokens: [], toolCalls: [{ name: "f", arguments: { words } }] },
@@ -856,7 +856,7 @@ it("the limits of the first token and of silence are not that of the whole: a to
   expect(answer).toMatchObject({ attempts: [], toolCalls: [{ arguments: { words } }] })
 })
 
-it("an OpenAI stream that breaks only after its finish reason is complete: nobody else is asked", async () => {
+it("an OpenAI stream that is cut off after its finish reason is complete: no other server is asked", async () => {
   const whole = tokenize(reply).length
   for (const how of ["fin", "rst"] as const) {
     for (const torn of [false, true]) {
@@ -878,7 +878,7 @@ it("an OpenAI stream that breaks only after its finish reason is complete: nobod
   }
 })
 
-describe("what a server's protocol cannot express", () => {
+describe("options that a protocol does not support", () => {
   it("on a fleet of OpenAI servers keepAlive is refused by name, and nothing is sent", async () => {
     const servers = await Promise.all([start("openai"), start("openai")])
     const cortex = fleet.cortex(servers)
@@ -892,7 +892,7 @@ describe("what a server's protocol cannot express", () => {
     expect(chats(...servers)).toEqual([0, 0])
   })
 
-  it("on a fleet of Ollama servers a forced tool and an image by address are", async () => {
+  it("on a fleet of Ollama servers a forced tool and an image by URL are refused", async () => {
     const only = await start("ollama")
     const cortex = fleet.cortex([only])
     const tools = [{ name: "f" }]
@@ -906,7 +906,7 @@ describe("what a server's protocol cannot express", () => {
     expect(chats(only)).toEqual([0])
   })
 
-  it("a server that can is used, without a fault of the others", async () => {
+  it("a server that supports them is used, without a failure of the others", async () => {
     const [a, b, c] = await Promise.all([start("openai"), start("openai"), start("ollama")])
     const cortex = fleet.cortex(inOrder(a, b, c))
     for (const options of [{}, { maxRetries: 1 }]) {
@@ -917,7 +917,7 @@ describe("what a server's protocol cannot express", () => {
     expect((await cortex.complete(question)).server).toBe(a.url)
   })
 
-  it("when the one that can fails, both are told", async () => {
+  it("if that server fails, the error has both reasons", async () => {
     const [a, b] = await Promise.all([start("openai"), start("ollama")])
     const cortex = fleet.cortex(inOrder(a, b))
     await cortex.listServers()

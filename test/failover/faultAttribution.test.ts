@@ -79,7 +79,7 @@ const contextLength: ReadonlyArray<readonly [string, number, unknown]> = [
   ]
 ]
 
-describe("words", () => {
+describe("error messages", () => {
   it.each(contextLength)("%s: a prompt that is too long", (_, status, body) => {
     expect(statusFailure(status, JSON.stringify(body), undefined, 0).reason).toBe("context-length")
   })
@@ -137,7 +137,7 @@ const poisons: ReadonlyArray<readonly [string, Fault, object]> = [
 
 describe.each(protocols)("a request that fails on every server (%s)", (protocol) => {
   describe.each([true, false])("stream: %s", (stream) => {
-    it.each(poisons)("%s: is its own fault, and no server rests", async (_, fault, expected) => {
+    it.each(poisons)("%s: is the request's fault, and no server rests", async (_, fault, expected) => {
       const { servers, found } = await started(protocol, fault, fault, fault)
       const cortex = await found(inOrder(...servers))
       const ask = async () => (stream ? eventsOf(await cortex.chat(question, { stream })) : cortex.complete(question))
@@ -150,7 +150,7 @@ describe.each(protocols)("a request that fails on every server (%s)", (protocol)
     })
   })
 
-  it.each(poisons.slice(0, 6))("%s: on a fleet of one too, at once", async (_, fault, expected) => {
+  it.each(poisons.slice(0, 6))("%s: with a single server too, at once", async (_, fault, expected) => {
     const { servers, found } = await started(protocol, fault)
     const cortex = await found(servers)
     expect(await failure(cortex.chat(question))).toMatchObject({ _tag: "InvalidRequest", ...expected })
@@ -158,7 +158,7 @@ describe.each(protocols)("a request that fails on every server (%s)", (protocol)
     expect(chats(...servers)).toEqual([2])
   })
 
-  it("who repeats it takes nothing from the others: their requests stay spread evenly", async () => {
+  it("repeating it does not affect others: their requests stay spread evenly", async () => {
     const reply = "Because."
     const poisonous: Fault = status(500, "some words that nobody knows")
     const servers = await Promise.all(
@@ -192,7 +192,7 @@ describe.each(protocols)("a request that fails on every server (%s)", (protocol)
     expect(chats(...servers)).toEqual([1, 2, 0])
   })
 
-  it("control: where all servers are down it is their failure, within seconds", async () => {
+  it("control: if all servers are down it is their failure, within seconds", async () => {
     const { servers, found } = await started(protocol, { kind: "refuse" }, { kind: "refuse" }, { kind: "refuse" })
     const cortex = await found(servers)
     const began = performance.now()
@@ -211,8 +211,8 @@ const proxies: ReadonlyArray<readonly [string, Fault]> = [
   ["a prompt that is too long", status(400, tooLong)]
 ]
 
-describe.each(protocols)("one server that refuses what another answers (%s)", (protocol) => {
-  it.each(proxies)("%s: no call fails, and it attracts no more of them", async (_, fault) => {
+describe.each(protocols)("one server that refuses a request that another answers (%s)", (protocol) => {
+  it.each(proxies)("%s: no call fails, and it attracts no further ones", async (_, fault) => {
     const { servers, found } = await started(protocol, fault, undefined)
     const [bad, good] = servers as [Fake, Fake]
     const cortex = await found(inOrder(bad, good))
@@ -222,7 +222,7 @@ describe.each(protocols)("one server that refuses what another answers (%s)", (p
     expect(textOf(events)).toBe("Because.")
   })
 
-  it("a transient failure of the other one does not make it believed", async () => {
+  it("a transient failure of the other server does not confirm the refusal", async () => {
     const { servers, found } = await started(protocol, status(400, "Bad Request"), undefined)
     const cortex = await found(inOrder(...servers))
     await servers[1]?.setBehaviour({ faults: (n) => (n % 2 === 0 ? { kind: "cut" } : undefined) })
@@ -231,7 +231,7 @@ describe.each(protocols)("one server that refuses what another answers (%s)", (p
 })
 
 describe("the model on one server", () => {
-  it.each(protocols)("does not take the server's other models away (%s)", async (protocol) => {
+  it.each(protocols)("does not exclude the server's other models (%s)", async (protocol) => {
     const models = [model, "other:1b"]
     const servers = await Promise.all([
       fleet[protocol]({ models, reply: "A" }),
@@ -274,7 +274,7 @@ describe("the model on one server", () => {
     30_000
   )
 
-  it("another server answers at once while one loads", async () => {
+  it("another server answers while one loads the model", async () => {
     const servers = await Promise.all([fleet.openai({ reply: "A" }), fleet.openai({ reply: "B" })])
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.listServers()
@@ -282,7 +282,7 @@ describe("the model on one server", () => {
     expect(await cortex.complete(question)).toMatchObject({ text: "B", attempts: [{ reason: "loading" }] })
   })
 
-  it("what it wrote is nobody's fault: the next one is asked, and the server stays in use", async () => {
+  it("invalid model output is no server's fault: the next one is asked, and the server stays in use", async () => {
     const servers = await Promise.all([fleet.ollama({ reply: "A" }), fleet.ollama({ reply: "B" })])
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.listServers()
@@ -292,7 +292,7 @@ describe("the model on one server", () => {
   })
 })
 
-describe("a gateway tells the request's own error", () => {
+describe("a gateway returns the request's own error", () => {
   const faces = [
     ["/v1/chat/completions", { messages: [{ role: "user", content: "x" }] }, "error.code"],
     ["/v1/completions", { prompt: "x" }, "error.code"],
@@ -302,7 +302,7 @@ describe("a gateway tells the request's own error", () => {
     ["/api/generate", { prompt: "x" }, "message"]
   ] as const
 
-  it.each(protocols)("as 400 with its code, on every face, whole and streamed (%s)", async (protocol) => {
+  it.each(protocols)("as 400 with its code, on every API, complete and streamed (%s)", async (protocol) => {
     const { servers, found } = await started(protocol, status(500, tooLong), status(500, tooLong))
     await found(servers)
     await Promise.all(servers.map((server) => server.setBehaviour({ faults: undefined })))
@@ -352,7 +352,7 @@ describe("a clock that jumps", () => {
     ["server-error", undefined],
     ["rate-limited", 60_000],
     ["model-failed", undefined]
-  ] as const)("back leaves nothing resting for longer (%s)", (reason, retryAfter) =>
+  ] as const)("backward does not extend rests (%s)", (reason, retryAfter) =>
     run(
       Effect.gen(function* () {
         yield* TestClock.setTime(start)
@@ -383,7 +383,7 @@ describe("a clock that jumps", () => {
       })
     ))
 
-  it("between two runs leaves nothing resting for longer either", () =>
+  it("between two runs does not extend rests", () =>
     run(
       Effect.gen(function* () {
         yield* TestClock.setTime(start)
@@ -408,7 +408,7 @@ describe("a clock that jumps", () => {
 })
 
 describe("an error that is nested in a text, as Ollama passes on those of its runner", () => {
-  it("is told in its own words", async () => {
+  it("is reported with its own message", async () => {
     const server = await fleet.ollama()
     const content = [{ type: "image", data: "aGk=", mediaType: "image/png" }] as const
     const error = await failure(fleet.cortex([server]).chat([{ role: "user", content }]))

@@ -135,7 +135,7 @@ const long = "word ".repeat(18_000)
 
 describe.each(["ollama", "openai"] as const)("the first token (%s)", (protocol) => {
   describe.each([false, true])("stream: %s", (streamed) => {
-    it.each(Object.entries(signs[protocol]))("34 s are no silence with %s", async (_, sign) => {
+    it.each(Object.entries(signs[protocol]))("34 s are allowed with %s", async (_, sign) => {
       const server = await useServer(protocol)
       const call = server.ask("Hi", {}, streamed)
       await server.pass(35 * second, sign)
@@ -144,7 +144,7 @@ describe.each(["ollama", "openai"] as const)("the first token (%s)", (protocol) 
       expect(await call.done).toBe("Hello")
     })
 
-    it("30 s of silence are too long", async () => {
+    it("30 s of silence time out", async () => {
       const server = await useServer(protocol)
       const call = server.ask("Hi", {}, streamed)
       await server.pass(29 * second)
@@ -155,7 +155,7 @@ describe.each(["ollama", "openai"] as const)("the first token (%s)", (protocol) 
     })
   })
 
-  it("30 s of silence after signs of life are too long", async () => {
+  it("30 s of silence after signs of life time out", async () => {
     const server = await useServer(protocol)
     const call = server.ask("Hi")
     await server.pass(20 * second, Object.values(signs[protocol])[0])
@@ -165,7 +165,7 @@ describe.each(["ollama", "openai"] as const)("the first token (%s)", (protocol) 
     expect(await call.done).toMatch(/^first-token-timeout: no answer within 30000 ms$/)
   })
 
-  it("signs of life for ever are no answer", async () => {
+  it("endless signs of life time out", async () => {
     const server = await useServer(protocol)
     const call = server.ask("Hi")
     const [sign] = Object.values(signs[protocol])
@@ -197,7 +197,7 @@ describe.each(["ollama", "openai"] as const)("the first token (%s)", (protocol) 
     expect(await call.done).toMatch(/^(first-token-timeout|DeadlineExceeded)/)
   })
 
-  it("a long prompt has longer on a server of which nothing is known", async () => {
+  it("a long prompt gets more time on an unknown server", async () => {
     const server = await useServer(protocol)
     const call = server.ask(long)
     await server.pass(100 * second)
@@ -206,7 +206,7 @@ describe.each(["ollama", "openai"] as const)("the first token (%s)", (protocol) 
     expect(await call.done).toBe("Hello")
   })
 
-  it("but not for ever", async () => {
+  it("but not unlimited time", async () => {
     const server = await useServer(protocol)
     const call = server.ask(long)
     await server.pass(120 * second)
@@ -216,7 +216,7 @@ describe.each(["ollama", "openai"] as const)("the first token (%s)", (protocol) 
   it.each([
     ["slow", 50, 300, 590],
     ["fast", 4_000, 0, 30]
-  ])("a long prompt has as long as the speed of a %s server asks for", async (_, speed, lives, ends) => {
+  ])("a long prompt gets the time that the speed of a %s server requires", async (_, speed, lives, ends) => {
     const server = await useServer(protocol)
     const first = server.ask("How fast are you?")
     await server.pass(20 * second)
@@ -262,7 +262,7 @@ describe.each(["ollama", "openai"] as const)("over HTTP (%s)", (protocol) => {
   const [sign = ""] = Object.values(signs[protocol])
   const limits = { timeout: 400, loadTimeout: 25_000 }
 
-  it("a server that shows life has longer than the longest silence", async () => {
+  it("a server with signs of life gets longer than the silence timeout", async () => {
     const server = await startLively(protocol, sign, 50)
     const cortex = fleet.cortex([{ url: server.url, protocol }])
     const result = await cortex.complete("Hi", { ...limits, maxRetries: 1 })
@@ -270,7 +270,7 @@ describe.each(["ollama", "openai"] as const)("over HTTP (%s)", (protocol) => {
     expect(result.firstTokenTime).toBeGreaterThan(limits.timeout)
   })
 
-  it.each([false, true])("and so it has through a gateway (stream: %s)", async (stream) => {
+  it.each([false, true])("also through a gateway (stream: %s)", async (stream) => {
     const server = await startLively(protocol, sign, 50)
     const gateway = fleet.keep(await startGateway([{ url: server.url }], limits))
     const response = await gateway.post("/v1/chat/completions", {
@@ -282,7 +282,7 @@ describe.each(["ollama", "openai"] as const)("over HTTP (%s)", (protocol) => {
     expect(await response.text()).toContain("Hello")
   })
 
-  it("one that shows life for ever has not", async () => {
+  it("one with endless signs of life does not", async () => {
     const server = await startLively(protocol, sign, Number.POSITIVE_INFINITY)
     const cortex = fleet.cortex([{ url: server.url, protocol }])
     const error = await failure(cortex.complete("Hi", { timeout: 400, loadTimeout: 800, maxRetries: 1 }))
@@ -290,7 +290,7 @@ describe.each(["ollama", "openai"] as const)("over HTTP (%s)", (protocol) => {
   })
 })
 
-it("a time limit that was given is not made longer by a long prompt", async () => {
+it("an explicit timeout is not extended for a long prompt", async () => {
   const server = await fleet.openai({ faults: { kind: "hang" } })
   const cortex = fleet.cortex([server])
   const error = await failure(cortex.complete(long, { timeout: 200, maxRetries: 1 }))

@@ -35,14 +35,14 @@ const pair = async (calls = 20) => {
 }
 
 describe("hedging", () => {
-  it("is off unless asked for", async () => {
+  it("is off by default", async () => {
     const { cortex, first, second } = await pair()
     await first.setBehaviour({ firstToken: 200 })
     expect(await cortex.chat("Hi")).toBe("first")
     expect(chats(first, second)).toEqual([1, 0])
   })
 
-  it("asks a second server when the first is late, and stops the late one", async () => {
+  it("asks a second server if the first is late, and cancels the late one", async () => {
     const { cortex, first, second } = await pair()
     await first.setBehaviour({ faults: { kind: "hang" } })
     const stream = await cortex.chat("Hi", { ...soon, stream: true })
@@ -57,7 +57,7 @@ describe("hedging", () => {
     expect(await first.chatRequests[0]?.closedByClient).toBeDefined()
   })
 
-  it("the first one still answers if it is sooner after all, and the second is stopped", async () => {
+  it("the first one still wins if it is faster after all, and the second is cancelled", async () => {
     const { cortex, first, second } = await pair()
     await first.setBehaviour({ firstToken: 120 })
     await second.setBehaviour({ faults: { kind: "hang" } })
@@ -66,14 +66,14 @@ describe("hedging", () => {
     expect(await second.chatRequests[0]?.closedByClient).toBeDefined()
   })
 
-  it("costs a second request in at most one of twenty calls that allow it", async () => {
+  it("sends a second request for at most one of twenty calls that allow it", async () => {
     const { cortex, first, second } = await pair(0)
     await first.setBehaviour({ firstToken: 60 })
     await Promise.all(Array.from({ length: 45 }, () => cortex.chat("Hi", { hedge: { after: 5 } })))
     expect(chats(first, second)).toEqual([45, 2])
   })
 
-  it("learns when a server is late from the server itself", async () => {
+  it("learns the delay from the server's own latencies", async () => {
     const { cortex, first } = await pair()
     await first.setBehaviour({ faults: { kind: "hang" } })
     expect(await cortex.chat("Hi", { hedge: true, timeout: 60_000 })).toBe("second")
@@ -89,7 +89,7 @@ describe("hedging", () => {
     expect(chats(second)).toEqual([0])
   })
 
-  it("never asks a server that is full, and not where somebody waits", async () => {
+  it("never asks a full server, or one with a queue", async () => {
     const first = await fleet.openai({ reply: "first" })
     const second = await fleet.openai({ reply: "second" })
     const servers = inOrder(first, second).map((server) => ({ ...server, maxInFlight: 1 }))
@@ -101,7 +101,7 @@ describe("hedging", () => {
     expect(chats(second)).toEqual([1])
   })
 
-  it("takes the place of the first one when that fails, and the failure is told", async () => {
+  it("the hedge replaces the first attempt if that fails, and the failure is reported", async () => {
     const { cortex, first, second } = await pair()
     await first.setBehaviour({ faults: { kind: "hang" } })
     await second.setBehaviour({ firstToken: 150 })
@@ -117,7 +117,7 @@ describe("hedging", () => {
     expect(chats(second)).toEqual([1])
   })
 
-  it("a second one that fails does not harm the first", async () => {
+  it("a failed hedge does not affect the first attempt", async () => {
     const { cortex, first, second } = await pair()
     await first.setBehaviour({ firstToken: 200 })
     await second.setBehaviour({ faults: { kind: "status", code: 500 } })
@@ -128,7 +128,7 @@ describe("hedging", () => {
     })
   })
 
-  it("stops both when the caller leaves", async () => {
+  it("an abort cancels both", async () => {
     const { cortex, first, second } = await pair()
     await Promise.all([first, second].map((server) => server.setBehaviour({ faults: { kind: "hang" } })))
     const leave = new AbortController()
@@ -139,7 +139,7 @@ describe("hedging", () => {
     for (const server of [first, second]) expect(await server.chatRequests[0]?.closedByClient).toBeDefined()
   })
 
-  it("a deadline stops both, and names both", async () => {
+  it("a deadline cancels both, and the error lists both", async () => {
     const { cortex, first, second } = await pair()
     await Promise.all([first, second].map((server) => server.setBehaviour({ faults: { kind: "hang" } })))
     const error = await failure(cortex.chat("Hi", { ...soon, deadline: 500 }))
@@ -160,7 +160,7 @@ describe("hedging", () => {
     expect(chats(second)).toEqual([0])
   })
 
-  it("gives every place back, whatever happens to the two, and however the call ends", async () => {
+  it("releases every slot, with any outcome of the attempts and the call", async () => {
     const servers = await Promise.all(
       [0, 1, 2].map((i) => (i === 1 ? fleet.ollama({ reply, loaded: [model] }) : fleet.openai({ reply })))
     )
@@ -223,7 +223,7 @@ describe("hedging", () => {
     for (const server of servers) await expect.poll(() => server.inFlight(), { timeout: 10_000 }).toBe(0)
   })
 
-  it("a server that may not be asked yet is still the next one when the first fails, without a pause", async () => {
+  it("a server that is not allowed yet is still the next one if the first fails, without a pause", async () => {
     const { cortex, first, second } = await pair(0)
     await first.setBehaviour({ faults: { kind: "hang" } })
     const limits = { timeout: 300, maxRetries: 2, retryBackoff: 3_600_000 }
@@ -244,7 +244,7 @@ describe("hedging", () => {
 })
 
 describe("Recent", () => {
-  it("says nothing before it knows enough, and forgets what is old", () => {
+  it("has no value without enough samples, and forgets old ones", () => {
     const recent = new SlidingWindow()
     for (let i = 0; i < 19; i++) recent.add(1_000)
     expect(recent.percentile(0.95)).toBeUndefined()

@@ -22,25 +22,25 @@ describe.each(["openai", "ollama"] as const)(
       return { fleet: fakes.cortex(inOrder(...servers), { serverCooldown: 1 }), requestCount: () => count }
     }
 
-    it("is tried for as long as each attempt gets further than those before", async () => {
+    it("is retried while each attempt makes progress", async () => {
       const { requestCount, fleet } = await pair((n) => (n < 9 ? n + 1 : undefined))
       const { attempts, text } = await fleet.complete("q", options)
       expect([text, attempts.length, requestCount()]).toEqual([story.join(""), 9, 10])
     })
 
-    it("also where it does not get further each time", async () => {
+    it("also if some attempts make no progress", async () => {
       const { fleet } = await pair((n) => (n < 12 ? 1 + (n >> 2) : undefined))
       const { attempts, text } = await fleet.complete("q", options)
       expect([text, attempts.length]).toEqual([story.join(""), 12])
     })
 
-    it("is given up after six attempts that got no further", async () => {
+    it("fails after six attempts without progress", async () => {
       const { requestCount, fleet } = await pair(() => 3)
       const error = await failure(fleet.complete("q", options))
       expect([error._tag, error.attempts.length, requestCount()]).toEqual(["AllServersFailed", 6, 6])
     })
 
-    it("is given up after so many attempts as the caller says", async () => {
+    it("fails after the caller's number of attempts", async () => {
       const { requestCount, fleet } = await pair((n) => (n < 9 ? n + 1 : undefined))
       const error = await failure(fleet.complete("q", { ...options, maxRetries: 3 }))
       expect([error._tag, requestCount()]).toEqual(["AllServersFailed", 3])

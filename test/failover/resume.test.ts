@@ -80,7 +80,7 @@ const expectUnbroken = (events: ReadonlyArray<ChatEvent>, text = whole) => {
 
 // -----------------------------------------------------------------------------
 
-describe.each(kinds)("%s goes on", (_, { begin, exact }) => {
+describe.each(kinds)("%s resumes", (_, { begin, exact }) => {
   it("from every cut, with the usage of the whole", async () => {
     const [first, second] = await Promise.all([fleet.ollama({ reply: words }), begin()])
     const cortex = fleet.cortex(inOrder(first, second), { serverCooldown: 1 })
@@ -102,7 +102,7 @@ describe.each(kinds)("%s goes on", (_, { begin, exact }) => {
     expect(trials(second).length).toBeLessThanOrEqual(1)
   })
 
-  it("whatever the temperature, where it knows the exact place; else only with the same text", async () => {
+  it("at any temperature if it knows the exact position, else only with the same text", async () => {
     const other = ["Well", ", laughter", " is loud."]
     const [first, second] = await Promise.all([fleet.ollama({ reply: words }), begin({ reply: other })])
     const { error, events } = await run([first, second], { kind: "cut", after: 3 }, { maxRetries: 2 })
@@ -118,7 +118,7 @@ describe.each(kinds)("%s goes on", (_, { begin, exact }) => {
     }
   })
 
-  it("when it breaks again, and again", async () => {
+  it("after repeated interruptions", async () => {
     const servers = await Promise.all([fleet.ollama({ reply: words }), begin(), begin(), begin()])
     const cortex = fleet.cortex(inOrder(...servers))
     await cortex.listServers()
@@ -155,7 +155,7 @@ describe.each(kinds)("%s goes on", (_, { begin, exact }) => {
     }
   })
 
-  it("up to a stop sequence that straddles the cut", async () => {
+  it("up to a stop sequence across the cut", async () => {
     const [first, second] = await Promise.all([
       fleet.ollama({ reply: ["one", " ST", "RAY", " word"] }),
       begin({ reply: ["one", " ST", "OP", " two"] })
@@ -165,7 +165,7 @@ describe.each(kinds)("%s goes on", (_, { begin, exact }) => {
     expect(ofType(events, "end")).toMatchObject([{ finishReason: "stop", server: second.url }])
   })
 
-  it("past what only looks like a stop sequence", async () => {
+  it("past text that only resembles a stop sequence", async () => {
     const reply = ["one", " ST", "O", "R", "Y", " end"]
     const [first, second] = await Promise.all([fleet.ollama({ reply }), begin({ reply })])
     const { events } = await run([first, second], { kind: "cut", after: 2 }, { stop: ["STOP", "end"] })
@@ -182,7 +182,7 @@ describe.each(kinds)("%s goes on", (_, { begin, exact }) => {
     for (const { rawBody } of second.chatRequests) expect(rawBody).not.toMatch(/\\ud83d(?!\\ude00)/)
   })
 
-  it("with the tool calls that follow the text, started over where they broke", async () => {
+  it("with the tool calls after the text, restarted after the cut", async () => {
     const models = [{ name: model, capabilities: ["completion", "tools"] }]
     const reply = {
       tokens: ["I", " look", " it", " up"],
@@ -201,7 +201,7 @@ describe.each(kinds)("%s goes on", (_, { begin, exact }) => {
     }
   })
 
-  it("without thinking again, wherever it broke", async () => {
+  it("without thinking again, at any cut", async () => {
     const models = [{ name: model, capabilities: ["completion", "thinking"] }]
     const reply = { tokens: words, thinking: ["Hm", " hm", " so"] }
     for (const after of [1, 2, 3, 4, 7]) {
@@ -222,10 +222,10 @@ describe.each(kinds)("%s goes on", (_, { begin, exact }) => {
 
 // -----------------------------------------------------------------------------
 
-describe("what is asked of a server that goes on", () => {
+describe("requests to a server that resumes", () => {
   const options = { temperature: 0, maxTokens: 10, seed: 3, stop: ["END"], keepAlive: "5m", options: { num_ctx: 64 } }
 
-  it("Ollama shows its prompt, and gets it back with the text so far", async () => {
+  it("Ollama renders its prompt, and gets it with the text so far", async () => {
     const [first, second] = await Promise.all([fleet.ollama({ reply: words }), fleet.ollama({ reply: words })])
     await run([first, second], { kind: "cut", after: 3 }, { ...options, system: "Be brief." })
     const [render, raw] = second.chatRequests
@@ -254,7 +254,7 @@ describe("what is asked of a server that goes on", () => {
     })
   })
 
-  it("Ollama's own limit of tokens holds too", async () => {
+  it("num_predict applies too", async () => {
     const [first, second] = await Promise.all([fleet.ollama({ reply: words }), fleet.ollama({ reply: words })])
     const { events } = await run([first, second], { kind: "cut", after: 3 }, { options: { num_predict: 5 } })
     expect(textOf(events)).toBe(words.slice(0, 5).join(""))
@@ -281,7 +281,7 @@ describe("what is asked of a server that goes on", () => {
     expect(trials(second)[0]?.body).toMatchObject({ max_tokens: 4, temperature: 0 })
   })
 
-  it("a message that the caller had begun himself is never gone on with: it is watched", async () => {
+  it("after a prefill of the caller the next server gets the same messages, and repeated text is removed", async () => {
     const messages = [
       { role: "user", content: question },
       { role: "assistant", content: "Oh, " }
@@ -296,7 +296,7 @@ describe("what is asked of a server that goes on", () => {
     }
   })
 
-  it("a prompt that opens the model's reasoning gets it closed again", () => {
+  it("reasoning that the prompt opens is closed again", () => {
     expect(prompt("<|user|>x<|assistant|>", "ha", "Hm")).toBe("<|user|>x<|assistant|>ha")
     expect(prompt("…assistant\n<think>\n", "ha", "Hm so")).toBe("…assistant\n<think>\nHm so\n</think>\n\nha")
     expect(prompt("…<|start|>assistant", "ha", "Hm")).toBe(
@@ -305,7 +305,7 @@ describe("what is asked of a server that goes on", () => {
     expect(prompt("…<|start|>assistant", "ha", "")).toBe("…<|start|>assistant<|channel|>final<|message|>ha")
   })
 
-  it("JSON starts over, and is never resumed in the middle", async () => {
+  it("JSON starts over, and is never resumed", async () => {
     const reply = ['{"a"', ": ", "[1", ", 2]", "}"]
     for (const kind of ["ollama", "openai"] as const) {
       const servers = await Promise.all([fleet[kind]({ reply }), fleet[kind]({ reply: ['{"a"', ": [3]}"] })])
@@ -336,7 +336,7 @@ describe("the trial", () => {
     return { cortex, ask }
   }
 
-  it("is made once, however many break at the same time, and again when the caches are cleared", async () => {
+  it("runs once for any number of interrupted calls, and again when the caches are cleared", async () => {
     const [first, second] = await Promise.all([fleet.openai(flavours), fleet.openai({ ...flavours, firstToken: 20 })])
     const { ask, cortex } = await broken(first, second)
     expect(await Promise.all(Array.from({ length: 12 }, ask))).toEqual(Array.from({ length: 12 }, () => whole))
@@ -347,7 +347,7 @@ describe("the trial", () => {
     expect(trials(second)).toHaveLength(2)
   })
 
-  it("is made per model", async () => {
+  it("runs per model", async () => {
     const models = [model, "other:1b"]
     const [first, second] = await Promise.all([
       fleet.openai({ ...flavours, models }),
@@ -360,7 +360,7 @@ describe("the trial", () => {
     expect(trials(second).map(({ body }) => body.model)).toEqual([model, "other:1b"])
   })
 
-  it("is stopped when nobody waits for it any more", async () => {
+  it("is cancelled when no call waits for it", async () => {
     const [first, second] = await Promise.all([fleet.openai(flavours), fleet.openai(flavours)])
     const { cortex } = await broken(first, second)
     await second.setBehaviour({ faults: { kind: "hang" } })
@@ -393,7 +393,7 @@ describe("the trial", () => {
     expect(servers[1].chatRequests).toHaveLength(requests)
   })
 
-  it("that ends in 500 says nothing for ever: the answer is begun again this time", async () => {
+  it("that ends in 500 is not remembered: the answer starts over this time", async () => {
     const [first, second] = await Promise.all([fleet.openai(flavours), fleet.openai(flavours)])
     const { ask } = await broken(first, second)
     await second.setBehaviour({ faults: [{ kind: "status", code: 500 }] })
@@ -404,7 +404,7 @@ describe("the trial", () => {
     expect(requestsOf(second)[1]?.body).toHaveProperty("continue_final_message")
   })
 
-  it("a server that then refuses this message begins again", async () => {
+  it("a server that then refuses the partial message starts over", async () => {
     const [first, second] = await Promise.all([fleet.openai(flavours), fleet.openai(flavours)])
     const { ask } = await broken(first, second)
     await second.setBehaviour({ faults: [undefined, { kind: "status", code: 400 }] })
@@ -412,7 +412,7 @@ describe("the trial", () => {
     expect(second.chatRequests.map(({ status }) => status)).toEqual([200, 400, 200])
   })
 
-  it("what Ollama cannot show is not asked for again", async () => {
+  it("a prompt that Ollama cannot render is not requested again", async () => {
     const [first, second] = await Promise.all([
       fleet.ollama({ reply: words }),
       fleet.ollama({ reply: words, debugRender: false })
@@ -488,7 +488,7 @@ describe("onInterrupt", () => {
     expect(ofType(stream.events, "thinking")).toHaveLength(3)
   })
 
-  it("restart, with nobody left: the text so far still stands", async () => {
+  it("restart, without another server: the text so far remains", async () => {
     const servers = await pair()
     await servers[1].setBehaviour({ faults: { kind: "refuse" } })
     const { error, events } = await run(servers, { kind: "cut", after: 3 }, { onInterrupt: "restart", maxRetries: 1 })
@@ -496,7 +496,7 @@ describe("onInterrupt", () => {
     expect(ofType(events, "restart")).toEqual([])
   })
 
-  it("after a tool call only what followed it is void", async () => {
+  it("after a tool call only what followed it is discarded", async () => {
     const models = [{ name: model, capabilities: ["completion", "tools"] }]
     const reply = (body: { readonly messages: ReadonlyArray<{ readonly role: string }> }) =>
       body.messages.at(-1)?.role === "tool"
@@ -512,7 +512,7 @@ describe("onInterrupt", () => {
     expect(ofType(stream.events, "restart")).toMatchObject([{ discard: 2 }])
   })
 
-  it("a call for text starts over, whatever it says", async () => {
+  it("a call for text starts over with any setting", async () => {
     for (const onInterrupt of ["resume", "restart", "fail"] as const) {
       const servers = await pair(["Something", " else."])
       const cortex = fleet.cortex(inOrder(...servers))
@@ -522,7 +522,7 @@ describe("onInterrupt", () => {
     }
   })
 
-  it("is checked", async () => {
+  it("is validated", async () => {
     const cortex = createCortex({ servers: [], configFile: false })
     const error = await failure(cortex.chat(question, { onInterrupt: "retry" as "fail" }))
     expect(error).toMatchObject({ _tag: "InvalidRequest", field: "onInterrupt" })
@@ -532,7 +532,7 @@ describe("onInterrupt", () => {
 
 // -----------------------------------------------------------------------------
 
-it("many kinds after one another, each dying, are one answer", async () => {
+it("many kinds of servers in turn, each dying, give one answer", async () => {
   const chain = kinds.map(([, kind]) => kind).filter(({ exact }) => exact)
   const servers = await Promise.all([fleet.ollama({ reply: words }), ...chain.map(({ begin }) => begin())])
   const cortex = fleet.cortex(inOrder(...servers))
@@ -550,7 +550,7 @@ it("many kinds after one another, each dying, are one answer", async () => {
   expect(ofType(events, "end")).toMatchObject([{ usage: { completionTokens: words.length } }])
 })
 
-it("the same server may go on when it is back", async () => {
+it("the same server may continue when it is back", async () => {
   for (const kind of ["ollama", "openai"] as const) {
     const only = await fleet[kind]({ reply: words })
     const cortex = fleet.cortex([only])
@@ -603,7 +603,7 @@ describe("real inference, killed in the middle", () => {
 
   // Each kills a process: AICORTEX_TEST_CUTS=50 is the long run.
   const cuts = Number(process.env["AICORTEX_TEST_CUTS"] ?? 20)
-  it(`is byte-equal to the unbroken answer at ${cuts} cut points`, { timeout: 600_000 }, async () => {
+  it(`is byte-equal to the uninterrupted answer at ${cuts} cut points`, { timeout: 600_000 }, async () => {
     const survivor = await servers.start()
     const answers = await Promise.all(prompts.map((prompt) => unbroken(survivor, prompt)))
     const points = answers.flatMap(({ pieces }, i) => Array.from({ length: pieces - 1 }, (_, n) => [i, n + 1] as const))
@@ -641,7 +641,7 @@ describe("real inference, killed in the middle", () => {
     }
   })
 
-  it("on the engine in this process, at every cut", async () => {
+  it("with the engine in this process, at every cut", async () => {
     const engine = Embedded.make()
     const messages = [{ role: "user", content: prompts[1] ?? "" }] as const
     const request = ChatRequest.make({ temperature: 0 }, demo, messages, "text")

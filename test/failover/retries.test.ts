@@ -20,7 +20,7 @@ const restarting = async (protocol: (typeof protocols)[number], n: number) => {
   return { servers, arm, begin: () => (left = 3) }
 }
 
-describe.each(protocols)("the answering server breaks off three times in each answer (%s)", (protocol) => {
+describe.each(protocols)("the answering server fails three times in each answer (%s)", (protocol) => {
   it.each([1, 3])("over %i servers no answer is lost, with default options", async (n) => {
     const { arm, begin, servers } = await restarting(protocol, n)
     const cortex = fleet.cortex(servers, { serverCooldown: 5 })
@@ -49,8 +49,8 @@ describe.each(protocols)("the answering server breaks off three times in each an
   })
 })
 
-describe("a lone server", () => {
-  it("that is back is used by the call that failed there", async () => {
+describe("a single server", () => {
+  it("that recovers is used by the call that failed there", async () => {
     const server = await fleet.ollama({ reply: "Back." })
     const cortex = fleet.cortex([server])
     await cortex.listServers()
@@ -58,7 +58,7 @@ describe("a lone server", () => {
     expect(await cortex.complete("Hi")).toMatchObject({ text: "Back.", attempts: [{}, {}] })
   })
 
-  it("that refuses the caller is asked once", async () => {
+  it("that rejects the caller is asked once", async () => {
     const server = await fleet.ollama()
     const cortex = fleet.cortex([server])
     await cortex.listServers()
@@ -71,7 +71,7 @@ describe("a lone server", () => {
 describe("a gateway", () => {
   const ask = { model, messages: [{ role: "user", content: "Hi" }] }
 
-  it("tries as often as its settings say, and less where the client says so", async () => {
+  it("uses its configured number of attempts, and fewer if the client says so", async () => {
     const server = await fleet.ollama()
     await using gateway = await startGateway([{ url: server.url }], { maxRetries: 2 })
     await gateway.get("/v1/models")

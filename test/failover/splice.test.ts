@@ -37,8 +37,8 @@ const joined = (given: string, expected: string, stops: ReadonlyArray<string>, s
   return { out: out + rest, diverged: false, stopped: false, pieces: count + (open ? seam.pieces : 0) }
 }
 
-describe("a seam", () => {
-  it("neither loses nor repeats text, whatever the server does, however the text repeats itself", () => {
+describe("the splice", () => {
+  it("neither loses nor repeats text, with any server and any repetitions in the text", () => {
     fc.assert(
       fc.property(
         text,
@@ -55,7 +55,7 @@ describe("a seam", () => {
     )
   })
 
-  it("lets nothing through of an answer that differs", () => {
+  it("passes on nothing of a different answer", () => {
     fc.assert(
       fc.property(text, text, cuts, (given, other, at) => {
         const left = given.startsWith(other) ? given.slice(other.length) : undefined
@@ -71,7 +71,7 @@ describe("a seam", () => {
   const stop = fc.string({ unit: fc.constantFrom("a", "b"), minLength: 1, maxLength: 4 })
   const short = fc.string({ unit: fc.constantFrom("a", "b"), maxLength: 8 })
 
-  it("sees every stop sequence that straddles it, and no other", () => {
+  it("finds every stop sequence across it, and no other", () => {
     fc.assert(
       fc.property(
         short,
@@ -94,19 +94,19 @@ describe("a seam", () => {
     )
   })
 
-  it("counts the pieces that it holds back", () => {
+  it("counts the pieces that it withholds", () => {
     const stream = ["O", "P", "!", " on"]
     expect(joined("a ST", "", ["STOPS"], stream)).toMatchObject({ out: "OP! on", pieces: 4 })
     expect(joined("a ST", "a ST", ["STOPS"], ["a S", "TO", "P", "!"])).toMatchObject({ out: "OP!", pieces: 3 })
     expect(joined("a ST", "", ["STOPS"], ["OP"])).toMatchObject({ out: "OP", pieces: 1 })
   })
 
-  it("takes an end before a stop sequence of which the beginning was given out", () => {
+  it("accepts an end before a stop sequence whose beginning was passed on", () => {
     expect(joined("one ST", "one ST", ["STOP"], ["one "])).toMatchObject({ out: "", diverged: false })
     expect(joined("one SX", "one SX", ["STOP"], ["one "])).toMatchObject({ diverged: true })
   })
 
-  it("is not there where there is nothing to do", () => {
+  it("is skipped if there is nothing to do", () => {
     expect(Splice.make("text", "", ["STOP"])).toBeUndefined()
     expect(Splice.make("text S", "", ["STOP"])).toBeDefined()
     expect(Splice.make("", "", [])).toBeUndefined()

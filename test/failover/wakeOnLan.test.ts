@@ -38,7 +38,7 @@ describe("a server whose machine sleeps", () => {
     ["ollama", ollama],
     ["openai", openai]
   ] as const) {
-    it(`is woken by the first call that needs it, whole (${name})`, async () => {
+    it(`is woken by the first call that needs it, complete (${name})`, async () => {
       const server = await start()
       const { options, packets } = await asleep(server)
       const answer = await cortex([options]).complete("hi")
@@ -50,7 +50,7 @@ describe("a server whose machine sleeps", () => {
       assert.deepStrictEqual(bytes.slice(6), Array(16).fill([0, 0x11, 0x22, 0xaa, 0xbb, 0xcc]).flat())
     })
 
-    it(`is woken by the first call that needs it, as a stream (${name})`, async () => {
+    it(`is woken by the first call that needs it, streamed (${name})`, async () => {
       const server = await start({ reply: "I am awake." })
       const { options, packets } = await asleep(server)
       const events = await eventsOf(await cortex([options]).chat("hi", { stream: true }))
@@ -68,7 +68,7 @@ describe("a server whose machine sleeps", () => {
     assert.lengthOf(packets, 1)
   })
 
-  it("several calls send one packet, and all are answered", async () => {
+  it("several calls send one packet, and all get answers", async () => {
     const server = await ollama()
     const { options, packets } = await asleep(server)
     const fleet = cortex([options])
@@ -77,7 +77,7 @@ describe("a server whose machine sleeps", () => {
     assert.lengthOf(packets, 1)
   })
 
-  it("is woken where it fell asleep after it had answered", async () => {
+  it("is woken if it fell asleep after it had answered", async () => {
     const server = await ollama()
     const other = await openai({ models: ["other:1b"] })
     const { options, packets } = await machine(server)
@@ -92,7 +92,7 @@ describe("a server whose machine sleeps", () => {
     assert.lengthOf(packets, 1)
   })
 
-  it("that comes without the model: the model is not found, and it is told what there is", async () => {
+  it("that wakes without the model: ModelNotFound lists its models", async () => {
     const server = await ollama({ models: ["else:1b"] })
     const { options, packets } = await asleep(server)
     const error = await failure(cortex([options]).complete("hi"))
@@ -101,7 +101,7 @@ describe("a server whose machine sleeps", () => {
     assert.lengthOf(packets, 1)
   })
 
-  it("that does not come is a typed error within loadTimeout, whole and as a stream", async () => {
+  it("that does not wake is a typed error within loadTimeout, complete and streamed", async () => {
     const server = await ollama()
     const { options, packets } = await asleep(server, false)
     const fleet = cortex([options])
@@ -118,7 +118,7 @@ describe("a server whose machine sleeps", () => {
     assert.isNotEmpty(packets)
   })
 
-  it("whose packet cannot be sent is an error at once", async () => {
+  it("an unsendable packet is an error at once", async () => {
     const server = await ollama()
     await server.stop()
     const fleet = cortex([{ url: server.url, wake: mac, wakeAddress: "no-such-host.invalid:9" }])
@@ -127,7 +127,7 @@ describe("a server whose machine sleeps", () => {
     assert.include(error.message, "could not be woken")
   })
 
-  it.each([false, true])("is left alone where another server can answer (its list is known: %s)", async (known) => {
+  it.each([false, true])("is not woken if another server can answer (its list is known: %s)", async (known) => {
     const [server, other] = [await ollama(), await openai()]
     const { options, packets } = await machine(server)
     const fleet = cortex([
@@ -160,7 +160,7 @@ describe("a server whose machine sleeps", () => {
     assert.lengthOf(packets, 0)
   })
 
-  it("without its address it is never woken", async () => {
+  it("without its MAC address it is never woken", async () => {
     const server = await ollama()
     const { packets } = await asleep(server)
     const error = await failure(cortex([server.url]).complete("hi", { maxRetries: 1 }))
@@ -169,7 +169,7 @@ describe("a server whose machine sleeps", () => {
     assert.lengthOf(packets, 0)
   })
 
-  it("a call that is aborted waits no longer, and no packet is sent for it any more", async () => {
+  it("an aborted call waits no longer, and no further packet is sent for it", async () => {
     const server = await ollama()
     const { options, packets } = await asleep(server, false)
     const fleet = cortex([options])

@@ -145,7 +145,7 @@ const withoutPorts = (words: string, servers: ReadonlyArray<string>): string =>
     .replace(/\s+/g, " ")
     .trim()
 
-describe("what a first question gives", () => {
+describe("first minutes", () => {
   const live = (name: string): ReadonlyArray<Protocol> =>
     name === "no server" || name === "two dead" ? ["ollama"] : ["ollama", "openai"]
   const cases = Object.entries(rows).flatMap(([name, row]) =>
@@ -170,7 +170,7 @@ describe("what a first question gives", () => {
     300_000
   )
 
-  it("is the table that is printed", async () => {
+  it("prints the documented table", async () => {
     // Only a whole table is compared.
     if (lines.length < Object.keys(rows).length * faces.length) return
     const head = "fleet | face | outcome | exit code or status | words"

@@ -40,7 +40,7 @@ describe("the queue of a model", () => {
     expect(drain(queue)).toEqual(["again", "a", "b", "c"])
   })
 
-  it("has owners take turns, however many they have waiting, and a late one does not catch up", () => {
+  it("alternates between owners with any number of waiting requests, and a late one does not catch up", () => {
     const queue = new FairQueue(() => 0)
     for (let i = 0; i < 6; i++) queue.join(waiter(`a${i}`, "a"), false)
     const [first] = queue.order()
@@ -75,7 +75,7 @@ describe("the queue of a model", () => {
     expect([of("a"), of("a", "batch"), of("b"), of("b", "batch")]).toEqual(["a-batch", undefined, "a-batch", "a-batch"])
   })
 
-  it("starves nobody, and gives every owner its share while it waits", () => {
+  it("starves no owner, and gives each its share while it waits", () => {
     const requests = fc.array(
       fc.record({ owner: fc.constantFrom("a", "b", "c"), batch: fc.boolean(), first: fc.boolean() }),
       { maxLength: 60 }
@@ -116,10 +116,10 @@ const fakes = { ollama: startFakeOllama, openai: startFakeOpenAI }
 const contents = (server: FakeServer) =>
   server.chatRequests.map(({ body }) => (body as { messages: ReadonlyArray<{ content: string }> }).messages[0]?.content)
 
-describe.each(["ollama", "openai"] as const)("calls that wait for a place on an %s server", (protocol) => {
+describe.each(["ollama", "openai"] as const)("calls that wait for a slot on an %s server", (protocol) => {
   const start = async () => keep(await fakes[protocol]({ models: [model], reply: "Well.", firstToken: 20 }))
 
-  it("are served in turns of their owners, with batch calls last", async () => {
+  it("are served alternating between owners, with batch calls last", async () => {
     const server = await start()
     const cortex = keep(createCortex({ servers: [{ url: server.url, maxInFlight: 1 }], configFile: false, model }))
     await cortex.chat("warm up")
@@ -135,7 +135,7 @@ describe.each(["ollama", "openai"] as const)("calls that wait for a place on an 
     expect(Math.max(order.indexOf("good 0"), order.indexOf("good 1"))).toBeLessThan(7)
   })
 
-  it("of another key are not behind a thousand of one, and are let in though the queue is full", async () => {
+  it("of another key do not wait behind a thousand of one, and are admitted although the queue is full", async () => {
     const server = await start()
     const gateway = keep(
       await startGateway(
@@ -177,7 +177,7 @@ describe.each(["ollama", "openai"] as const)("calls that wait for a place on an 
   })
 })
 
-it("what is no priority is refused", async () => {
+it("an invalid priority is refused", async () => {
   const keys = [{ name: "a", key: "sk-a", priority: "urgent" as never }] satisfies ReadonlyArray<Gateway.Key>
   await expect(startGateway([], { keys })).rejects.toMatchObject({ _tag: "InvalidConfig", field: "keys" })
 })

@@ -21,15 +21,15 @@ const pool = (size: number): Columns =>
 const pick = (strategy: Parameters<typeof Router.pick>[0], of: Columns, more: Partial<Router.PickInput> = {}) =>
   Router.pick(strategy, of, new Uint8Array(of.size), { now: 1_000, random: Prng.make(7), ...more })
 
-describe("places", () => {
-  it("a server never has more requests than it may have, and everyone is served in turn", async () => {
+describe("slots", () => {
+  it("a server never exceeds its slots, and everyone is served in turn", async () => {
     const server = await fleet.ollama({ reply: "hi", perToken: 2 })
     const cortex = fleet.cortex([{ url: server.url, maxInFlight: 2 }])
     expect(await Promise.all(Array.from({ length: 20 }, () => cortex.chat("Hi")))).toEqual(Array(20).fill("hi"))
     expect(server.maxInFlight).toBe(2)
   })
 
-  it("an Ollama server gets four requests at once for a model to begin with, unless told otherwise", async () => {
+  it("an Ollama server gets four concurrent requests for a model at first, unless configured", async () => {
     const server = await fleet.ollama({ faults: { kind: "hang" } })
     const cortex = fleet.cortex([server])
     const calls = Array.from({ length: 12 }, () => failure(cortex.chat("Hi")))
@@ -40,7 +40,7 @@ describe("places", () => {
     await Promise.all(calls)
   })
 
-  it("who waits goes to whichever server has a place first", async () => {
+  it("a waiting call gets the first free slot of any server", async () => {
     const busy = await fleet.ollama({ reply: "busy", faults: { kind: "hang" } })
     const quick = await fleet.ollama({ reply: "quick" })
     const servers = inOrder(busy, quick).map((server) => ({ ...server, maxInFlight: 1 }))
@@ -53,7 +53,7 @@ describe("places", () => {
     await hung
   })
 
-  it("a model whose servers are full does not hold up another", async () => {
+  it("a model whose servers are full does not block another", async () => {
     const slow = await fleet.ollama({ models: ["slow:1b"], faults: { kind: "hang" } })
     const quick = await fleet.ollama({ models: ["quick:1b"], reply: "quick" })
     const cortex = fleet.cortex([{ url: slow.url, maxInFlight: 1 }, quick])
@@ -64,7 +64,7 @@ describe("places", () => {
     await Promise.all(waiting)
   })
 
-  it("the queue is bounded: past it a call is told when to come again", async () => {
+  it("the queue is bounded: a call beyond it fails with the time to retry", async () => {
     const server = await fleet.ollama({ faults: { kind: "hang" } })
     const cortex = fleet.cortex([{ url: server.url, maxInFlight: 1 }])
     const first = failure(cortex.chat("Hi"))
@@ -77,7 +77,7 @@ describe("places", () => {
     await Promise.all([first, ...calls])
   })
 
-  it("as many may wait as the setting says: a thousand at once, or none", async () => {
+  it("the queue length is a setting: a thousand, or none", async () => {
     const server = await fleet.ollama({ reply: "Well." })
     const patient = fleet.cortex([{ url: server.url, maxInFlight: 8 }], { maxQueued: 1_000 })
     const answers = await Promise.all(Array.from({ length: 1_000 }, () => patient.chat("Hi")))
@@ -111,7 +111,7 @@ describe("places", () => {
 })
 
 describe("models in memory", () => {
-  it("least-busy and warm go to the server that holds the model, as it says itself", async () => {
+  it("least-busy and warm use the server that has the model loaded, as it reports", async () => {
     const cold = await fleet.ollama({ reply: "cold" })
     const holds = await fleet.ollama({ reply: "holds", loaded: [model] })
     for (const routing of ["least-busy", "warm"] as const) {
@@ -128,13 +128,13 @@ describe("models in memory", () => {
     expect(servers.filter((server) => server.chatRequests.length > 0)).toHaveLength(1)
   })
 
-  it("a load is no failure: it has a longer time limit of its own", async () => {
+  it("a load is not a failure: it has a longer timeout", async () => {
     const server = await fleet.ollama({ reply: "hi", loadDelay: 300 })
     const cortex = fleet.cortex([server])
     expect(await cortex.chat("Hi", { firstTokenTimeout: 100, loadTimeout: 5_000 })).toBe("hi")
   })
 
-  it("where all that hold it are full, a load elsewhere must be worth it", () => {
+  it("if all servers that have it loaded are full, a load elsewhere must be worth it", () => {
     const two = pool(2)
     two.residentUntil[0] = 2_000
     two.free[0] = 0
@@ -168,7 +168,7 @@ describe("models in memory", () => {
     expect(pick("least-busy", two, { waited: true })).toBe(Router.waitForSlot)
   })
 
-  it("where nobody holds it, one loads it, and others once more wait than that load is for", () => {
+  it("if no server has it loaded, one loads it, and others only if more requests wait than that load is for", () => {
     const three = pool(3)
     expect(pick("least-busy", three)).toBeGreaterThanOrEqual(0)
     three.ownInFlight[0] = 1
@@ -190,7 +190,7 @@ describe("models in memory", () => {
 })
 
 describe("a session's last server", () => {
-  it("goes on with it, as long as it is not much busier than the others", async () => {
+  it("is used again, unless it is much busier than the others", async () => {
     const servers = await Promise.all(Array.from({ length: 4 }, (_, i) => fleet.ollama({ reply: `server ${i}` })))
     const cortex = fleet.cortex(servers)
     const session = await cortex.Session.create()
@@ -198,7 +198,7 @@ describe("a session's last server", () => {
     for (let i = 0; i < 8; i++) expect(await cortex.chat("Hi", { session })).toBe(first)
   })
 
-  it("is left when it is busier than its equals", () => {
+  it("is not used if it is busier than its equals", () => {
     const four = pool(4)
     expect(pick("random", four, { affinity: 2 })).toBe(2)
     four.inFlight[2] = 4
@@ -225,7 +225,7 @@ describe("least-busy", () => {
     expect(pick("least-busy", two)).toBe(1)
   })
 
-  it("a conversation goes back to its cached prompt as long as that is sooner", () => {
+  it("a conversation returns to its cached prompt as long as that is faster", () => {
     const two = pool(2)
     two.residentUntil.fill(2_000)
     two.promptSpeed.set([4_000, 1_000])
@@ -245,7 +245,7 @@ describe("least-busy", () => {
   })
 })
 
-describe("servers that are out of order, under load", () => {
+describe("failing servers under load", () => {
   const strategies: ReadonlyArray<Routing> = ["random", "fastest", "nearest", "balanced", "least-busy", "warm"]
 
   it("a hung server costs one timeout once: the next hundred requests do not touch it", async () => {
@@ -296,7 +296,7 @@ describe("servers that are out of order, under load", () => {
     }
   })
 
-  it("two models share the places of a server whose limit the user has set, and both have their turn", async () => {
+  it("two models share a user-defined slot limit of a server, and both are served", async () => {
     const server = await fleet.ollama({ models: ["a:1b", "b:1b"], reply: "hi", loaded: ["a:1b", "b:1b"] })
     const cortex = fleet.cortex([{ url: server.url, maxInFlight: 1 }])
     const answers = await Promise.all(

@@ -288,7 +288,7 @@ const run = <A>(effect: Effect.Effect<A>): Promise<A> =>
   Effect.runPromise(Effect.provide(effect, TestContext.TestContext))
 
 describe("under any interleaving", () => {
-  it("places are never exceeded, nobody who waits is forgotten, and who rests is left alone", async () => {
+  it("slots are never exceeded, no waiting call is forgotten, and resting servers get no requests", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(spec, { minLength: 1, maxLength: 4 }),
@@ -323,7 +323,7 @@ describe("under any interleaving", () => {
     )
   })
 
-  it("those that wait for a model are served in the order in which they came", async () => {
+  it("calls that wait for a model are served in the order in which they came", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(spec, { minLength: 1, maxLength: 3 }),
@@ -353,7 +353,7 @@ describe("under any interleaving", () => {
     )
   })
 
-  it("who had a place before, and failed, goes before those that had none", () =>
+  it("a call that had a slot and failed goes before those that had none", () =>
     run(
       Effect.gen(function* () {
         const limited = { protocol: "openai", maxInFlight: 1, priority: 0, models: ["a"] } as const
@@ -366,7 +366,7 @@ describe("under any interleaving", () => {
       })
     ))
 
-  it("who waits for a load that does not end has another server load the model", () =>
+  it("a call that waits for a load that does not end makes another server load the model", () =>
     run(
       Effect.gen(function* () {
         const cold = { protocol: "ollama", maxInFlight: undefined, priority: 0, models: ["a"] } as const
@@ -386,7 +386,7 @@ describe("under any interleaving", () => {
       })
     ))
 
-  it("the line is bounded", () =>
+  it("the queue is bounded", () =>
     run(
       Effect.gen(function* () {
         const world = yield* makeWorld([{ protocol: "openai", maxInFlight: 1, priority: 0, models: ["a"] }], "random")
@@ -448,7 +448,7 @@ describe("breakers", () => {
     expect(Math.min(...gaps)).toBeLessThan(60)
   })
 
-  it("half-open, let one request through at a time", () =>
+  it("in half-open state let one request through at a time", () =>
     run(
       Effect.gen(function* () {
         for (const strategy of strategies) {
@@ -473,7 +473,7 @@ describe("breakers", () => {
       })
     ))
 
-  it("are not opened by a first token that is late because the server is busy with others", () =>
+  it("are not opened by a first token that is late because the server is busy with other requests", () =>
     run(
       Effect.gen(function* () {
         const world = yield* makeWorld(two.slice(0, 1), "random")
@@ -496,7 +496,7 @@ describe("breakers", () => {
 // -----------------------------------------------------------------------------
 
 describe("no healthy server starves", () => {
-  it("with as many requests as there are places each has some, whatever the strategy and the speeds", async () => {
+  it("with as many requests as slots each server gets some, for all strategies and speeds", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.constantFrom(...strategies),
@@ -529,7 +529,7 @@ describe("no healthy server starves", () => {
     )
   })
 
-  it("random and least-busy use all servers that are as good as the others, also one at a time", () =>
+  it("random and least-busy use all equally good servers, also sequentially", () =>
     run(
       Effect.gen(function* () {
         for (const strategy of ["random", "least-busy", "warm"] as const) {
@@ -556,7 +556,7 @@ describe("no healthy server starves", () => {
 
 // -----------------------------------------------------------------------------
 
-describe("places on an Ollama server", () => {
+describe("slots on an Ollama server", () => {
   const one: ReadonlyArray<ServerSpec> = [
     { protocol: "ollama", maxInFlight: undefined, priority: 0, models: ["a", "b"] }
   ]
@@ -569,7 +569,7 @@ describe("places on an Ollama server", () => {
   })
   const places = (world: World) => world.fleet.snapshot("http://s0:1", "a").places
 
-  it("are fewer once requests were seen to wait for a slot there, and more once none did although others wait here", () =>
+  it("decrease when requests wait at the server, and increase when none did although others wait here", () =>
     run(
       Effect.gen(function* () {
         const world = yield* warmWorld
@@ -588,7 +588,7 @@ describe("places on an Ollama server", () => {
       })
     ))
 
-  it("a model whose places are taken does not hold up another", () =>
+  it("a model whose slots are taken does not block another", () =>
     run(
       Effect.gen(function* () {
         const world = yield* warmWorld

@@ -33,7 +33,7 @@ describe.each(["ollama", "openai"] as const)("a server with many models (%s)", (
   const choice = (columns: ReturnType<typeof columnsOf>[number] | undefined): number =>
     columns === undefined ? -9 : pick("random", columns, new Uint8Array(1), { now: Date.now(), random: Math.random })
 
-  it("writes the state of one model per step of a request, however many there are", async () => {
+  it("updates the state of one model per step of a request, for any number of models", async () => {
     const writes = await withFleet((fleet) =>
       [10, 5_000].map((count) => {
         const [first] = columnsOf(fleet, count)
@@ -52,7 +52,7 @@ describe.each(["ollama", "openai"] as const)("a server with many models (%s)", (
     expect(writes[1]).toBe(writes[0])
   })
 
-  it("is full for each of its models once it is full, and free again", async () => {
+  it("is full for all its models at once, and free again", async () => {
     await withFleet((fleet) => {
       const all = columnsOf(fleet, 50)
       const [one, other] = all
@@ -70,7 +70,7 @@ describe.each(["ollama", "openai"] as const)("a server with many models (%s)", (
     })
   })
 
-  it("rests for each of its models where it is out of reach", async () => {
+  it("rests for all its models if it is unreachable", async () => {
     await withFleet((fleet) => {
       const all = columnsOf(fleet, 20)
       const [one] = all

@@ -72,7 +72,7 @@ const fail = (one: Fleet.Service, failure: ServerFailure, list = hosts()): void 
 // -----------------------------------------------------------------------------
 
 describe("changes", () => {
-  it("tell each listener what becomes of a server, from when it listens", () =>
+  it("notify each listener of a server's changes, from its subscription on", () =>
     run(
       Effect.gen(function* () {
         const one = yield* make
@@ -96,7 +96,7 @@ describe("changes", () => {
       })
     ))
 
-  it("keep the newest for a listener that is slow, and nobody waits for it", () =>
+  it("keep the newest for a slow listener, without waiting for it", () =>
     run(
       Effect.gen(function* () {
         const one = yield* make
@@ -119,8 +119,8 @@ describe("changes", () => {
 
 // -----------------------------------------------------------------------------
 
-describe("what was learned", () => {
-  it("is the same after it was saved and restored", () =>
+describe("persisted state", () => {
+  it("is the same after saving and restoring", () =>
     run(
       Effect.gen(function* () {
         yield* TestClock.setTime(1_700_000_000_000)
@@ -136,7 +136,7 @@ describe("what was learned", () => {
       })
     ))
 
-  it("holds no nonsense, whatever servers report and however the clock was set", () =>
+  it("contains no impossible values, for any reports and clocks", () =>
     run(
       Effect.gen(function* () {
         yield* TestClock.setTime(1_700_000_000_000)
@@ -153,7 +153,7 @@ describe("what was learned", () => {
       })
     ))
 
-  it("has breakers rest until the same moment, and their probes fail on from where they were", () =>
+  it("restores the end of rests, and the number of failed probes", () =>
     run(
       Effect.gen(function* () {
         yield* TestClock.setTime(1_700_000_000_000)
@@ -174,7 +174,7 @@ describe("what was learned", () => {
       })
     ))
 
-  it("does not have a server rest for ever, where the clock was set back meanwhile", () =>
+  it("does not extend a rest if the clock was set back meanwhile", () =>
     run(
       Effect.gen(function* () {
         yield* TestClock.setTime(1_700_000_000_000)
@@ -189,7 +189,7 @@ describe("what was learned", () => {
       })
     ))
 
-  it("does not replace what is newer, in memory or in what another process saved", () =>
+  it("does not replace newer state, in memory or saved by another process", () =>
     run(
       Effect.gen(function* () {
         yield* TestClock.setTime(1_700_000_000_000)
@@ -245,7 +245,7 @@ describe("the file", () => {
     return { before, logged }
   }
 
-  it("is read at the beginning and written at the end, whole, for its owner alone, and without keys", async () => {
+  it("is read at the start and written at the end, atomically, for its owner only, and without keys", async () => {
     const file = join(folder(), "deep", "fleet.json")
     const { port } = new URL((await fleet.ollama()).url)
     const server = { url: `http://me:s3cret@127.0.0.1:${port}` }
@@ -258,7 +258,7 @@ describe("the file", () => {
     expect(logged).toEqual([])
   })
 
-  it("that cannot be used is a warning, and replaced", async () => {
+  it("that is invalid is a warning, and replaced", async () => {
     const file = join(folder(), "fleet.json")
     writeFileSync(file, '{"version": 9}')
     const server = await fleet.ollama()
@@ -268,7 +268,7 @@ describe("the file", () => {
     expect(JSON.parse(readFileSync(file, "utf8"))).toMatchObject({ version: 1, servers: [{ url: server.url }] })
   })
 
-  it("that cannot be written is a warning", async () => {
+  it("that is not writable is a warning", async () => {
     const path = folder()
     writeFileSync(join(path, "no"), "")
     const { logged } = await using(join(path, "no", "fleet.json"), [(await fleet.ollama()).url], 1)
@@ -277,7 +277,7 @@ describe("the file", () => {
       expect(message).toContain("fleet.json, which holds what was learned of the servers, cannot be used")
   })
 
-  it("warns a program of promises on standard error, which is not its own", async () => {
+  it("warnings of a Promise program go to standard error, not to standard output", async () => {
     const file = join(folder(), "fleet.json")
     writeFileSync(file, '{"version": 9}')
     const out = vi.spyOn(console, "log").mockImplementation(() => {})
@@ -298,7 +298,7 @@ describe("the file", () => {
     }
   })
 
-  it("is not touched where nothing was learned", async () => {
+  it("is not written if nothing was learned", async () => {
     const file = join(folder(), "fleet.json")
     await using(file, [(await fleet.ollama()).url], 0)
     expect(readdirSync(join(file, ".."))).toEqual([])
@@ -308,7 +308,7 @@ describe("the file", () => {
 // -----------------------------------------------------------------------------
 
 describe("probes", () => {
-  it("close a breaker that is open because the server was out of reach, and no other", () =>
+  it("close a breaker that opened because the server was unreachable, and no other", () =>
     run(
       Effect.gen(function* () {
         const one = yield* make
@@ -327,7 +327,7 @@ describe("probes", () => {
       })
     ))
 
-  it("find out that a server is gone, that it is back, and what it holds, without a request", async () => {
+  it("detect that a server is down, that it is back, and what it has loaded, without a request", async () => {
     const server = await fleet.ollama({ loaded: [model] })
     const unasked = await fleet.ollama()
     const layer = Cortex.layer({
@@ -357,7 +357,7 @@ describe("probes", () => {
     expect(unasked.requests).toEqual([])
   })
 
-  it("are not sent unless asked for", async () => {
+  it("are off by default", async () => {
     const server = await fleet.ollama()
     const cortex = fleet.cortex([server])
     await cortex.chat("Hi")

@@ -81,7 +81,7 @@ const fastest = async (quick: Paced, other: Paced) => {
   return { best, a: a.url, b: b.url }
 }
 
-describe.each(["ollama", "openai"] as const)("counters of a server that speaks %s", (protocol) => {
+describe.each(["ollama", "openai"] as const)("counters of a server with protocol %s", (protocol) => {
   it.each([{ claims: 1_900 }, { claims: 1e9 }, { claims: 1_500, tokens: 1_200 }, { claims: 600 }])(
     "a slow one that says %j does not win",
     async (lie) => {
@@ -90,7 +90,7 @@ describe.each(["ollama", "openai"] as const)("counters of a server that speaks %
     }
   )
 
-  it("control: a faster one that tells the truth wins, also through a proxy that passes all on at once", async () => {
+  it("control: a faster one with true counters wins, also through a buffering proxy", async () => {
     for (const pace of [20, 0]) {
       const { a, best } = await fastest({ protocol, pace, claims: 45 }, { protocol, pace: 60, claims: 16 })
       expect(best).toMatchObject({ url: a, tokens_per_second: expect.closeTo(45, 1) })
@@ -132,7 +132,7 @@ describe("a speed", () => {
     expect(reconcile(speed, 11, 0)).toBeUndefined()
   })
 
-  it("is the server's own where our clock does not contradict it", () => {
+  it("is the server's own if our clock does not contradict it", () => {
     expect(reconcile(25, 11, 1_000)).toBe(25)
     expect(reconcile(31, 11, 1_000)).toBe(10)
     expect(reconcile(5, 11, 1_000)).toBe(5)

@@ -67,7 +67,7 @@ const agents = {
 const input = "Hi"
 
 describe.each(["ollama", "openai"] as const)("tools of /v1/responses (%s)", (protocol) => {
-  it("a custom tool is a function with one string, and is called as a custom tool, whole and streamed", async () => {
+  it("a custom tool is sent as a function with one string, and its call is returned as a custom tool call, complete and streamed", async () => {
     const text = '*** Begin Patch\n"a" \\ b\n*** End Patch'
     const { gateway, server } = await start(protocol, {
       reply: { tokens: ["Now."], toolCalls: [{ name: "apply_patch", arguments: { input: text } }] }
@@ -99,7 +99,7 @@ describe.each(["ollama", "openai"] as const)("tools of /v1/responses (%s)", (pro
     expect(streamed.at(-1).response.output.at(-1)).toEqual(done.item)
   })
 
-  it("the history of a custom tool goes on, also what it gave as an image", async () => {
+  it("the history of a custom tool is sent on, also with an image as its output", async () => {
     const { gateway, server } = await start(protocol)
     const image = { type: "input_image", image_url: "data:image/png;base64,aGk=" }
     const items = [
@@ -134,7 +134,7 @@ describe.each(["ollama", "openai"] as const)("tools of /v1/responses (%s)", (pro
     expect(JSON.stringify(messages)).toContain("aGk=")
   })
 
-  it("a namespace is its functions, called back within it", async () => {
+  it("a namespace is sent as its functions, whose calls name it", async () => {
     const { gateway, server } = await start(protocol, {
       reply: {
         tokens: [],
@@ -155,7 +155,7 @@ describe.each(["ollama", "openai"] as const)("tools of /v1/responses (%s)", (pro
 })
 
 describe("what Codex sends", () => {
-  it("is taken as it is, with what has no effect named", async () => {
+  it("is accepted unchanged, and ignored fields are reported", async () => {
     const { gateway, server } = await start()
     const body = {
       model,
@@ -239,7 +239,7 @@ describe("what Codex sends", () => {
     expect(server.chatRequests).toEqual([])
   })
 
-  it("of the tools only those that are allowed are offered", async () => {
+  it("only allowed tools are offered", async () => {
     const { gateway, server } = await start()
     const tool_choice = { type: "allowed_tools", mode: "auto", tools: [{ type: "custom", name: "apply_patch" }] }
     expect((await gateway.post("/v1/responses", { model, input, tools: [spawn, patch], tool_choice })).status).toBe(200)
@@ -248,7 +248,7 @@ describe("what Codex sends", () => {
 })
 
 describe("references to items", () => {
-  it("to those of kept responses, of one's own key only", async () => {
+  it("resolve to stored responses of the same key only", async () => {
     const keys = [
       { name: "a", key: "ka" },
       { name: "b", key: "kb" }
@@ -285,7 +285,7 @@ describe("references to items", () => {
 })
 
 describe("/v1/responses/compact", () => {
-  it("gives items to go on with: what the user said, and a summary", async () => {
+  it("returns items to continue with: the user's messages and a summary", async () => {
     const { client, gateway, server } = await start("ollama", { reply: "They greeted." })
     const response = await gateway.post("/v1/responses/compact", {
       model,
@@ -340,7 +340,7 @@ describe("what Claude Code sends", () => {
   const hi = [{ role: "user", content: "Hi" }]
   const good = { model, max_tokens: 100, messages: hi }
 
-  it("is taken as it is, without the line for accounts", async () => {
+  it("is accepted unchanged, without the billing line", async () => {
     const { gateway, server } = await start()
     const billing = (cch: string) => `x-anthropic-billing-header: cc_version=2.1; cch=${cch};`
     for (const system of [
@@ -374,7 +374,7 @@ describe("what Claude Code sends", () => {
     }
   })
 
-  it("a user may say that line", async () => {
+  it("a user may write that line", async () => {
     const { gateway, server } = await start()
     await gateway.post("/v1/messages", {
       ...good,
@@ -409,7 +409,7 @@ describe("what Claude Code sends", () => {
     expect(offered(server).map(({ name }: Json) => name)).toEqual(names)
   })
 
-  it("where Anthropic's own search was to find them, all are offered", async () => {
+  it("with Anthropic's own tool search, all are offered", async () => {
     const { gateway, server } = await start()
     const tools = [
       { type: "tool_search_tool_regex_20251119", name: "tool_search_tool_regex" },
@@ -502,7 +502,7 @@ describe("what Claude Code sends", () => {
         }
       ]
     ]
-  ])("a history goes on: %s", async (_, messages) => {
+  ])("a history is sent on: %s", async (_, messages) => {
     for (const protocol of ["ollama", "openai"] as const) {
       const { gateway } = await start(protocol)
       expect((await gateway.post("/v1/messages", { ...good, messages })).status).toBe(200)
@@ -510,8 +510,8 @@ describe("what Claude Code sends", () => {
   })
 })
 
-describe("the input of a custom tool, as it comes", () => {
-  it("is the same however it is cut, and told as early as it can be", () => {
+describe("the streamed input of a custom tool", () => {
+  it("is the same for any split, and emitted as early as possible", () => {
     fc.assert(
       fc.property(
         fc.string({ unit: fc.constantFrom("a", '"', "\\", "\n", "é", "😀", "\u0001", "u00", "{") }),
@@ -540,7 +540,7 @@ describe("the input of a custom tool, as it comes", () => {
     )
   })
 
-  it("something else is told at the end", () => {
+  it("other input is emitted at the end", () => {
     const reader = new CustomToolInputReader()
     expect([reader.push("*** Begin"), reader.push(" Patch"), reader.end("*** Begin Patch")]).toEqual([
       "",

@@ -17,7 +17,7 @@ const started = async (options: FakeAnthropicOptions = {}) => {
 }
 const messages = [{ role: "user" as const, content: "Why is the sky blue?" }]
 
-it("OpenAI's client gets text, whole and in events, and usage", async () => {
+it("OpenAI's client gets text, complete and streamed, and usage", async () => {
   const { body, openai } = await started({ cached: { read: 3, written: 2 } })
   const params = { model: claude, messages, temperature: 0.5, seed: 7, stop: ["END"], max_tokens: 50 }
   const { data, response } = await openai.chat.completions.create(params).withResponse()
@@ -61,7 +61,7 @@ it("Anthropic's client gets what the server counted, the cache included", async 
   }
 })
 
-it("a client that knows nothing of signatures keeps the thinking of a turn with tools", async () => {
+it("a client without signatures keeps the thinking of a turn with tools", async () => {
   const first: ScriptedReply = {
     tokens: ["Let", " me", " look."],
     thinking: ["A", " city."],
@@ -109,7 +109,7 @@ it("a client that knows nothing of signatures keeps the thinking of a turn with 
   expect(JSON.stringify(body())).not.toContain("A city.")
 })
 
-it("an option that no server can express is the client's error, a failure is the server's", async () => {
+it("an option that no server supports is the client's error, a failure is the server's", async () => {
   const { gateway, server } = await started()
   const post = (fields: object) => gateway.post("/v1/chat/completions", { model: claude, messages, ...fields })
   const refused = await post({ logit_bias: { "1": 5 } })

@@ -39,11 +39,11 @@ const chat = (key = "sk") => {
 }
 const list = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer wrong\r\n\r\n"
 
-describe("requests that wait behind another on their connection", () => {
+describe("pipelined requests", () => {
   it.each([
     ["chats", chat()],
     ["lists with a wrong key", list]
-  ])("are answered in their order where they are few: %s", async (_, request) => {
+  ])("are answered in order if they are few: %s", async (_, request) => {
     const gateway = await serve([(await fake("ollama")).url], { keys: [{ name: "a", key: "sk" }] })
     const { socket, text } = await open(gateway.port)
     socket.write(request.repeat(10))
@@ -55,7 +55,7 @@ describe("requests that wait behind another on their connection", () => {
     ["chats", chat()],
     ["chats with a wrong key", chat("wrong")],
     ["health", "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"]
-  ])("close it where they are many: %s", async (_, request) => {
+  ])("close the connection if they are many: %s", async (_, request) => {
     const server = await fake("ollama", { faults: { kind: "hang" } })
     const gateway = await serve([server.url], { keys: [{ name: "a", key: "sk" }] })
     const { socket, text } = await open(gateway.port)
@@ -74,7 +74,7 @@ describe("requests that wait behind another on their connection", () => {
     ["chats with a wrong key", chat("wrong")],
     ["lists with a wrong key", list],
     ["health", "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"]
-  ])("close it where they are many, although each is answered at once: %s", async (_, request) => {
+  ])("close the connection if they are many, even if each is answered at once: %s", async (_, request) => {
     const server = await fake("ollama")
     const gateway = await serve([server.url], { keys: [{ name: "a", key: "sk", requestsPerMinute: 1 }] })
     await gateway.post("/v1/chat/completions", {}, { headers: { authorization: "Bearer sk" } })
@@ -85,7 +85,7 @@ describe("requests that wait behind another on their connection", () => {
     expect(server.chatRequests).toEqual([])
   })
 
-  it("are no such requests where each comes after the answer to the one before", async () => {
+  it("sequential requests do not count as pipelined", async () => {
     const gateway = await serve([(await fake("ollama")).url])
     const { socket, text } = await open(gateway.port)
     for (let i = 1; i <= 100; i++) {
@@ -95,7 +95,7 @@ describe("requests that wait behind another on their connection", () => {
     expect(socket.destroyed).toBe(false)
   })
 
-  it.each(["ollama", "openai"] as const)("give their places back when it closes (%s)", async (protocol) => {
+  it.each(["ollama", "openai"] as const)("release their slots when the connection closes (%s)", async (protocol) => {
     const server = await fake(protocol, { faults: [{ kind: "hang" }] })
     const gateway = await serve([server.url], { keys: [{ name: "a", key: "sk", concurrency: 4 }] })
     const { socket } = await open(gateway.port)
@@ -113,14 +113,14 @@ describe("requests that wait behind another on their connection", () => {
   })
 })
 
-describe("work that holds up everybody", () => {
+describe("CPU-heavy work", () => {
   const busy = (time: number) => {
     const began = performance.now()
     while (performance.now() - began < time);
     return [began, performance.now()] as const
   }
 
-  it("is done one piece at a time, and others have the loop for three times as long after each", async () => {
+  it("runs one piece at a time, and yields three times as long after each", async () => {
     const work = new HeavyWork()
     let turns = 0
     const turn = () => {
@@ -141,7 +141,7 @@ describe("work that holds up everybody", () => {
     }
   })
 
-  it("is done in turns, however much an owner has waiting", async () => {
+  it("alternates between owners, with any amount of waiting work", async () => {
     const work = new HeavyWork()
     const order: Array<string> = []
     const run = (owner: string, name: string) => work.run(owner, () => void order.push(name))
@@ -153,7 +153,7 @@ describe("work that holds up everybody", () => {
     expect(order.filter((name) => name.startsWith("bad"))).toEqual([0, 1, 2, 3, 4, 5].map((i) => `bad ${i}`))
   })
 
-  it("tells of failures, and goes on", async () => {
+  it("reports failures, and continues", async () => {
     const work = new HeavyWork()
     const failed = work.run("a", () => {
       throw new Error("no")
@@ -164,14 +164,14 @@ describe("work that holds up everybody", () => {
   })
 })
 
-describe("how much JSON a body holds", () => {
+describe("the amount of JSON in a body", () => {
   const cost = (parts: ReadonlyArray<Buffer>) => {
     const meter = new CostMeter()
     for (const part of parts) meter.add(part)
     return meter.cost
   }
 
-  it("is the same however it arrives", () => {
+  it("is the same for any chunks", () => {
     const piece = fc.constantFrom(
       '"',
       "\\",
@@ -206,7 +206,7 @@ describe("how much JSON a body holds", () => {
     expect(cost([...Buffer.from(text)].map((byte) => Buffer.from([byte])))).toBe(expected)
   })
 
-  it("is refused as soon as it is too much, before all of it is there", async () => {
+  it("is refused as soon as it exceeds the limit, before the whole body is there", async () => {
     const gateway = await serve([(await fake("ollama")).url])
     const { socket, text } = await open(gateway.port)
     socket.write(
@@ -220,7 +220,7 @@ describe("how much JSON a body holds", () => {
 
 describe.each(["ollama", "openai"] as const)("a large body, over an %s server", (protocol) => {
   const content = 'é\\n"x" '.repeat(300_000)
-  it.each(["/v1/chat/completions", "/api/chat"])("arrives as it was sent, at once or in chunks: %s", async (path) => {
+  it.each(["/v1/chat/completions", "/api/chat"])("arrives unchanged, at once or in chunks: %s", async (path) => {
     const server = await fake(protocol)
     const gateway = await serve([server.url])
     const bytes = Buffer.from(JSON.stringify({ model, stream: false, messages: [{ role: "user", content }] }))
@@ -239,7 +239,7 @@ describe.each(["ollama", "openai"] as const)("a large body, over an %s server", 
     }
   })
 
-  it("that is no JSON, no UTF-8 or no object is refused", async () => {
+  it("that is not JSON, UTF-8 or an object is refused", async () => {
     const gateway = await serve([(await fake(protocol)).url])
     const large = Buffer.alloc(3 * 1024 * 1024, "a")
     const broken = Buffer.concat([Buffer.from('{"model":"'), large, Buffer.from([0xff]), Buffer.from('"}')])

@@ -45,7 +45,7 @@ const result = (server: string, model: string, at: number, tokensPerSecond: numb
 })
 
 describe("benchmarks", () => {
-  it("are kept of the last times, for each model on each server", () => {
+  it("are kept for the last runs, per model and server", () => {
     let kept: ReadonlyArray<Benchmark.Result> = []
     for (let i = 0; i < maxOfOne + 5; i++) kept = added(kept, [result("http://a", "m", i, i + 1)])
     kept = added(kept, [result("http://b", "m", 1, 1)])
@@ -55,7 +55,7 @@ describe("benchmarks", () => {
     expect(kept.filter(({ server }) => server === "http://b")).toHaveLength(1)
   })
 
-  it("are told by the gateway: the newest first, of its servers and of the models that a key may use", async () => {
+  it("are returned by the gateway, newest first, for its servers and the models that a key may use", async () => {
     const ollama = keep(await startFakeOllama({ models: ["m:1b", "n:1b"] }))
     const at = folder()
     const stateFile = join(at, "state.json")
@@ -94,7 +94,7 @@ describe("benchmarks", () => {
     expect((await json(gateway.get("/benchmarks", as("key-of-ann")))).error.code).toBe("benchmarks_unreadable")
   })
 
-  it("are none where nothing is kept", async () => {
+  it("are empty if nothing is stored", async () => {
     const ollama = keep(await startFakeOllama({ models: ["m:1b"] }))
     const gateway = keep(await startGateway([ollama.url], {}, { cortex: { stateFile: false } }))
     expect(await json(gateway.get("/benchmarks"))).toEqual({ kept: false, benchmarks: [] })
@@ -102,7 +102,7 @@ describe("benchmarks", () => {
 })
 
 describe("settings", () => {
-  it("are told with where each comes from, for administrators, without what is secret", async () => {
+  it("are returned with their sources, to administrators, without secrets", async () => {
     const at = folder()
     const file = join(at, "config.json")
     const ollama = keep(await startFakeOllama({ models: ["m:1b"] }))

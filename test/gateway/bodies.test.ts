@@ -173,7 +173,7 @@ const refuses = (field: string, { status, text }: { readonly status: number; rea
   !/not_found|Ollama has no such/.test(text)
 
 describe("the bodies of /openapi.json", () => {
-  it("are all tried here", async () => {
+  it("are all covered here", async () => {
     const gateway = await serve()
     expect((await bodies(gateway)).map(([path]) => path).sort()).toEqual(Object.keys(base).sort())
   })
@@ -213,7 +213,7 @@ describe("the bodies of /openapi.json", () => {
     }
   )
 
-  it.each(Object.keys(base))("%s: has every field that is read", async (path) => {
+  it.each(Object.keys(base))("%s: declares every field that is read", async (path) => {
     const gateway = await serve()
     const [, method, schema] = (await bodies(gateway)).find(([one]) => one === path) as readonly [string, string, Json]
     const fields = Object.entries<Json>(schema.properties)
@@ -244,7 +244,7 @@ describe("the bodies of /openapi.json", () => {
     expect(read.size).toBeGreaterThan(1)
   })
 
-  it("passes on what an OpenAI-compatible server is to get", async () => {
+  it("forwards the fields for OpenAI-compatible servers", async () => {
     const server = keep(await startFakeOpenAI({ models: [model], reply: "Well." }))
     const gateway = keep(await startGateway([server.url]))
     const [, , schema] = (await bodies(gateway)).find(([one]) => one === "/v1/chat/completions") as readonly Json[]

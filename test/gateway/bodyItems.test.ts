@@ -216,14 +216,14 @@ const beyond =
 describe.each(Object.keys(bodies))("the items of %s", (path) => {
   const body = bodies[path]
 
-  it("of a whole conversation are described, and taken", async () => {
+  it("of a full conversation are declared, and accepted", async () => {
     const gateway = await serve(path)
     const validate = new Ajv2020({ strict: false, allErrors: true }).compile(await schemaOf(gateway, path))
     expect(validate(body), JSON.stringify(validate.errors)).toBe(true)
     expect(await send(gateway, path, body)).toMatchObject({ refused: false })
   })
 
-  it("are refused or left out where the document excludes them, and taken where it does not", {
+  it("are refused or ignored if the document excludes them, and accepted otherwise", {
     timeout: 120_000
   }, async () => {
     const gateway = await serve(path)

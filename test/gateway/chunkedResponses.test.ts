@@ -59,7 +59,7 @@ afterAll(async () => {
 })
 
 describe("a streamed answer", () => {
-  it("comes in chunks that are well-formed to the byte", async () => {
+  it("is sent in well-formed chunks", async () => {
     const response = Buffer.from(await rawRequest(gateway.port, head("1.1", "connection: close\r\n")))
     const end = response.indexOf("\r\n\r\n")
     const headers = response.toString("latin1", 0, end).toLowerCase()
@@ -70,7 +70,7 @@ describe("a streamed answer", () => {
     expect(text.endsWith("data: [DONE]\n\n")).toBe(true)
   })
 
-  it("has no chunks for a client of HTTP/1.0, and ends with the connection", async () => {
+  it("is sent without chunks to an HTTP/1.0 client, and ends with the connection", async () => {
     const response = await rawRequest(gateway.port, head("1.0"))
     expect(response.toLowerCase()).not.toContain("transfer-encoding")
     const text = response.slice(response.indexOf("\r\n\r\n") + 4)
@@ -78,14 +78,14 @@ describe("a streamed answer", () => {
     expect(textOf(text)).toBe(reply)
   })
 
-  it("leaves the connection as the next request needs it, also one that was sent before it ended", async () => {
+  it("leaves the connection usable for the next request, also one that was sent before it ended", async () => {
     const response = await rawRequest(gateway.port, [head("1.1"), head("1.1"), head("1.1", "connection: close\r\n")])
     expect(response.match(/HTTP\/1\.1 200/g)).toHaveLength(3)
     expect(response.match(/data: \[DONE\]/g)).toHaveLength(3)
   })
 })
 
-it("passes a server that compresses what is written", async () => {
+it("works behind a server that compresses responses", async () => {
   const http = createServer()
   // Does what the usual middleware for compression does: everything goes through `write` and `end` of the response.
   http.on("request", (_, response: ServerResponse) => {

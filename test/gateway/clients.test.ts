@@ -198,7 +198,7 @@ describe("LangChain", () => {
 })
 
 describe("the demo model", () => {
-  it("answers where there is no server at all", async () => {
+  it("answers without any server", async () => {
     await using alone = await startGateway([])
     const client = new OpenAI({ baseURL: `${alone.url}/v1`, apiKey: "none", maxRetries: 0 })
     expect((await client.models.list()).data.map(({ id }) => id)).toContain("aicortex-demo")

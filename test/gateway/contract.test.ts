@@ -125,8 +125,8 @@ const cases = Object.keys(faults).flatMap((name) =>
   )
 )
 
-describe("a server that fails, with another one that does not", () => {
-  it.each(cases)("%s, %s, %s, %s: nothing is noticed", async (name, phase, form, protocol) => {
+describe("a failing server, with a healthy one", () => {
+  it.each(cases)("%s, %s, %s, %s: the client does not notice", async (name, phase, form, protocol) => {
     const bad = await fake(protocol, { faults: faults[name]?.make(phase) })
     const good = await fake(protocol)
     const gateway = await gatewayOver([bad, good])
@@ -137,7 +137,7 @@ describe("a server that fails, with another one that does not", () => {
 })
 
 describe("the only server fails", () => {
-  it.each(cases)("%s, %s, %s, %s: it is said clearly", async (name, phase, form, protocol) => {
+  it.each(cases)("%s, %s, %s, %s: the client gets a clear error", async (name, phase, form, protocol) => {
     const { code, make, status, statusLater } = faults[name] ?? faults["cut"]!
     const bad = await fake(protocol, { faults: make(phase) })
     // It is asked once: what clients see is the same however often it is.
@@ -159,7 +159,7 @@ describe("the only server fails", () => {
   })
 })
 
-describe("a text that is gone on with, over servers of two kinds", () => {
+describe("a continued text, with servers of two kinds", () => {
   const prompt = "Count: "
   /** The text of an answer, and the last event or line of it. */
   const completed = async (gateway: TestGateway, path: string): Promise<readonly [text: string, last: string]> => {
@@ -192,7 +192,7 @@ describe("a text that is gone on with, over servers of two kinds", () => {
     }
   })
 
-  it("a server without such an endpoint is passed over; where it is the only one, that is said", async () => {
+  it("a server without such an endpoint is skipped; if it is the only one, that is the error", async () => {
     const [bad, good] = [await fake("openai", { completions: false }), await fake("ollama")]
     expect((await completed(await gatewayOver([bad, good]), "/v1/completions"))[0]).toBe(text)
     const alone = await gatewayOver([bad])
@@ -207,7 +207,7 @@ describe("a text that is gone on with, over servers of two kinds", () => {
 })
 
 describe("a chain of models", () => {
-  it("goes on to one that fills in the middle", async () => {
+  it("continues to a model that fills in the middle", async () => {
     const models = [model, { name: "coder:1b", capabilities: ["completion", "insert"] }]
     const server = await fake("ollama", { models })
     const gateway = await gatewayOver([server], { aliases: { code: [model, "coder:1b"], chat: [model] } })
@@ -220,14 +220,14 @@ describe("a chain of models", () => {
   })
 })
 
-describe("the client leaves", () => {
+describe("the client disconnects", () => {
   const leaving = phases.flatMap((phase) =>
     [true, false].flatMap((stream) =>
       (["ollama", "openai"] as const).map((protocol) => [phase, stream ? "stream" : "whole", protocol] as const)
     )
   )
 
-  it.each(leaving)("%s, %s, %s: the server is told at once", async (phase, form, protocol) => {
+  it.each(leaving)("%s, %s, %s: the upstream request is cancelled at once", async (phase, form, protocol) => {
     const server = await fake(protocol, {
       faults: phase === "before headers" ? { kind: "hang" } : { kind: "stall", after: point(phase) }
     })
@@ -270,36 +270,39 @@ describe("a slow reader", () => {
   const piece = "x".repeat(10_000)
   const many = 5_000
 
-  it.each(["ollama", "openai"] as const)("of a stream holds an %s server back, and loses nothing", async (protocol) => {
-    const server = await fake(protocol, { reply: Array.from({ length: many }, () => piece) })
-    const gateway = await gatewayOver([server], { timeout: 60_000, loadTimeout: 60_000 })
-    const socket = connect(gateway.port, "127.0.0.1")
-    await once(socket, "connect")
-    socket.pause()
-    socket.write(rawPost("/v1/chat/completions", ask(true)))
-    await server.waitForChats(1)
-    const [request] = server.chatRequests
-    let before = -1
-    await eventually(() => {
-      const now = request?.tokensSent ?? 0
-      const still = now > 0 && now === before
-      before = now
-      return still
-    }, "the server is held back")
-    expect(request?.finished).toBe(false)
-    let length = 0
-    let tail = ""
-    socket.on("data", (part) => {
-      length += part.toString().match(/x/g)?.length ?? 0
-      tail = (tail + part).slice(-200)
-    })
-    socket.resume()
-    await once(socket, "close")
-    expect(tail).toContain("data: [DONE]")
-    expect(length).toBeGreaterThanOrEqual(many * piece.length)
-  })
+  it.each(["ollama", "openai"] as const)(
+    "of a stream applies backpressure to an %s server, and loses nothing",
+    async (protocol) => {
+      const server = await fake(protocol, { reply: Array.from({ length: many }, () => piece) })
+      const gateway = await gatewayOver([server], { timeout: 60_000, loadTimeout: 60_000 })
+      const socket = connect(gateway.port, "127.0.0.1")
+      await once(socket, "connect")
+      socket.pause()
+      socket.write(rawPost("/v1/chat/completions", ask(true)))
+      await server.waitForChats(1)
+      const [request] = server.chatRequests
+      let before = -1
+      await eventually(() => {
+        const now = request?.tokensSent ?? 0
+        const still = now > 0 && now === before
+        before = now
+        return still
+      }, "the server is held back")
+      expect(request?.finished).toBe(false)
+      let length = 0
+      let tail = ""
+      socket.on("data", (part) => {
+        length += part.toString().match(/x/g)?.length ?? 0
+        tail = (tail + part).slice(-200)
+      })
+      socket.resume()
+      await once(socket, "close")
+      expect(tail).toContain("data: [DONE]")
+      expect(length).toBeGreaterThanOrEqual(many * piece.length)
+    }
+  )
 
-  it("of a whole answer gets all of it", async () => {
+  it("of a non-streamed answer gets all of it", async () => {
     const server = await fake("ollama", { reply: Array.from({ length: many }, () => piece), perToken: "burst" })
     const gateway = await gatewayOver([server], { timeout: 60_000, loadTimeout: 60_000 })
     const socket = connect(gateway.port, "127.0.0.1")
@@ -327,7 +330,7 @@ describe("on the wire", () => {
       .replace(/"created_at":"[^"]*"/g, `"created_at":"NOW"`)
       .replace(/_duration":\d+/g, `_duration":0`)
 
-  it("a stream of chunks looks as OpenAI's does", async () => {
+  it("a stream has OpenAI's chunks", async () => {
     const gateway = await gatewayOver([await fake("ollama", { reply: ["Hi", " you"] })])
     const body = JSON.stringify({ ...JSON.parse(ask(true)), stream_options: { include_usage: true } })
     const response = await rawRequest(gateway.port, rawPost("/v1/chat/completions", body))
@@ -351,7 +354,7 @@ describe("on the wire", () => {
     )
   })
 
-  it("a stream of lines looks as Ollama's does", async () => {
+  it("a stream has Ollama's lines", async () => {
     const gateway = await gatewayOver([await fake("openai", { reply: ["Hi", " you"] })])
     const response = await rawRequest(gateway.port, rawPost("/api/chat", ask(true)))
     expect(response).toMatch(/\r\ncontent-type: application\/x-ndjson\r\n/i)
@@ -367,7 +370,7 @@ describe("on the wire", () => {
     })
   })
 
-  it("a break in the middle is the last event, without an end", async () => {
+  it("a failure in mid-stream is the last event, without an end marker", async () => {
     const bad = { faults: { kind: "cut", after: 3 } }
     const gateway = await gatewayOver([await fake("openai", bad)], { maxRetries: 1 })
     const chunks = unchunk(await rawRequest(gateway.port, rawPost("/v1/chat/completions", ask(true))))
@@ -380,7 +383,7 @@ describe("on the wire", () => {
     })
   })
 
-  it("shows that it lives while a model loads", async () => {
+  it("sends signs of life while a model loads", async () => {
     const slow = await fake("ollama", { firstToken: 400 })
     const gateway = await gatewayOver([slow], { heartbeat: 50, timeout: 60_000, loadTimeout: 60_000 })
     const events = unchunk(await rawRequest(gateway.port, rawPost("/v1/chat/completions", ask(true))))
@@ -393,7 +396,7 @@ describe("on the wire", () => {
     expect(lines.map((line) => JSON.parse(line).message.content).join("")).toBe(text)
   })
 
-  it("after a sign of life a failure stands in the stream", async () => {
+  it("after a sign of life a failure is an event in the stream", async () => {
     const gateway = await gatewayOver([await fake("ollama", { faults: { kind: "hang" } })], { heartbeat: 50 })
     const response = await rawRequest(gateway.port, rawPost("/v1/chat/completions", ask(true)))
     expect(response).toMatch(/^HTTP\/1\.1 200 OK/)

@@ -37,7 +37,7 @@ describe("origins of web pages", () => {
     "capacitor://app.example:8080",
     "http://[2001:db8::1]:3000",
     "null"
-  ])("%s may be named, and is then the only one", async (origin) => {
+  ])("%s may be configured, and is then the only one", async (origin) => {
     const gateway = await serve([origin])
     expect(await verdict(gateway, origin)).toBe("allowed")
     expect(await verdict(gateway, "https://evil.example")).toBe("refused")
@@ -80,7 +80,7 @@ describe("origins of web pages", () => {
         "http://a.example.com"
       ]
     }
-  ])("$pattern stands for what it says", async ({ allowed, pattern, refused }) => {
+  ])("$pattern matches its origins only", async ({ allowed, pattern, refused }) => {
     const gateway = await serve([pattern])
     for (const origin of allowed) expect([origin, await verdict(gateway, origin)]).toEqual([origin, "allowed"])
     for (const origin of [...refused, "null", "https://evil.example"]) {
@@ -88,7 +88,7 @@ describe("origins of web pages", () => {
     }
   })
 
-  it("of this machine may without being named, and nothing that only looks like it", async () => {
+  it("of this machine are allowed by default, and similar ones are not", async () => {
     const gateway = await serve([])
     for (const origin of ["http://localhost:5173", "https://127.0.0.1", "tauri://localhost", "http://[::1]:80"]) {
       expect([origin, await verdict(gateway, origin)]).toEqual([origin, "allowed"])
@@ -108,7 +108,7 @@ describe("origins of web pages", () => {
     }
   })
 
-  it("* stands for all of them", async () => {
+  it("* allows all of them", async () => {
     const gateway = await serve(["*"])
     for (const origin of ["https://any.example", "app://obsidian.md", "null"]) {
       const answer = await gateway.get("/v1/models", { headers: { origin } })
@@ -136,7 +136,7 @@ describe("origins of web pages", () => {
   })
 })
 
-describe("preflights of private networks", () => {
+describe("preflights for private networks", () => {
   const names = ["private-network", "local-network", "local-network-access"]
 
   it.each(names)("%s: pages that are allowed may reach this machine", async (name) => {
@@ -150,7 +150,7 @@ describe("preflights of private networks", () => {
     }
   })
 
-  it.each(names)("%s: no other page may, and nobody is told who does not ask", async (name) => {
+  it.each(names)("%s: no other page may, and requests without the header get no answer to it", async (name) => {
     const gateway = await serve(["https://good.example"])
     for (const origin of ["https://evil.example", "null", "https://good.example.evil.example"]) {
       const response = await preflight(gateway, origin, { [`access-control-request-${name}`]: "true" })

@@ -28,7 +28,7 @@ beforeAll(() => {
 }, 120_000)
 
 describe("the page's files", () => {
-  it("are given to browsers, and JSON to programs", async () => {
+  it("are sent to browsers, and JSON to programs", async () => {
     const gateway = await serve()
     const page = await gateway.get("/", { headers: browser })
     expect(page.headers.get("content-type")).toBe("text/html; charset=utf-8")
@@ -47,7 +47,7 @@ describe("the page's files", () => {
     }
   })
 
-  it("allow nothing but themselves", async () => {
+  it("have a CSP that allows only themselves", async () => {
     const gateway = await serve()
     const { headers } = await gateway.get("/", { headers: browser })
     const policy = headers.get("content-security-policy") ?? ""
@@ -67,7 +67,7 @@ describe("the page's files", () => {
     }
   )
 
-  it("are compressed where that is understood", async () => {
+  it("are compressed if the client accepts it", async () => {
     const gateway = await serve()
     const [script = ""] = readdirSync(join(root, "dist/dashboard")).filter((name) => name.endsWith(".js"))
     const zipped = await gateway.get(`/dashboard/${script}`, { headers: { "accept-encoding": "gzip" } })
@@ -84,7 +84,7 @@ describe("signing in", () => {
     return { response, cookie, session: cookie.split(";")[0] ?? "", body: await json(response) }
   }
 
-  it("gives a cookie that holds no key, and stands for it", async () => {
+  it("sets a cookie that contains no key, and authenticates as it", async () => {
     const gateway = await serve({ keys })
     expect(await json(gateway.get("/session"))).toMatchObject({ keys: true, signed_in: false, csrf: null })
     const { body, cookie, session } = await signIn(gateway, "key-of-ann")
@@ -106,7 +106,7 @@ describe("signing in", () => {
     expect(out.headers.get("set-cookie")).toMatch(/^aicortex_session=;.*Max-Age=0/)
   })
 
-  it("lets nothing be changed without the token of the page", async () => {
+  it("rejects changes without the CSRF token", async () => {
     const gateway = await serve({ keys })
     const { body, session } = await signIn(gateway, "key-of-the-administrator")
     const act = (headers: Record<string, string>) =>
@@ -123,7 +123,7 @@ describe("signing in", () => {
     expect((await json(act(lower))).error.code).toBe("not_admin")
   })
 
-  it("is not forged, and ends with its key", async () => {
+  it("cannot be forged, and ends with its key", async () => {
     const gateway = await serve({ keys })
     const { session } = await signIn(gateway, "key-of-ann")
     const [name, value = ""] = session.split("=")
@@ -147,7 +147,7 @@ describe("signing in", () => {
     expect((await same.get("/fleet", { headers: { cookie: session } })).status).toBe(200)
   })
 
-  it("takes no endless guesses", async () => {
+  it("limits guesses", async () => {
     const gateway = await serve({ keys })
     const tries: Array<number> = []
     for (let i = 0; i < 12; i++) tries.push((await gateway.post("/login", { key: `guess-${i}` })).status)

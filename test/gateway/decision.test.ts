@@ -9,7 +9,7 @@ const named = (name: string, more: object = {}) => ({ name, size: 1_000, capabil
 const messages = [{ role: "user" as const, content: "Hi" }]
 const chat = (gateway: TestGateway, body: object) => gateway.post("/v1/chat/completions", { messages, ...body })
 
-describe.each(["ollama", "openai"] as const)("what the gateway tells of a choice (%s)", (protocol) => {
+describe.each(["ollama", "openai"] as const)("how the gateway reports a choice (%s)", (protocol) => {
   const made = async (more: object = {}) => {
     const server = await fleet[protocol]({ models: [named("big:7b"), named("small:1b")], reply: "well said", ...more })
     return { server, gateway: fleet.keep(await startGateway([server.url])) }
@@ -27,7 +27,7 @@ describe.each(["ollama", "openai"] as const)("what the gateway tells of a choice
     await plain.text()
   })
 
-  it("says which models failed before, and shows no address", async () => {
+  it("lists the models that failed before, and shows no address", async () => {
     const { gateway, server } = await made({
       faults: (_: number, body: { model: string }) =>
         body.model === "big:7b" ? { kind: "status", code: 500 } : undefined
@@ -40,7 +40,7 @@ describe.each(["ollama", "openai"] as const)("what the gateway tells of a choice
     expect(((await response.json()) as { model: string }).model).toBe(`auto (selected: ${protocol}:small:1b)`)
   })
 
-  it("goes on with a conversation under the name that the answer had", async () => {
+  it("continues a conversation with the model name of the answer", async () => {
     const { gateway, server } = await made()
     const client = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: "none", maxRetries: 0 })
     const first = await client.chat.completions.create({ model: "auto", messages })
@@ -69,7 +69,7 @@ describe.each(["ollama", "openai"] as const)("what the gateway tells of a choice
     expect((await chat(gateway, { model: "auto (selected: x) or so" })).status).toBe(404)
   })
 
-  it("lists everything that was asked or left out where all fail", async () => {
+  it("lists everything that was tried or skipped if all fail", async () => {
     const { gateway } = await made({
       models: [named("big:7b"), named("small:1b"), named("nomic-embed-text:1b", { capabilities: ["embedding"] })],
       faults: { kind: "status", code: 500 }

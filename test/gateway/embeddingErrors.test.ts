@@ -34,7 +34,7 @@ const tooLong: ReadonlyArray<readonly [name: string, fault: Fault]> = [
 ]
 
 describe.each(protocols)("texts that are too long to be embedded (%s)", (protocol) => {
-  it.each(tooLong)("told as %s: the caller is told, and the servers stay", async (_, fault) => {
+  it.each(tooLong)("reported as %s: the caller gets the error, and the servers stay in use", async (_, fault) => {
     const servers = [await start(protocol), await start(protocol)] as const
     for (const server of servers) await breaks(server, fault)
     const cortex = fleet.cortex(inOrder(...servers))
@@ -47,7 +47,7 @@ describe.each(protocols)("texts that are too long to be embedded (%s)", (protoco
     expect(await cortex.embed("short", { model })).toMatchObject({ server: servers[0].url, attempts: [] })
   })
 
-  it.each(tooLong)("through the gateway, told as %s: status 400", async (_, fault) => {
+  it.each(tooLong)("through the gateway, reported as %s: status 400", async (_, fault) => {
     const server = await start(protocol)
     await breaks(server, fault)
     const gateway = await startGateway([server.url])
@@ -63,7 +63,7 @@ describe.each(protocols)("texts that are too long to be embedded (%s)", (protoco
   it.each<[string, Fault]>([
     ["500", { kind: "status", code: 500, body: { error: "out of disk" } }],
     ["an error within 200", { kind: "status", code: 200, body: { error: { message: "out of disk" } } }]
-  ])("control: another failure, told as %s, is the server's", async (_, fault) => {
+  ])("control: another failure, reported as %s, is the server's", async (_, fault) => {
     const [bad, good] = [await start(protocol), await start(protocol)]
     await breaks(bad, fault)
     const answer = await fleet.cortex(inOrder(bad, good)).embed(long, { model })
@@ -73,7 +73,7 @@ describe.each(protocols)("texts that are too long to be embedded (%s)", (protoco
 })
 
 describe.each(protocols)("callers who share an answer (%s)", (protocol) => {
-  it("are told which servers could not be asked, too", async () => {
+  it("get the list of servers that could not be asked, too", async () => {
     const server = await fleet[protocol]({ reply: "one two three four", faults: () => ({ kind: "cut", after: 2 }) })
     const other = `http://127.0.0.1:${await unusedPort()}`
     const cortex = fleet.cortex([{ url: server.url }, { url: other }])
@@ -90,7 +90,7 @@ describe.each(protocols)("callers who share an answer (%s)", (protocol) => {
 })
 
 describe.each(protocols)("a model that makes no embeddings (%s)", (protocol) => {
-  it("is the request's fault, in the words of the server, and no server rests for it", async () => {
+  it("is the request's fault, with the server's message, and no server rests for it", async () => {
     const cannot = { kind: "status", code: 501, body: { error: "This server does not support embeddings." } } as const
     const server = await start(protocol)
     await breaks(server, cannot, false)
@@ -107,7 +107,7 @@ describe.each(protocols)("a model that makes no embeddings (%s)", (protocol) => 
     expect((await gateway.post("/v1/embeddings", { model, input: "one" })).status).toBe(200)
   })
 
-  it("control: where another server has it that could, that one is asked", async () => {
+  it("control: if another server's version can, that one is asked", async () => {
     const [first, second] = [await start(protocol), await start(protocol)]
     await breaks(first, { kind: "status", code: 501 }, false)
     const answer = await fleet.cortex(inOrder(first, second)).embed("one", { model })

@@ -46,7 +46,7 @@ const ask = (gateway: TestGateway, body: object = {}, headers: Record<string, st
 const textOf = async (response: Promise<Response>) => (await json(response)).choices[0].message.content
 
 describe("which model answers", () => {
-  it("auto takes what fits, and says which", async () => {
+  it("auto picks a suitable model, and names it", async () => {
     const one = await ollama({
       models: [
         { name: "plain:7b", capabilities: ["completion"] },
@@ -69,7 +69,7 @@ describe("which model answers", () => {
     expect([both.status, (await json(both)).error.code]).toEqual([404, "model_not_found"])
   })
 
-  it("auto prefers what is in memory, then what fails least", async () => {
+  it("auto prefers loaded models, then the lowest failure rate", async () => {
     const models = ["big:70b", "small:1b"].map((name) => ({ name, capabilities: ["completion"] }))
     const one = await ollama({ models, loaded: ["small:1b"] })
     const gateway = await serve([one])
@@ -80,7 +80,7 @@ describe("which model answers", () => {
     expect((await json(ask(gateway, { model: "auto" }))).model).toBe("auto (selected: ollama:big:70b)")
   })
 
-  it("a provider before the first colon picks the kind of server", async () => {
+  it("a provider before the first colon selects the kind of server", async () => {
     const one = await ollama({ reply: "from ollama" })
     const two = await openai({ reply: "from openai" })
     const gateway = await serve([one, two])
@@ -90,7 +90,7 @@ describe("which model answers", () => {
     expect((await ask(gateway, { model: `embedded:${model}` })).status).toBe(404)
   })
 
-  it("an alias is a chain, gone on with before the first token", async () => {
+  it("an alias is a chain, followed before the first token", async () => {
     const one = await ollama({
       models: ["a", "b"],
       faults: (_, body) => (String(body.model).startsWith("a") ? { kind: "status", code: 500 } : undefined)
@@ -106,7 +106,7 @@ describe("which model answers", () => {
     expect(lines).toContain(`"model":"b"`)
   })
 
-  it("an alias is in the lists of models, also as Ollama's clients write it", async () => {
+  it("an alias is in the lists of models, also in the form of Ollama's clients", async () => {
     const one = await ollama({ models: ["a", "b"] })
     const gateway = await serve([one], { aliases: { fast: ["missing", "ollama:b"], gone: "missing" } })
     const { models } = await json(gateway.get("/api/tags"))
@@ -133,7 +133,7 @@ describe("which model answers", () => {
     expect((await json(ask(gateway, { model: "auto:latest" }))).model).toMatch(/^auto \(selected: ollama:/)
   })
 
-  it("a chain may hold other chains, and whatever fits", async () => {
+  it("a chain may contain other chains, and auto", async () => {
     const one = await ollama({ models: ["a", "b"] })
     const aliases = { fast: ["missing", "b"], nested: ["gone", "fast"], any: ["missing", "auto"], a: ["a", "b"] }
     const gateway = await serve([one], { aliases, defaultModel: "a" })
@@ -152,7 +152,7 @@ describe("which model answers", () => {
     for (const model of ["any", "only"]) expect((await ask(nothing, { model })).status).toBe(404)
   })
 
-  it("the default model stands in for none", async () => {
+  it("the default model is used if none is named", async () => {
     const one = await ollama({ models: ["a", "b"] })
     const gateway = await serve([one], { defaultModel: "b" })
     expect((await json(gateway.post("/v1/chat/completions", { messages }))).model).toBe("b")
@@ -162,8 +162,8 @@ describe("which model answers", () => {
   })
 })
 
-describe("what is asked besides", () => {
-  it("JSON that does not fit is mended once, and else refused", async () => {
+describe("other request fields", () => {
+  it("JSON that does not match is repaired once, and else refused", async () => {
     const response_format = {
       type: "json_schema",
       json_schema: { name: "a", schema: { type: "object", required: ["x"] } }
@@ -190,7 +190,7 @@ describe("what is asked besides", () => {
     expect(short.status).toBe(422)
   })
 
-  it("one tool call where only one is wanted", async () => {
+  it("one tool call if parallel calls are disabled", async () => {
     const calls = ["a", "b"].map((name) => ({ name, arguments: { n: 1 } }))
     const one = await openai({ reply: { tokens: [], toolCalls: calls } })
     const gateway = await serve([one])
@@ -207,7 +207,7 @@ describe("what is asked besides", () => {
     expect([indices, new Set(indices).size]).toEqual([indices.toSorted(), 2])
   })
 
-  it("a bias goes to servers that know it", async () => {
+  it("a logit bias goes to servers that support it", async () => {
     const two = await openai()
     const gateway = await serve([await ollama(), two])
     expect((await ask(gateway, { logit_bias: { 5: -100 } })).status).toBe(200)
@@ -246,13 +246,13 @@ describe("what is asked besides", () => {
     }
   )
 
-  it("servers are looked at before they are needed, where the fleet is probed", async () => {
+  it("servers are probed in advance if the fleet is configured so", async () => {
     const one = await ollama()
     await serve([one], {}, { cortex: { probeInterval: 1_000 } })
     await eventually(() => one.requests.length > 0, "a probe")
   })
 
-  it("kept answers, for who asks for them", async () => {
+  it("cached answers, on request", async () => {
     const one = await ollama({ reply: (_, n) => `answer ${n}` })
     const gateway = await serve([one])
     expect(await textOf(ask(gateway, { cache: true }))).toBe("answer 0")
@@ -264,7 +264,7 @@ describe("what is asked besides", () => {
     expect(await textOf(ask(gateway))).toBe("answer 1")
   })
 
-  it("conversations that the gateway remembers", async () => {
+  it("sessions", async () => {
     const one = await ollama({ reply: ({ messages }) => `${messages.length}` })
     const gateway = await serve([one])
     const { id } = await json(gateway.post("/v1/sessions", {}))
@@ -279,7 +279,7 @@ describe("what is asked besides", () => {
     ])
   })
 
-  it("conversations in a store outlive the gateway, and each key lists its own", async () => {
+  it("sessions in a store survive the gateway, and each key lists its own", async () => {
     const one = await ollama({ reply: ({ messages }) => `${messages.length}` })
     const folder = await mkdtemp(join(tmpdir(), "aicortex-gateway-"))
     keep({ [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) })
@@ -338,7 +338,7 @@ describe("what is asked besides", () => {
     }
   )
 
-  it("what a conversation has no place for is refused, and leaves no trace", async () => {
+  it("what a session cannot store is refused, and leaves no trace", async () => {
     const one = await ollama()
     const gateway = await serve([one])
     const { id } = await json(gateway.post("/v1/sessions", {}))
@@ -358,14 +358,14 @@ describe("what is asked besides", () => {
   })
 })
 
-describe("who may use it", () => {
+describe("access", () => {
   const keys = [
     { name: "admin", key: "sk-admin", admin: true },
     { name: "guest", key: Redacted.make("sk-guest"), admin: false, requestsPerMinute: 2 }
   ]
   const bearer = (key: string) => ({ authorization: `Bearer ${key}` })
 
-  it("nobody without a key", async () => {
+  it("no request without a key", async () => {
     const gateway = await serve([await ollama()], { keys })
     const refused = await ask(gateway)
     expect([refused.status, refused.headers.get("www-authenticate")]).toEqual([401, "Bearer"])
@@ -408,7 +408,7 @@ describe("who may use it", () => {
     ).toBe(200)
   })
 
-  it("no web page that was not named, and no other name for this machine", async () => {
+  it("only listed web origins, and only this machine's names", async () => {
     const gateway = await serve([await ollama()], { cors: ["https://good.example"] })
     const from = (origin: string) => ask(gateway, {}, { origin })
     expect((await from("https://bad.example")).status).toBe(403)
@@ -430,7 +430,7 @@ describe("who may use it", () => {
     expect(rebound).toMatch(/^HTTP\/1\.1 403 /)
   })
 
-  it("nobody beyond this machine, unless there is a key or it is said", async () => {
+  it("no other machine, unless there is a key or it is allowed", async () => {
     const start = (options: Gateway.Options) => startGateway([], { host: "0.0.0.0", ...options })
     await expect(start({})).rejects.toMatchObject({ _tag: "InvalidConfig", field: "host" })
     await (await start({ keys })).close()
@@ -444,14 +444,14 @@ describe("who may use it", () => {
     await expect(startGateway([], { port: 70_000 })).rejects.toMatchObject({ field: "port" })
   })
 
-  it("a port that is in use is told by its number", async () => {
+  it("the error for a used port names the port", async () => {
     const gateway = await serve([])
     await expect(startGateway([], { port: gateway.port })).rejects.toMatchObject({ field: "port" })
   })
 })
 
-describe("what it tells", () => {
-  it("addresses only where they may be shown", async () => {
+describe("reported data", () => {
+  it("addresses only if they may be shown", async () => {
     const bad = await ollama({ faults: { kind: "status", code: 500, body: { error: "boom at http://10.1.2.3:99/x" } } })
     const wrong = await ollama({
       faults: { kind: "status", code: 400, body: { error: "bad thing at http://10.1.2.3:99/x" } }
@@ -485,7 +485,7 @@ describe("what it tells", () => {
     expect((await ask(gateway, {}, { "x-request-id": "not fine" })).headers.get("x-request-id")).toMatch(/^req-/)
   })
 
-  it("figures for Prometheus, with its own overhead", async () => {
+  it("metrics for Prometheus, with its own overhead", async () => {
     const gateway = await serve([await ollama({ faults: { kind: "status", code: 500 } }), await ollama()])
     await ask(gateway)
     await (await ask(gateway, { stream: true })).text()
@@ -501,7 +501,7 @@ describe("what it tells", () => {
     expect(() => parse(text)).not.toThrow()
   })
 
-  it("itself", async () => {
+  it("its own identity", async () => {
     const gateway = await serve([await ollama()])
     expect(await json(gateway.get("/health"))).toMatchObject({ status: "ok" })
     expect(await json(gateway.get("/models"))).toEqual({ models: [model], default_model: "auto", total_models: 1 })
@@ -534,7 +534,7 @@ describe("what it tells", () => {
     expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "POST, OPTIONS"])
   })
 
-  it("every parameter that is taken, and no other", async () => {
+  it("every accepted parameter, and no other", async () => {
     const gateway = await serve([await ollama()], { strict: true })
     const document = await json(gateway.get("/openapi.json"))
     const schemas = new Map<string, ReadonlyArray<string>>()
@@ -584,8 +584,8 @@ describe("what it tells", () => {
   })
 })
 
-describe("changes and ends", () => {
-  it("takes a new file without dropping a stream, and keeps conversations", async () => {
+describe("reload and shutdown", () => {
+  it("reloads its file without dropping a stream, and keeps sessions", async () => {
     const folder = await mkdtemp(join(tmpdir(), "gateway-"))
     const file = join(folder, "config.json")
     const old = await ollama({ reply: "old ".repeat(40), perToken: 20 })
@@ -620,7 +620,7 @@ describe("changes and ends", () => {
     }
   })
 
-  it("lets requests end, and then takes no more", async () => {
+  it("lets requests finish, and then accepts no more", async () => {
     const one = await ollama({ reply: "word ".repeat(30), perToken: 20 })
     const gateway = await startGateway([one.url], { drain: 60_000 })
     const stream = await ask(gateway, { stream: true })
@@ -630,7 +630,7 @@ describe("changes and ends", () => {
     await expect(gateway.get("/health")).rejects.toThrow()
   })
 
-  it("does not wait for ever, and says so in the stream", async () => {
+  it("does not wait forever, and the stream says so", async () => {
     const one = await ollama({ faults: { kind: "stall", after: 1 } })
     const gateway = await startGateway([one.url], { drain: 50 })
     const stream = await ask(gateway, { stream: true })
@@ -642,8 +642,8 @@ describe("changes and ends", () => {
   })
 })
 
-describe("in a server of one's own", () => {
-  it("is mounted where it is wanted", async () => {
+describe("in another HTTP server", () => {
+  it("can be mounted at a path", async () => {
     const one = await ollama({ reply: "a b c" })
     const scope = await Effect.runPromise(Scope.make())
     const node = createServer()

@@ -46,7 +46,7 @@ describe("events that come close together", () => {
     hub.close()
   })
 
-  it("what an attempt does in a moment is one event, and none where its request has ended meanwhile", () => {
+  it("the changes of an attempt within a batch are one event, and none if its request has ended meanwhile", () => {
     const { hub, texts } = watched(1)
     const log = new RequestLog(hub)
     const attempt = (server: string) => ({ attempt: 1, server, model: "m", began_ms: 0, loads: false, hedge: false })

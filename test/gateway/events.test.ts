@@ -36,7 +36,7 @@ const note = () => {
 const all: ReadonlySet<EventType> = new Set(["fleet", "request", "download", "model"])
 
 describe("the events hub", () => {
-  it("does nothing while nobody watches", () => {
+  it("does nothing without watchers", () => {
     const hub = new EventsHub()
     const data = {
       toJSON: () => {
@@ -52,7 +52,7 @@ describe("the events hub", () => {
     expect(hub.active).toBe(false)
   })
 
-  it("its source runs while it is watched, and another one replaces it", () => {
+  it("runs its source while there are watchers, and accepts another", () => {
     const hub = new EventsHub()
     const log: Array<string> = []
     const source = (name: string) => () => {
@@ -71,7 +71,7 @@ describe("the events hub", () => {
     expect(log.at(-1)).toBe("b stops")
   })
 
-  it("gives each watcher its types, in order, and what it missed", async () => {
+  it("sends each watcher its types, in order, and what it missed", async () => {
     const hub = new EventsHub()
     const [everything, models] = [note(), note()]
     hub.watch(all, undefined, everything)
@@ -103,7 +103,7 @@ describe("the events hub", () => {
     hub.close()
   })
 
-  it("keeps a bounded number, and a slow watcher is told what it missed", async () => {
+  it("keeps a bounded number, and sends a slow watcher a gap notice", async () => {
     const hub = new EventsHub()
     const [slow, quick] = [note(), note()]
     slow.block()
@@ -122,7 +122,7 @@ describe("the events hub", () => {
     hub.close()
   })
 
-  it("bounds what it keeps in length, too, and leaves out what is too long", async () => {
+  it("bounds the size of what it keeps, too, and leaves out what is too large", async () => {
     const hub = new EventsHub()
     hub.watch(all, undefined, note())
     const long = "x".repeat(60_000)
@@ -183,7 +183,7 @@ describe("GET /events", () => {
     })
   })
 
-  it("needs a key where the gateway has keys, and takes no place of it", async () => {
+  it("needs a key if the gateway has keys, and uses no slot of it", async () => {
     const key = "secret-key-of-somebody"
     const gateway = await serve({ keys: [{ name: "one", key, concurrency: 1, requestsPerMinute: 2 }] })
     expect((await gateway.get("/events")).status).toBe(401)

@@ -61,7 +61,7 @@ describe("memory that clients share", () => {
   }
   const part = (owner: string, gone: Array<string>): Holding => new ObservedHolding(owner, () => gone.push(owner))
 
-  it("is taken from the owner that holds most, and its largest part goes first", () => {
+  it("is taken from the owner that holds most, its largest part first", () => {
     const pool = new MemoryBudget(100)
     const gone: Array<string> = []
     const [good, small, large] = [part("good", gone), part("bad", gone), part("bad", gone)]
@@ -78,7 +78,7 @@ describe("memory that clients share", () => {
     expect(gone).toEqual(["bad"])
   })
 
-  it("is never more than there is, and who has less than an equal share loses nothing", () => {
+  it("never exceeds the limit, and an owner with less than an equal share loses nothing", () => {
     const pool = new MemoryBudget(1_000)
     const held = new Map<Holding, number>()
     let seed = 1
@@ -106,8 +106,8 @@ describe("memory that clients share", () => {
   })
 })
 
-describe("bodies that do not come to their end", () => {
-  it("of one key keep no other out", async () => {
+describe("incomplete bodies", () => {
+  it("of one key do not block another", async () => {
     const gateway = await serve([await fake("ollama")], {
       keys: [
         { name: "bad", key: "sk-bad" },
@@ -136,7 +136,7 @@ describe("bodies that do not come to their end", () => {
   it.each([
     ["nothing of it", ""],
     ["some of it", '{"model":']
-  ])("are given up when they stop arriving: %s", async (_, start) => {
+  ])("are aborted when they stop arriving: %s", async (_, start) => {
     const gateway = await serve([await fake("ollama")], {}, { timeouts: { idleTimeout: 200 } })
     const socket = await open(gateway.port)
     const text = textOf(socket)
@@ -165,7 +165,7 @@ describe("bodies that do not come to their end", () => {
 describe.each(["ollama", "openai"] as const)("a client that does not read, over an %s server", (protocol) => {
   const piece = "x".repeat(10_000)
 
-  it("is cut off after a while, and the server with it", async () => {
+  it("is disconnected after a while, and its upstream request is cancelled", async () => {
     const server = await fake(protocol, { reply: Array.from({ length: 5_000 }, () => piece) })
     const gateway = await serve([server], { timeout: 60_000 }, { timeouts: { idleTimeout: 500 } })
     const socket = await open(gateway.port)
@@ -177,7 +177,7 @@ describe.each(["ollama", "openai"] as const)("a client that does not read, over 
     expect(request?.finished).toBe(false)
   })
 
-  it("gives the server's place back as soon as an answer of usual length is written", async () => {
+  it("releases the server's slot as soon as an answer of usual length is written", async () => {
     const server = await fake(protocol, { reply: Array.from({ length: 60 }, () => piece), perToken: "burst" })
     const gateway = await serve([server], { timeout: 60_000 })
     const socket = await open(gateway.port)
@@ -210,7 +210,7 @@ describe.each(["ollama", "openai"] as const)("a client that does not read, over 
   })
 })
 
-it("an address that opens connection after connection loses its newest", async () => {
+it("an address that opens too many connections loses its newest", async () => {
   const gateway = await serve([await fake("ollama")], { maxConnections: 20 })
   const first = await open(gateway.port)
   const closed: Array<Promise<unknown>> = []

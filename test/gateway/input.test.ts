@@ -44,7 +44,7 @@ const endpoints: ReadonlyArray<readonly [path: string, good: { readonly [name: s
   ["/api/embed", { model: "embedder", input: "Hi" }]
 ]
 
-describe("values that are wrong", () => {
+describe("invalid values", () => {
   const wrong: Array<[param: string, value: unknown]> = [
     ["model", 7],
     ["messages", "Hi"],
@@ -109,7 +109,7 @@ describe("values that are wrong", () => {
     expect(error.message).toContain(name)
   })
 
-  it("null is as good as nothing", async () => {
+  it("null counts as omitted", async () => {
     const nothing = Object.fromEntries(
       ["temperature", "n", "stop", "max_tokens", "logit_bias", "user", "tools", "response_format", "stream"].map(
         (name) => [name, null]
@@ -162,7 +162,7 @@ describe("values that are wrong", () => {
     await works()
   })
 
-  it("names without end are not given back, and nobody is asked for them", async () => {
+  it("very long names are not echoed, and no server is asked for them", async () => {
     const long = "x".repeat(500_000)
     const tools = [{ type: "function", function: { name: "f" } }]
     const bodies: ReadonlyArray<readonly [path: string, body: object, status: number]> = [
@@ -184,7 +184,7 @@ describe("values that are wrong", () => {
     }
   })
 
-  it("what is asked of a stream, and of a response's text", async () => {
+  it("options of a stream, and of a response's text", async () => {
     const stream = { model, messages, stream: true }
     const refused = async (path: string, body: object) => {
       const response = await gateway.post(path, body)
@@ -203,7 +203,7 @@ describe("values that are wrong", () => {
   })
 })
 
-describe("bodies that are wrong", () => {
+describe("invalid bodies", () => {
   it.each<[string, string]>([
     ["nothing", ""],
     ["no JSON", "{"],
@@ -287,7 +287,7 @@ describe("bodies that are wrong", () => {
     await works()
   })
 
-  it("is told before it is sent to who asks first", async () => {
+  it("is refused before it is sent with Expect: 100-continue", async () => {
     const head =
       "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nexpect: 100-continue\r\n"
     expect(await rawRequest(gateway.port, `${head}content-length: 104857600\r\n\r\n`, /\}\}$/)).toMatch(
@@ -297,7 +297,7 @@ describe("bodies that are wrong", () => {
   })
 })
 
-describe("a client that reads the refusal only when it has sent everything", () => {
+describe("a client that reads the response only after it has sent everything", () => {
   const head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
   const part = Buffer.alloc(256 * 1024, "a")
   const sizes = [5, 16, 64]
@@ -306,7 +306,7 @@ describe("a client that reads the refusal only when it has sent everything", () 
     ["in chunks", parts] as const
   ])
 
-  it.each(ways)("%s, %i parts of 256 KiB: nothing breaks while it sends", async (way, parts) => {
+  it.each(ways)("%s, %i parts of 256 KiB: the connection is not reset while it sends", async (way, parts) => {
     const patient = await startGateway([server.url], { maxBody: 1024 * 1024 })
     try {
       const socket = connect(patient.port, "127.0.0.1")
@@ -340,7 +340,7 @@ describe("a client that reads the refusal only when it has sent everything", () 
   })
 })
 
-describe("requests that are no requests", () => {
+describe("malformed requests", () => {
   const head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 
   it("10,000 headers", async () => {
@@ -351,7 +351,7 @@ describe("requests that are no requests", () => {
     await works()
   })
 
-  it("headers, or a body, that never end", async () => {
+  it("endless headers, or an endless body", async () => {
     expect(await rawRequest(gateway.port, "GET /health HTTP/1.1\r\nhost: loc")).toMatch(/^(HTTP\/1\.1 408 .*)?/)
     const late = await rawRequest(gateway.port, `${head}content-length: 100\r\n\r\n{"model":`)
     expect(late).toMatch(/^HTTP\/1\.1 (408|400) /)
@@ -369,7 +369,7 @@ describe("requests that are no requests", () => {
     await works()
   })
 
-  it("garbage behind a good request", async () => {
+  it("garbage after a valid request", async () => {
     const good = `GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n`
     const answer = await rawRequest(gateway.port, `${good}\x00\x01garbage\r\n\r\n`)
     expect(answer).toMatch(/^HTTP\/1\.1 (200|400) /)
@@ -383,7 +383,7 @@ describe("requests that are no requests", () => {
     await works()
   })
 
-  it("two lengths, or a length and chunks", async () => {
+  it("two Content-Length headers, or one with chunks", async () => {
     expect(await rawRequest(gateway.port, `${head}content-length: 5\r\ncontent-length: 6\r\n\r\n{}`)).toMatch(
       /^HTTP\/1\.1 400 /
     )
@@ -405,7 +405,7 @@ describe("requests that are no requests", () => {
   })
 })
 
-describe("requests in other words", () => {
+describe("equivalent requests", () => {
   const host = "host: localhost\r\n"
   const close = `${host}connection: close\r\n\r\n`
 
@@ -456,7 +456,7 @@ describe("requests in other words", () => {
     }
   )
 
-  it("an address without a path is the gateway itself", async () => {
+  it("a URL without a path is the gateway itself", async () => {
     for (const target of ["http://localhost", "http://localhost?x", "/"]) {
       const head = `GET ${target} HTTP/1.1\r\naccept: application/json\r\n${close}`
       expect(await rawRequest(gateway.port, head)).toContain(`"service":"aicortex"`)
@@ -469,13 +469,13 @@ describe("requests in other words", () => {
     ["POST /nope", "hello", 404],
     ["POST /v1/chat/completions", "{}", 400],
     ["POST /v1/chat/completions", "{", 400]
-  ])("after a refusal the connection can be used again: %s %s", async (line, body, status) => {
+  ])("after an error the connection can be reused: %s %s", async (line, body, status) => {
     const refused = `${line} HTTP/1.1\r\n${host}content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n`
     const answers = await rawRequest(gateway.port, [refused, body, `GET /health HTTP/1.1\r\n${close}`])
     expect(answers.match(/HTTP\/1\.1 \d\d\d/g)).toEqual([`HTTP/1.1 ${status}`, "HTTP/1.1 200"])
   })
 
-  it("a body in chunks, and one that is asked for first", async () => {
+  it("a chunked body, and one with Expect: 100-continue", async () => {
     const body = JSON.stringify({ model, messages })
     const head = `POST /v1/chat/completions HTTP/1.1\r\n${host}content-type: application/json\r\nconnection: close\r\n`
     const half = body.length >> 1
@@ -488,7 +488,7 @@ describe("requests in other words", () => {
 })
 
 describe("fuzz", () => {
-  it("1,000 bodies: each gets an answer of 2xx or 4xx, and says why", async () => {
+  it("1,000 bodies: each gets a response of 2xx or 4xx, with a reason", async () => {
     const value = fc.oneof(
       fc.jsonValue({ maxDepth: 3 }),
       fc.constantFrom<unknown>(

@@ -101,7 +101,7 @@ describe.each(["ollama", "openai"] as const)("what clients see of a failure of a
     }
   })
 
-  it("are the server's words and address where the operator has them shown, but never its key", async () => {
+  it("are the server's message and address if the operator allows it, but never its key", async () => {
     const server = await fake(protocol, { faults: { kind: "status", code: 500, body: { error: words } } })
     const gateway = await start(server, { exposeServers: true })
     const text = await (await gateway.post("/v1/chat/completions", { model, messages })).text()
@@ -110,7 +110,7 @@ describe.each(["ollama", "openai"] as const)("what clients see of a failure of a
   })
 })
 
-it("a store of conversations that cannot be used is not named", async () => {
+it("an unusable store of sessions is not named", async () => {
   const failing = Effect.fail(new SessionsUnavailable({ reason: "the folder /home/aicortex-canary cannot be used" }))
   const memory = await Effect.runPromise(Sessions.makeStoreMemory())
   const sessions: Sessions.Store = { ...memory, create: () => failing }
@@ -129,7 +129,7 @@ describe("redaction", () => {
     expose: false
   })
 
-  it("hides machines and files in the words of others", () => {
+  it("hides hosts and files in messages of servers", () => {
     for (const [text, hidden] of [
       ["getaddrinfo ENOTFOUND gpu-1", "getaddrinfo ENOTFOUND …"],
       ["connect ECONNREFUSED ::1:11434", "connect ECONNREFUSED …"],
@@ -140,7 +140,7 @@ describe("redaction", () => {
       expect(words(text)).toBe(hidden)
   })
 
-  it("leaves alone what is neither", () => {
+  it("keeps everything else", () => {
     for (const text of [
       "GET /v1/models lists those that do.",
       "POST /api/pull first",
@@ -154,7 +154,7 @@ describe("redaction", () => {
   })
 })
 
-describe("addresses of images", () => {
+describe("image URLs", () => {
   const local = [
     "http://127.0.0.1/a.png",
     "http://localhost:8080/a.png",
@@ -193,7 +193,7 @@ describe("addresses of images", () => {
       ]
     ] as const
 
-  it("that lead into a private network are refused, and nothing is asked", async () => {
+  it("into a private network are refused, without a request", async () => {
     const server = await fake("openai", { models: [{ name: model, capabilities: ["completion", "vision"] }] })
     const gateway = keep(await startGateway([server.url]))
     for (const url of local) {
@@ -230,7 +230,7 @@ describe("addresses of images", () => {
   })
 })
 
-describe("kept answers", () => {
+describe("cached answers", () => {
   const ask = async (gateway: Awaited<ReturnType<typeof startGateway>>, secret: string, stream: boolean) => {
     const response = await gateway.post(
       "/v1/chat/completions",
@@ -242,7 +242,7 @@ describe("kept answers", () => {
   }
   const keys = ["a", "b"].map((name) => ({ name, key: `sk-${name}` }))
 
-  it.each([false, true])("answer only the key that they were kept for (stream: %s)", async (stream) => {
+  it.each([false, true])("are returned only to the key that they were cached for (stream: %s)", async (stream) => {
     const server = await fake("ollama")
     const gateway = keep(await startGateway([server.url], { keys }))
     expect(await ask(gateway, "sk-a", stream)).not.toBe("cache")
@@ -251,7 +251,7 @@ describe("kept answers", () => {
     expect(server.chatRequests).toHaveLength(2)
   })
 
-  it("answer all where they are shared", async () => {
+  it("are returned to all keys if they are shared", async () => {
     const server = await fake("ollama")
     const gateway = keep(
       await startGateway([], { keys }, { cortex: { servers: [server.url], cache: { shared: true } } })

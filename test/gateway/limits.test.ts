@@ -35,7 +35,7 @@ const status = async (response: Promise<Response>) => {
 const key = (limits: Partial<Gateway.Key> = {}): Gateway.Key => ({ name: "a", key: "sk-a", ...limits })
 
 describe("several answers to one request", () => {
-  it("count as several requests at once", async () => {
+  it("count as several concurrent requests", async () => {
     const server = await ollama({ perToken: "burst", faults: { kind: "hang" } })
     const gateway = await serve([server], { keys: [key({ concurrency: 4 })] })
     const leave = new AbortController()
@@ -51,7 +51,7 @@ describe("several answers to one request", () => {
     await eventually(async () => (await status(ask(gateway, { n: 4 }))) === 200, "all places are given back")
   })
 
-  it("can never be more than a key may have", async () => {
+  it("can never exceed the limit of a key", async () => {
     const server = await openai()
     const gateway = await serve([server], { keys: [key({ concurrency: 4 })] })
     for (const [path, body, param] of [
@@ -77,7 +77,7 @@ describe("several answers to one request", () => {
 })
 
 describe("tokens", () => {
-  it("are reserved while an answer is written: requests at once cannot all use what is left", async () => {
+  it("are reserved during an answer: concurrent requests cannot all use what is left", async () => {
     const server = await ollama({ faults: { kind: "hang" } })
     const gateway = await serve([server], { keys: [key({ tokensPerMinute: 1_000 })] })
     const leave = new AbortController()
@@ -97,12 +97,12 @@ describe("tokens", () => {
     expect(await status(ask(gateway, { max_tokens: 400 }))).toBe(429)
   })
 
-  it("that were reserved but not used are given back", async () => {
+  it("that were reserved but not used are released", async () => {
     const gateway = await serve([await ollama({ reply: "a b c" })], { keys: [key({ tokensPerMinute: 1_000 })] })
     for (let i = 0; i < 5; i++) expect(await status(ask(gateway, { max_tokens: 900 }))).toBe(200)
   })
 
-  it("are given back where no server answered", async () => {
+  it("are released if no server answered", async () => {
     const server = await ollama({ faults: { kind: "status", code: 500 } })
     const gateway = await serve([server], { keys: [key({ tokensPerMinute: 1_000 })] })
     expect(await status(ask(gateway, { max_tokens: 900 }))).toBeGreaterThanOrEqual(500)
@@ -110,7 +110,7 @@ describe("tokens", () => {
     await eventually(async () => (await status(ask(gateway, { max_tokens: 900 }))) === 200, "it answers")
   })
 
-  it("of a stream that is left count as far as it was given", async () => {
+  it("of an aborted stream count up to the abort", async () => {
     const server = await ollama({ reply: "word ".repeat(600), perToken: 20 })
     const gateway = await serve([server], { keys: [key({ tokensPerMinute: 700 })] })
     const response = await ask(gateway, { stream: true, max_tokens: 650 })
@@ -127,7 +127,7 @@ describe("tokens", () => {
   })
 })
 
-describe("whatever needs a key", () => {
+describe("with API keys", () => {
   const calls: ReadonlyArray<readonly [method: string, path: string, body?: object]> = [
     ["GET", "/v1/models"],
     ["GET", `/v1/models/${model}`],
@@ -159,7 +159,7 @@ describe("whatever needs a key", () => {
     }
   )
 
-  it("health and documents stay open, and count for nobody", async () => {
+  it("health and documents need no key, and do not count", async () => {
     const gateway = await serve([await ollama()], { keys: [key({ requestsPerMinute: 1 })] })
     for (const path of ["/health", "/ready", "/openapi.json"]) {
       for (let i = 0; i < 3; i++) expect(await status(gateway.get(path, { headers: bearer("sk-a") }))).toBe(200)
@@ -219,7 +219,7 @@ describe("the rights of an administrator", () => {
     expect(await status(ask(wide, { num_ctx: 100, keep_alive: 1 }))).toBe(200)
   })
 
-  it("without keys, are this machine's own, and not those of whom a proxy passes on", async () => {
+  it("without keys belong to this machine only, not to clients behind a proxy", async () => {
     const gateway = await serve([await ollama()])
     const pull = (headers: Record<string, string>) =>
       status(gateway.post("/api/pull", { model, stream: false }, { headers }))
@@ -230,7 +230,7 @@ describe("the rights of an administrator", () => {
   })
 })
 
-describe("the name by which a gateway without keys is called", () => {
+describe("the Host header of a gateway without keys", () => {
   const called = async (gateway: TestGateway, host: string) => {
     const answer = await rawRequest(
       gateway.port,
@@ -239,7 +239,7 @@ describe("the name by which a gateway without keys is called", () => {
     return Number(/^HTTP\/1\.1 (\d+) /.exec(answer)?.[1])
   }
 
-  it("is checked off loopback, too: an address, a name without a dot, or one that is allowed", async () => {
+  it("is checked off loopback, too: an address, a name without a dot, or an allowed one", async () => {
     const gateway = await serve([await ollama()], { host: "0.0.0.0", insecure: true, hosts: ["llm.example"] })
     for (const host of [
       "192.0.2.7:8000",
@@ -254,7 +254,7 @@ describe("the name by which a gateway without keys is called", () => {
       expect([host, await called(gateway, host)]).toEqual([host, 403])
   })
 
-  it("does not matter where there is a key, and must be a name", async () => {
+  it("is not checked with keys, and must be a valid name", async () => {
     const gateway = await serve([await ollama()], { host: "0.0.0.0", keys: [key()] })
     expect(await called(gateway, "any.example")).toBe(401)
     await expect(startGateway([], { hosts: ["http://llm.example"] })).rejects.toMatchObject({ field: "hosts" })
@@ -276,7 +276,7 @@ describe("a change of the settings", () => {
   it.each([
     ["no keys", {}],
     ["an empty list", { keys: [] }]
-  ])("never opens what was closed: %s", async (_, section) => {
+  ])("never opens a closed gateway: %s", async (_, section) => {
     const { gateway, write } = await started()
     expect(await status(ask(gateway, {}, {}))).toBe(401)
     write(section)
@@ -291,7 +291,7 @@ describe("a change of the settings", () => {
     expect(await status(ask(gateway, {}, bearer("sk-b")))).toBe(200)
   })
 
-  it("opens it where everybody may come in", async () => {
+  it("opens it if access without a key is allowed", async () => {
     const { gateway, write } = await started({ insecure: true })
     write({})
     await gateway.reload()

@@ -97,7 +97,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     expect(options).toMatchObject({ stop: ["END"], [protocol === "ollama" ? "num_predict" : "max_tokens"]: 50 })
   })
 
-  it("says that the limit of tokens ended it", async () => {
+  it("reports max_tokens as the stop reason", async () => {
     const { client } = await start(protocol, { reply: "One two three four" })
     const body = { model, max_tokens: 2, messages: hi }
     expect(await client.messages.create(body)).toMatchObject({
@@ -110,7 +110,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     })
   })
 
-  it("says which sequence ended it, where the server says so", async () => {
+  it("names the stop sequence, if the server does", async () => {
     const { client, gateway, server } = await start(protocol, {
       reply: "One two END three",
       ...(protocol === "openai" ? { flavour: "vllm" } : {})
@@ -135,7 +135,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     expect(other).toMatchObject({ stop_reason: "end_turn", stop_sequence: null })
   })
 
-  it("stream: the helper puts together what create gives", async () => {
+  it("stream: the helper builds the same message as create", async () => {
     const { client } = await start(protocol, { reply: { tokens: "Well met.", thinking: ["Hm", "m."] } })
     const body = { model, max_tokens: 50, messages: hi, thinking: { type: "adaptive" as const } }
     const stream = client.messages.stream(body)
@@ -152,7 +152,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     expect(final.content.map(({ type }) => type)).toEqual(["thinking", "text"])
   })
 
-  it("thinking: whether, how hard, and whether it is told", async () => {
+  it("thinking: on or off, its effort, and whether it is returned", async () => {
     const { client, server } = await start(protocol, {
       reply: { tokens: "Done.", thinking: ["Hm."] },
       ...(protocol === "openai" ? { flavour: "vllm" } : {})
@@ -179,7 +179,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     }
   })
 
-  it("thinking, of a chain: who can is asked to, and who cannot is not", async () => {
+  it("thinking in a chain: only models that can are asked to", async () => {
     const models = [
       { name: "deep:1b", capabilities: ["completion", "thinking"] },
       { name: "plain:1b", capabilities: ["completion"] }
@@ -198,7 +198,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     expect([await sent("smart"), await sent("quick")]).toEqual(["high", protocol === "ollama" ? undefined : "high"])
   })
 
-  it("tools, there and back, whole and as a stream", async () => {
+  it("tools, calls and results, complete and streamed", async () => {
     const { client, server } = await start(protocol, {
       reply: ({ messages, tools }: { messages: Array<{ role: string; content: string }>; tools?: Array<unknown> }) => {
         const last = messages.at(-1)
@@ -263,7 +263,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     expect(cities(await client.messages.stream({ ...body, tool_choice: one }).finalMessage())).toEqual(["Berlin"])
   })
 
-  it("the whole conversation, in its order", async () => {
+  it("a full conversation, in order", async () => {
     const { client, server } = await start(protocol)
     await client.messages.create({
       model,
@@ -357,7 +357,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
     expect([refused.status, refused.type]).toEqual([422, "invalid_request_error"])
   })
 
-  it("an abort stops the server's work", async () => {
+  it("an abort cancels the upstream request", async () => {
     const { client, server } = await start(protocol, { reply: "word ".repeat(200), perToken: 20 })
     const stream = client.messages.stream({ model, max_tokens: 500, messages: hi })
     await new Promise<void>((resolve) => stream.once("text", () => resolve()))
@@ -370,7 +370,7 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
   })
 })
 
-describe("what is wrong, as the official client has it", () => {
+describe("errors, as types of the official client", () => {
   it("a model that no server has", async () => {
     const { client } = await start("ollama")
     const error = await failureOf(client.messages.create({ model: "m:2b", max_tokens: 5, messages: hi }), NotFoundError)
@@ -391,7 +391,7 @@ describe("what is wrong, as the official client has it", () => {
     )
   })
 
-  it("a request that is wrong, before anybody is asked", async () => {
+  it("an invalid request, before any server is asked", async () => {
     const { client, server } = await start("ollama")
     const bad = client.messages.create({ model, max_tokens: 0, messages: hi })
     const error = await failureOf(bad, BadRequestError)
@@ -407,13 +407,13 @@ describe("what is wrong, as the official client has it", () => {
     expect(server.chatRequests).toHaveLength(1)
   })
 
-  it("what the only server cannot do", async () => {
+  it("an option that the only server does not support", async () => {
     const { client } = await start("ollama")
     const any = { model, max_tokens: 5, messages: hi, tools: [weather], tool_choice: { type: "any" as const } }
     expect((await failureOf(client.messages.create(any), BadRequestError)).message).toContain("tool_choice")
   })
 
-  it("no key, a wrong one, and one that has used up what it may", async () => {
+  it("no key, a wrong one, and one that has reached its limit", async () => {
     const server = await fake("ollama", { reply: "Well." })
     const keys = [
       { name: "app", key: "sk-right", requestsPerMinute: 3 },
@@ -444,7 +444,7 @@ describe("what is wrong, as the official client has it", () => {
     await failureOf(clientOf(gateway, "sk-small").messages.create(body), RateLimitError)
   })
 
-  it("servers that have too much to do, that are late, and that fail", async () => {
+  it("overloaded, slow and failing servers", async () => {
     const body = { model, max_tokens: 5, messages: hi }
     const server = await fake("ollama", { faults: { kind: "status", code: 503 } })
     const gateway = await gatewayOver([server], { timeout: 300, loadTimeout: 300, maxRetries: 1 })
@@ -466,7 +466,7 @@ describe("what is wrong, as the official client has it", () => {
     expect([failed.status, failed.type]).toEqual([502, "api_error"])
   })
 
-  it("a web page that may not, as this API says it", async () => {
+  it("a forbidden web page, in this API's format", async () => {
     const { gateway } = await start("ollama")
     const response = await gateway.post(
       "/v1/messages",
@@ -480,7 +480,7 @@ describe("what is wrong, as the official client has it", () => {
   })
 })
 
-describe("with all that the gateway has", () => {
+describe("with the gateway's own features", () => {
   const params = { max_tokens: 50, messages: hi }
 
   it("aliases, chains and auto, each by its name", async () => {
@@ -497,7 +497,7 @@ describe("with all that the gateway has", () => {
     expect([unnamed.status, unnamed.headers.get("x-aicortex-server")]).toEqual([200, "server-1"])
   })
 
-  it("thinking is asked of nobody who cannot", async () => {
+  it("thinking is not requested from models that cannot", async () => {
     const models = [
       { name: model, capabilities: ["completion", "tools"] },
       { name: "thinker:1b", capabilities: ["completion", "thinking"] }
@@ -553,7 +553,7 @@ describe("with all that the gateway has", () => {
     }
   })
 
-  it("what terminal agents send, by way of the client's own loop of tools", async () => {
+  it("requests of terminal agents, through the client's own tool loop", async () => {
     const { client, server } = await start("ollama", {
       models: [{ name: model, capabilities: ["completion", "tools"] }],
       reply: ({ messages }: { messages: Array<{ role: string; content: string }> }) => {
@@ -601,7 +601,7 @@ describe("with all that the gateway has", () => {
     ])
   })
 
-  it("Ollama's extras, routing, kept answers", async () => {
+  it("Ollama's extras, routing, cached answers", async () => {
     const { gateway, server } = await start("ollama", { reply: "Well." })
     const extras = { keep_alive: "5m", options: { mirostat: 1 }, num_ctx: 4096, seed: 7, top_k: 9, min_p: 0.1 }
     const body = { ...params, model, ...extras, temperature: 0.5, top_p: 0.9, routing: "fastest", cache: true }
@@ -634,7 +634,7 @@ describe("with all that the gateway has", () => {
     expect([gone.status, await gone.json()]).toMatchObject([404, { error: { type: "not_found_error" } }])
   })
 
-  it("the endpoint's name in figures and in the log", async () => {
+  it("the endpoint's name in metrics and in the log", async () => {
     const lines: Array<string> = []
     const server = await fake("ollama", { reply: "Well." })
     const gateway = await startGateway([server.url], { log: "json" }, { accessLog: (text) => lines.push(text) })
@@ -660,7 +660,7 @@ describe("with all that the gateway has", () => {
     expect(reported[1]).toMatchObject({ route: "/v1/messages/count_tokens", status: 200 })
   })
 
-  it("the built-in model, where there is no server", async () => {
+  it("the built-in model, without servers", async () => {
     const gateway = await gatewayOver([])
     const client = clientOf(gateway)
     const question = {
@@ -696,7 +696,7 @@ describe("with all that the gateway has", () => {
 })
 
 describe("lists of models", () => {
-  it("are Anthropic's for who says so, and OpenAI's for all others", async () => {
+  it("are in Anthropic's format for its clients, and in OpenAI's for others", async () => {
     const { client, gateway } = await start("ollama", {}, { aliases: { fast: model } })
     const all = await client.models.list()
     const item = (id: string) => ({ type: "model", id, display_name: id, created_at: expect.stringMatching(/^20.*Z$/) })

@@ -103,7 +103,7 @@ describe("on the wire", () => {
   const delta = (index: number, content: string) => event("content_block_delta", `,"index":${index},"delta":${content}`)
   const stop = (index: number) => event("content_block_stop", `,"index":${index}`)
 
-  it("a stream looks as Anthropic's does", async () => {
+  it("a stream has Anthropic's events", async () => {
     const server = await fake("openai", {
       flavour: "vllm",
       reply: {
@@ -159,7 +159,7 @@ describe("on the wire", () => {
     )
   })
 
-  it("an answer without a word", async () => {
+  it("an empty answer", async () => {
     const gateway = await gatewayOver([await fake("openai", { reply: [] })])
     const { body } = await stream(gateway)
     const events = parse(body)
@@ -171,7 +171,7 @@ describe("on the wire", () => {
     })
   })
 
-  it("shows that it lives while a model loads", async () => {
+  it("sends signs of life while a model loads", async () => {
     const slow = await fake("ollama", { firstToken: 400 })
     const gateway = await gatewayOver([slow], { heartbeat: 50, timeout: 60_000, loadTimeout: 60_000 })
     const body = unchunk(
@@ -185,7 +185,7 @@ describe("on the wire", () => {
     expect(saidBy(others)).toBe(text)
   })
 
-  it("after a sign of life a failure stands in the stream", async () => {
+  it("after a sign of life a failure is an event in the stream", async () => {
     const gateway = await gatewayOver([await fake("ollama", { faults: { kind: "hang" } })], { heartbeat: 50 })
     const { body, status } = await stream(gateway)
     expect(status).toBe(200)
@@ -197,7 +197,7 @@ describe("on the wire", () => {
 // failures of servers
 // =============================================================================
 
-describe("a server that breaks", () => {
+describe("a failing server", () => {
   it.each(protocols.flatMap((first) => protocols.map((second) => [first, second] as const)))(
     "%s, at every token: %s goes on, and nothing is noticed",
     async (first, second) => {
@@ -225,7 +225,7 @@ describe("a server that breaks", () => {
     }
   })
 
-  it.each(protocols)("in the middle, the only one, %s: an error is the last event", async (protocol) => {
+  it.each(protocols)("during the answer, the only one, %s: an error is the last event", async (protocol) => {
     const bad = await fake(protocol, { faults: { kind: "cut", after: 3 } })
     const gateway = await gatewayOver([bad])
     const { body, status } = await stream(gateway)
@@ -255,7 +255,7 @@ describe("a server that breaks", () => {
   })
 })
 
-describe("the client leaves", () => {
+describe("the client disconnects", () => {
   it.each(protocols.flatMap((protocol) => [true, false].map((streams) => [protocol, streams] as const)))(
     "%s, a stream: %s: the server is told at once",
     async (protocol, streams) => {
@@ -285,7 +285,7 @@ describe("the client leaves", () => {
 // what is refused
 // =============================================================================
 
-describe("requests that are wrong", () => {
+describe("invalid requests", () => {
   let server: FakeServer
   let gateway: TestGateway
   beforeAll(async () => {
@@ -409,13 +409,13 @@ describe("requests that are wrong", () => {
     ])
   })
 
-  it("a tool that is not there", async () => {
+  it("an unknown tool", async () => {
     const body = { ...good, tools: tool({}), tool_choice: { type: "tool", name: "g" } }
     const response = await gateway.post("/v1/messages", body)
     expect([response.status, await response.text()]).toEqual([400, expect.stringContaining("'tool_choice.name'")])
   })
 
-  it("null is as good as nothing, and what makes no difference is taken", async () => {
+  it("null counts as omitted, and fields without effect are accepted", async () => {
     const nothing = Object.fromEntries(
       ["system", "temperature", "top_p", "tools", "tool_choice", "thinking", "metadata", "speed", "wat"].map((name) => [
         name,
@@ -440,7 +440,7 @@ describe("requests that are wrong", () => {
     }
   })
 
-  it("bodies, media types, methods and paths: each as this API says it", async () => {
+  it("bodies, media types, methods and paths: errors in this API's format", async () => {
     const json = JSON.stringify(good)
     const long = JSON.stringify({ ...good, system: "x".repeat(1024 * 1024) })
     const cases: ReadonlyArray<readonly [status: number, type: string, response: Promise<Response>]> = [
@@ -493,7 +493,7 @@ describe("requests that are wrong", () => {
     expect(counted.status).toBe(200)
   })
 
-  it("600 bodies at random: each gets an answer of 2xx or 4xx, and says why", async () => {
+  it("600 bodies at random: each gets a response of 2xx or 4xx, with a reason", async () => {
     const blocks = ["text", "image", "tool_use", "tool_result", "thinking", "redacted_thinking", "document"]
     const value: fc.Arbitrary<unknown> = fc.oneof(
       fc.jsonValue({ maxDepth: 3 }),
@@ -581,7 +581,7 @@ describe("requests that are wrong", () => {
 // Tables
 // =============================================================================
 
-describe("what a request comes to", () => {
+describe("the translated request", () => {
   const decoded = (extra: object) => Request.decode({ ...good, ...extra }, new IgnoredFields(true))
 
   it.each<[name: string, extra: object, expected: object]>([
@@ -760,12 +760,12 @@ describe("what a request comes to", () => {
     ])
   })
 
-  it("what is refused is refused as such", () => {
+  it("refused fields are refused by name", () => {
     expect(() => decoded({ wat: 1 })).toThrow(RequestRejected)
   })
 })
 
-describe("what an answer is written as", () => {
+describe("the written answer", () => {
   const codec = Events.codec(Request.decode(good, new IgnoredFields(true)))
   const result = {
     text: "Hi",
@@ -834,7 +834,7 @@ describe("what an answer is written as", () => {
     }
   )
 
-  it("text and thinking that take turns are blocks of their own", () => {
+  it("alternating text and thinking are separate blocks", () => {
     const writer = codec.writer(model)
     const pieces = [
       writer.begin(),

@@ -60,7 +60,7 @@ for (const [name, { selected, start }] of Object.entries(fleets)) {
       return body?.options ?? body
     }
 
-    it("the whole request body, nulls and all, by curl", async () => {
+    it("the full request body, with nulls, by curl", async () => {
       const body = `{
         "model": "auto",
         "messages": [
@@ -126,7 +126,7 @@ for (const [name, { selected, start }] of Object.entries(fleets)) {
       expect(finish).toBe("stop")
     })
 
-    it("temperatures, the response length and top-p reach the model as they are", async () => {
+    it("temperature, response length and top-p reach the model unchanged", async () => {
       const messages = [user("Write a poem about autumn.")]
       for (const temperature of [0.2, 1.2]) {
         // Anthropic's API ends at 1.
@@ -159,7 +159,7 @@ for (const [name, { selected, start }] of Object.entries(fleets)) {
       else expect(JSON.stringify(server.chatRequests.at(-1)?.body)).toContain("My name is Alice.")
     })
 
-    it("the name that was selected can be asked for itself", async () => {
+    it("the selected model name can be requested itself", async () => {
       const asked = { model: selected, messages: [user("What is the capital of France?")] }
       const response = await client.chat.completions.create(asked)
       expect([response.model, response.choices[0]?.message.content?.includes("Paris")]).toEqual([selected, true])
@@ -213,7 +213,7 @@ describe("several kinds of servers", () => {
     }
   })
 
-  it("what no server has is an error of OpenAI's form", async () => {
+  it("an unknown model is an error in OpenAI's format", async () => {
     for (const model of ["openai:none", "none", "ollama:gpt-4o"]) {
       const error = await client.chat.completions.create({ model, messages }).catch((error: unknown) => error)
       expect([model, (error as NotFoundError).status]).toEqual([model, 404])
@@ -221,7 +221,7 @@ describe("several kinds of servers", () => {
     }
   })
 
-  it("values outside of the page's ranges are refused before anything is sent", async () => {
+  it("values outside of the documented ranges are refused before anything is sent", async () => {
     const before = servers.map(({ chatRequests }) => chatRequests.length)
     for (const [field, value] of [
       ["temperature", 2.1],
@@ -241,7 +241,7 @@ describe("several kinds of servers", () => {
     expect(servers.map(({ chatRequests }) => chatRequests.length)).toEqual(before)
   })
 
-  it("n answers, and the models and the health that the page's system does not tell", async () => {
+  it("n answers, and the model list and health check that Oblix lacks", async () => {
     const several = await client.chat.completions.create({ model: "ollama:llama2", messages, n: 2 })
     expect(several.choices.map(({ index }) => index)).toEqual([0, 1])
     const names: Array<string> = []

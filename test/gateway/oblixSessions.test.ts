@@ -97,9 +97,9 @@ describe("other APIs", () => {
   }
 })
 
-describe("a conversation that is begun by its first request", () => {
+describe("a conversation that is created by its first request", () => {
   for (const stream of [false, true]) {
-    it(`is told by the answer (stream: ${stream})`, async () => {
+    it(`is named in the answer (stream: ${stream})`, async () => {
       const { client, gateway } = await begin()
       const asking = { model, messages: [user("One")], session_id: "new", stream } as never
       const { response } = await client.chat.completions.create(asking).withResponse()
@@ -113,7 +113,7 @@ describe("a conversation that is begun by its first request", () => {
     })
   }
 
-  it("is gone where that fails, and its error names none", async () => {
+  it("is removed if that fails, and the error does not name it", async () => {
     const { gateway, server } = await begin()
     await server.setBehaviour({ faults: { kind: "status", code: 500 } })
     const init = { headers: { "x-aicortex-max-retries": "1" } }
@@ -132,8 +132,8 @@ describe("a conversation that is begun by its first request", () => {
   })
 })
 
-describe("a body that carries the conversation again", () => {
-  it("doubles nothing: only what is new is added", async () => {
+describe("a body that repeats the conversation", () => {
+  it("duplicates nothing: only new messages are added", async () => {
     const { client, gateway, server } = await begin()
     const session_id = await createSession(gateway)
     const messages: Array<OpenAI.ChatCompletionMessageParam> = [{ role: "system", content: "Be brief." }]
@@ -150,7 +150,7 @@ describe("a body that carries the conversation again", () => {
     )
   })
 
-  it("may be the last part of it, or only the question", async () => {
+  it("may be its last part, or only the question", async () => {
     const { gateway } = await begin()
     const session_id = await createSession(gateway)
     const say = async (...messages: ReadonlyArray<object>) => {
@@ -176,7 +176,7 @@ describe("a body that carries the conversation again", () => {
     ])
   })
 
-  it("is refused where it goes on differently, or has nothing new, and leaves no trace", async () => {
+  it("is refused if it differs or has nothing new, and changes nothing", async () => {
     const { gateway, server } = await begin()
     const session_id = await createSession(gateway)
     const post = (...messages: ReadonlyArray<object>) =>
@@ -202,7 +202,7 @@ describe("a body that carries the conversation again", () => {
     expect(await stored(gateway, session_id)).toHaveLength(8)
   })
 
-  it("holds in the library, too", async () => {
+  it("works in the library, too", async () => {
     const cortex = fleet.cortex([await fleet.ollama({ reply: remembers })])
     const session = await cortex.Session.create()
     await cortex.chat("One", { session })
@@ -217,8 +217,8 @@ describe("a body that carries the conversation again", () => {
   })
 })
 
-describe("what names no conversation, or two", () => {
-  it("is refused with an error that says which field", async () => {
+describe("invalid conversation ids", () => {
+  it("are refused with the name of the field", async () => {
     const { client, gateway, server } = await begin()
     const [one, two] = [await createSession(gateway), await createSession(gateway)]
     const asking = (fields: object) => ({ model, messages: [user("Hi")], ...fields }) as never
@@ -240,7 +240,7 @@ describe("what names no conversation, or two", () => {
     expect(server.chatRequests).toEqual([])
   })
 
-  it("a name of the client's own in the metadata is kept nowhere", async () => {
+  it("a client's own metadata is not stored anywhere", async () => {
     const { client, gateway } = await begin()
     for (const session_id of ["my-conversation", "6f1c0c8e-7c1c-4c57-9f0b-0a3a3f1b2c3d"]) {
       for (let turn = 0; turn < 2; turn++) {
@@ -254,7 +254,7 @@ describe("what names no conversation, or two", () => {
     expect(await (await gateway.get("/v1/sessions")).json()).toMatchObject({ data: [] })
   })
 
-  it("belongs to its key", async () => {
+  it("belong to their key", async () => {
     const keys = [
       { name: "alice", key: "sk-alice" },
       { name: "bob", key: "sk-bob" }
@@ -307,7 +307,7 @@ describe("a private conversation", () => {
     expect(far.chatRequests).toHaveLength(1)
   })
 
-  it("cannot begin in the middle of one that was not", async () => {
+  it("cannot start within one that was not private", async () => {
     const { gateway } = await both()
     const session_id = await createSession(gateway)
     const body = { model, messages: [user("Hi")], session_id }

@@ -60,23 +60,23 @@ describe("the ollama client", () => {
     })
   })
 
-  it("tells what is in memory, and where", async () => {
+  it("lists loaded models, and their servers", async () => {
     const { models } = await client.ps()
     expect(models).toMatchObject([{ name: model, server: "server-1" }])
   })
 
-  it("shows a model, also one of another kind of server", async () => {
+  it("shows a model, also of another kind of server", async () => {
     expect(await client.show({ model })).toMatchObject({ details: { format: "gguf" }, capabilities })
     expect(await client.show({ model: "gpt-x" })).toMatchObject({ model: "gpt-x" })
     await expect(client.show({ model: "nope" })).rejects.toMatchObject({ status_code: 404 })
   })
 
-  it("has the version of the servers", async () => {
+  it("returns the version of the servers", async () => {
     const { version } = (await (await gateway.get("/api/version")).json()) as { version: string }
     expect(version).toMatch(/^\d+\.\d+\.\d+/)
   })
 
-  it.each([model, "gpt-x"])("chats with %s, whole and as a stream", async (model) => {
+  it.each([model, "gpt-x"])("chats with %s, complete and streamed", async (model) => {
     const whole = await client.chat({ model, messages })
     expect(whole).toMatchObject({
       model,
@@ -113,7 +113,7 @@ describe("the ollama client", () => {
     expect(answered.message.content).toBe(story)
   })
 
-  it("tells how likely tokens were", async () => {
+  it("returns log probabilities", async () => {
     const ask = { model, messages, logprobs: true, top_logprobs: 1 }
     const whole = (await (await gateway.post("/api/chat", { ...ask, stream: false })).json()) as {
       logprobs: Array<{ token: string }>
@@ -128,12 +128,12 @@ describe("the ollama client", () => {
     ).toBe(story)
   })
 
-  it("thinks", async () => {
+  it("returns thinking", async () => {
     const whole = await client.chat({ model, messages: [{ role: "user", content: "think" }], think: true })
     expect(whole.message).toMatchObject({ thinking: "Hm, well.", content: "Done." })
   })
 
-  it("generates, with JSON that fits", async () => {
+  it("generates, with JSON that matches the schema", async () => {
     const whole = await client.generate({ model, prompt: "Tell me a story.", system: "Be brief." })
     expect(whole).toMatchObject({ response: story, done: true })
     let text = ""
@@ -145,7 +145,7 @@ describe("the ollama client", () => {
     expect(JSON.parse(json.message.content)).toEqual({ capital: "Paris" })
   })
 
-  it.each([model, "gpt-x"])("goes on with a text of %s as it is, whole and as a stream", async (model) => {
+  it.each([model, "gpt-x"])("completes a text of %s without a template, complete and streamed", async (model) => {
     for (const server of [one, two, other]) server.clear()
     const prompt = "<PRE> Once"
     const rest = story.slice("Once".length)
@@ -163,7 +163,7 @@ describe("the ollama client", () => {
     expect(text).toBe(rest)
   })
 
-  it.each([model, "gpt-x"])("fills in the middle with %s, whole and as a stream", async (model) => {
+  it.each([model, "gpt-x"])("fills in the middle with %s, complete and streamed", async (model) => {
     for (const server of [one, two, other]) server.clear()
     const ask = { model, prompt: "def story():", suffix: "    return it\n", options: { num_predict: 50 } }
     expect(await client.generate(ask)).toMatchObject({ response: story, done: true })
@@ -177,7 +177,7 @@ describe("the ollama client", () => {
     expect((await client.generate({ ...ask, suffix: "", raw: false })).response).toBe(story)
   })
 
-  it("tells how likely the tokens of a text were", async () => {
+  it("returns log probabilities of a text", async () => {
     const ask = { model, prompt: "Once", raw: true, logprobs: true, top_logprobs: 1, stream: false }
     const whole = (await (await gateway.post("/api/generate", ask)).json()) as { logprobs: Array<{ token: string }> }
     expect(whole.logprobs.map(({ token }) => token).join("")).toBe(story.slice("Once".length))
@@ -198,7 +198,7 @@ describe("the ollama client", () => {
     [{ suffix: "b", format: { type: "object" } }, "format"],
     [{ template: "{{ .Prompt }}", context: [1, 2] }, "context"],
     [{ context: [1, 2] }, "context"]
-  ])("refuses a text that is asked for with %j", async (wrong, name) => {
+  ])("refuses raw text together with %j", async (wrong, name) => {
     for (const server of [one, two, other]) server.clear()
     for (const stream of [true, false]) {
       const response = await gateway.post("/api/generate", { model, prompt: "Once", stream, ...wrong })
@@ -210,7 +210,7 @@ describe("the ollama client", () => {
     for (const server of [one, two, other]) expect(server.chatRequests).toEqual([])
   })
 
-  it("leaves to the server what was not asked for", async () => {
+  it("sets no options that the client did not set", async () => {
     one.clear()
     two.clear()
     await client.chat({ model, messages, keep_alive: "7m", options: { num_ctx: 8192, mirostat: 1 } })
@@ -227,7 +227,7 @@ describe("the ollama client", () => {
     expect((await client.embed({ model: "embedder", input: [] })).embeddings).toEqual([])
   })
 
-  it("an abort stops the server's work", async () => {
+  it("an abort cancels the upstream request", async () => {
     for (const server of [one, two]) {
       server.clear()
       await server.setBehaviour({ perToken: 50 })
@@ -241,7 +241,7 @@ describe("the ollama client", () => {
     for (const server of [one, two]) await server.setBehaviour({ perToken: "each" })
   })
 
-  it("has errors of Ollama's kind", async () => {
+  it("returns errors in Ollama's format", async () => {
     await expect(client.chat({ model: "nope", messages })).rejects.toMatchObject({ status_code: 404 })
     const raw = await gateway.post("/api/generate", { model, prompt: "Hi", raw: 7 })
     expect(raw.status).toBe(400)
@@ -254,7 +254,7 @@ describe("the ollama client", () => {
     expect((await gateway.get("/api/chat")).status).toBe(405)
   })
 
-  it("loads a model where it would answer, and unloads it everywhere", async () => {
+  it("loads a model on the server that would answer, and unloads it everywhere", async () => {
     const loaded = await gateway.post("/api/generate", { model })
     expect(await loaded.json()).toMatchObject({ model, done: true, done_reason: "load" })
     for (const server of [one, two]) server.clear()
@@ -263,7 +263,7 @@ describe("the ollama client", () => {
     for (const server of [one, two]) expect(server.requests.at(-1)?.body).toMatchObject({ keep_alive: 0 })
   })
 
-  it("pulls, copies and deletes on the server that is named, or on all", async () => {
+  it("pulls, copies and deletes on the named server, or on all", async () => {
     for (const server of [one, two]) server.clear()
     const text = await (await gateway.post("/api/pull", { model: "new", server: "all" })).text()
     const lines = text
