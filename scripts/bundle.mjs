@@ -88,6 +88,34 @@ const withoutLibsqlClient = {
   }
 }
 
+/**
+ * The package that measures texts makes a segmenter and the pattern of all emoji when it is loaded: 10 ms, for texts that
+ * are not plain ASCII. They are made when one comes.
+ *
+ * @type {import("esbuild").Plugin}
+ */
+const lazyStringWidth = {
+  name: "lazy-string-width",
+  setup(build) {
+    build.onLoad({ filter: /[\\/]node_modules[\\/]string-width[\\/]index\.js$/ }, async ({ path }) => {
+      let contents = await readFile(path, "utf8")
+      for (const [name, method] of [
+        ["segmenter", "segment"],
+        ["rgiEmojiRegex", "test"]
+      ]) {
+        const declaration = new RegExp(`^const ${name} = (.+);$`, "m")
+        if (!declaration.test(contents)) throw new Error(`${path} has no ${name}: see lazyStringWidth`)
+        contents = contents.replace(
+          declaration,
+          (_, value) =>
+            `let made_${name};\nconst ${name} = { ${method}: (text) => (made_${name} ??= ${value}).${method}(text) };`
+        )
+      }
+      return { contents }
+    })
+  }
+}
+
 /** Of every bundle. @type {import("esbuild").BuildOptions} */
 const common = {
   absWorkingDir: root,
@@ -102,7 +130,7 @@ const common = {
   metafile: true,
   // Its main module is UMD, whose parts a bundler does not find.
   alias: { "jsonc-parser": "jsonc-parser/lib/esm/main.js" },
-  plugins: [moduleUrls, smallUndici, smallServerRequest, withoutLibsqlClient]
+  plugins: [moduleUrls, smallUndici, smallServerRequest, withoutLibsqlClient, lazyStringWidth]
 }
 
 /** @type {import("esbuild").BuildOptions} */

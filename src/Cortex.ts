@@ -50,6 +50,7 @@ import type { InvalidConfig, StoreUnavailable } from "./Errors.js"
 import * as Execute from "./Execute.js"
 import * as Failover from "./Failover.js"
 import * as Fleet from "./Fleet.js"
+import * as LayerStack from "./internal/layerStack.js"
 import { makeFolder } from "./internal/makeFolder.js"
 import * as ModelSelection from "./ModelSelection.js"
 import * as ModelStore from "./ModelStore.js"
@@ -312,37 +313,50 @@ export const layerServices = <E = never, R = never>(
 > => {
   const wrong = wrongPart(replace, parts)
   if (wrong !== undefined) return Layer.fail(wrong)
-  const registry = Registry.layer.pipe(
-    Layer.provide(Layer.succeed(Registry.CatalogueLocation, registryFolder())),
-    Layer.provide(
-      Layer.mergeAll(StateFile.layer, Probes.layer, Datagrams.layer, RegistryCopies.layer, RegistryWatch.layer)
-    ),
-    Layer.provideMerge(Fleet.layer)
-  )
   type Outside = CurrentSettings | FileSystem.FileSystem | Path.Path
   const responses: Layer.Layer<ResponseCache.ResponseCacheStore, E, Outside | R> =
     replace.responses ?? layerResponseStore(options.cacheFolder ?? undefined)
   const conditions: Layer.Layer<Conditions.Conditions, E, Fleet.Fleet | CurrentSettings | HttpClient.HttpClient | R> =
-    replace.conditions ?? Layer.provide(Conditions.layer, ResourceReader.layer)
+    replace.conditions ?? LayerStack.last(ResourceReader.layer, Conditions.layer)
   const store: Layer.Layer<Sessions.SessionStore, E | InvalidConfig, Outside | R> = replace.store ?? layerSessionStore
   const backends: Layer.Layer<Backends, E, Transport | R> =
     replace.backends ?? layerBackends({ modelPath: options.demoModel ?? undefined })
-  return Layer.provide(Execute.layer, Terminal.layer).pipe(
-    Layer.provideMerge(Layer.merge(Chat.layer, Embeddings.layer)),
-    Layer.provideMerge(Layer.merge(Failover.layer, Benchmark.layer)),
-    Layer.provideMerge(ResponseCache.layer),
-    Layer.provideMerge(Layer.provide(ModelSelection.layer, layerMemory)),
-    // The selection asks them too, for what a server cannot express.
-    Layer.provide(backends),
-    Layer.provide(responses),
-    Layer.provideMerge(conditions),
-    Layer.provideMerge(replace.router ?? Router.layer),
-    Layer.provideMerge(registry),
-    Layer.provideMerge(Sessions.layer),
-    Layer.provideMerge(layerRegistryPipeline),
-    Layer.provideMerge(Layer.provide(ModelStore.layer, [layerMemory, StoreHost.layer])),
-    Layer.provide(store),
-    Layer.provide(ResumeSupport.layer)
+  const registry = LayerStack.last(
+    Layer.succeed(Registry.CatalogueLocation, registryFolder()),
+    StateFile.layer,
+    Probes.layer,
+    Datagrams.layer,
+    RegistryCopies.layer,
+    RegistryWatch.layer,
+    Registry.layer
+  )
+  // The selection asks the backends too, for what a server cannot express.
+  const calls = LayerStack.last(
+    responses,
+    backends,
+    LayerStack.stack(
+      LayerStack.last(layerMemory, ModelSelection.layer),
+      ResponseCache.layer,
+      Failover.layer,
+      Benchmark.layer,
+      Chat.layer,
+      Embeddings.layer,
+      LayerStack.last(Terminal.layer, Execute.layer)
+    )
+  )
+  return LayerStack.last(
+    ResumeSupport.layer,
+    store,
+    LayerStack.stack(
+      LayerStack.last(layerMemory, StoreHost.layer, ModelStore.layer),
+      layerRegistryPipeline,
+      Sessions.layer,
+      Fleet.layer,
+      registry,
+      replace.router ?? Router.layer,
+      conditions,
+      calls
+    )
   )
 }
 
@@ -359,14 +373,19 @@ export const layer = <E = never, R = never>(
 ): Layer.Layer<Services, InvalidConfig | E, R> => {
   const wrong = wrongPart(replace, [...parts, "transport"])
   if (wrong !== undefined) return Layer.fail(wrong)
-  const settings = Layer.provide(layerSettings(options), [NodeFileSystem.layer, NodePath.layer])
-  const configured = Layer.provide(ByRuntime.layerConfigured, settings)
+  const settings = LayerStack.last(NodeFileSystem.layer, NodePath.layer, layerSettings(options))
+  const configured = LayerStack.last(settings, ByRuntime.layerConfigured)
   const { transport: own, ...others } = replace
   const transport: Layer.Layer<Transport, InvalidConfig | E, R> = own ?? configured
-  return layerServices(options, others).pipe(
-    Layer.provideMerge(settings),
-    Layer.provideMerge(transport),
-    Layer.provide([Layer.provide(TransportClient.layer, configured), NodeFileSystem.layer, NodePath.layer])
+  return LayerStack.stack(
+    transport,
+    settings,
+    LayerStack.last(
+      NodeFileSystem.layer,
+      NodePath.layer,
+      LayerStack.last(configured, TransportClient.layer),
+      layerServices(options, others)
+    )
   )
 }
 

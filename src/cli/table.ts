@@ -5,11 +5,13 @@
 import width from "string-width"
 import { bold, withoutControls } from "./output.js"
 
-const graphemes = new Intl.Segmenter()
+/** Making one takes as long as all else here, and most cells are short enough. */
+let graphemes: Intl.Segmenter | undefined
 
 /** A text cut to so many columns, with an ellipsis if anything is missing. */
 export const cut = (text: string, limit: number): string => {
   if (width(text) <= limit) return text
+  graphemes ??= new Intl.Segmenter()
   let out = ""
   let used = 0
   for (const { segment } of graphemes.segment(text)) {
