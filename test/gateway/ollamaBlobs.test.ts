@@ -34,8 +34,8 @@ const statusAndError = async (response: Response) => [
   ((await response.json()) as { error: string }).error
 ]
 
-describe("files of models", () => {
-  it("go to the only server, where a model is made of them", async () => {
+describe("model files", () => {
+  it("are uploaded to the only server, where a model is created from them", async () => {
     const server = await blobServer()
     const other = keep(await startFakeOpenAI({ models: ["gpt-x"] }))
     const gateway = await serve([other, server])
@@ -64,7 +64,7 @@ describe("files of models", () => {
   it.each([
     ["as a query", "?server=server-2", {}],
     ["as a header", "", { "x-aicortex-target": "server-2" }]
-  ] as const)("go to the server that is named, %s", async (_, query, headers) => {
+  ] as const)("are uploaded to the named server, %s", async (_, query, headers) => {
     const servers = [await blobServer(), await blobServer()] as const
     const gateway = await serve(servers)
     const path = `/api/blobs/${digest}${query}`
@@ -82,7 +82,7 @@ describe("files of models", () => {
     ["none is named", "", 400, "server-1, server-2"],
     ["all are", "?server=all", 400, "server-1, server-2"],
     ["there is none of that name", "?server=server-7", 404, "server-7"]
-  ] as const)("go to no server where %s", async (_, query, status, words) => {
+  ] as const)("are not uploaded if %s", async (_, query, status, words) => {
     const servers = [await blobServer(), await blobServer()]
     const gateway = await serve(servers)
     expect(await statusAndError(await send(gateway, `/api/blobs/${digest}${query}`))).toEqual([
@@ -108,7 +108,7 @@ describe("files of models", () => {
     }
   )
 
-  it("have the server's own errors, and none of a server that is away", async () => {
+  it("return the server's own errors, and none of an unreachable server", async () => {
     const server = await blobServer()
     const gateway = await serve([server])
     const other = `sha256:${"0".repeat(64)}`
@@ -128,7 +128,7 @@ describe("files of models", () => {
     ])
   })
 
-  it("are an administrator's, and count as any other request", async () => {
+  it("need an administrator, and count like other requests", async () => {
     const server = await blobServer()
     const gateway = await serve([server], {
       keys: [
@@ -171,7 +171,7 @@ const upload = async (
 }
 
 describe("files of any length", () => {
-  it("are not held in memory, and no limit of bodies is theirs", async () => {
+  it("are streamed, without a limit on bodies", async () => {
     const server = await blobServer({ read: () => new Promise((resolve) => setImmediate(resolve)) })
     const gateway = await serve([server], { maxBody: 1_000 })
     const bytes = Buffer.alloc(96 * 1024 * 1024, "aicortex")
@@ -208,7 +208,7 @@ describe("files of any length", () => {
     expect(await sent).toBe(201)
   })
 
-  it("may take longer than other requests, as long as they go on coming", async () => {
+  it("may take longer than other requests, as long as data arrives", async () => {
     const server = await blobServer()
     const timeouts = { headersTimeout: 200, requestTimeout: 200, idleTimeout: 5_000 }
     const gateway = await serve([server], {}, { timeouts: timeouts })
@@ -226,7 +226,7 @@ describe("files of any length", () => {
     late.destroy()
   })
 
-  it("are given up when they stop coming", async () => {
+  it("are aborted when they stop arriving", async () => {
     const server = await blobServer()
     const gateway = await serve([server], {}, { timeouts: { idleTimeout: 200 } })
     const sending = request(`${gateway.url}/api/blobs/${digest}`, { method: "POST" })
@@ -239,7 +239,7 @@ describe("files of any length", () => {
     sending.destroy()
   })
 
-  it("are given up when the client leaves", async () => {
+  it("are cancelled when the client disconnects", async () => {
     const server = await blobServer()
     const gateway = await serve([server])
     const sending = request(`${gateway.url}/api/blobs/${digest}`, { method: "POST" })
@@ -252,7 +252,7 @@ describe("files of any length", () => {
     expect((await send(gateway, `/api/blobs/${digest}`)).status).toBe(201)
   })
 
-  it("are welcome where a client asks first", async () => {
+  it("are accepted with Expect: 100-continue", async () => {
     const server = await blobServer()
     const gateway = await serve([server], { maxBody: 1_000 })
     const headers = { expect: "100-continue", "content-length": file.length }
@@ -264,7 +264,7 @@ describe("files of any length", () => {
     expect(response.statusCode).toBe(201)
   })
 
-  it("need not be sent to the end where the server has them", async () => {
+  it("end early if the server already has them", async () => {
     const server = await blobServer()
     server.files.add(digest)
     const gateway = await serve([server])

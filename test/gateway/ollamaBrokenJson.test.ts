@@ -79,7 +79,7 @@ const cutOff = [
   "[[[[[["
 ]
 
-describe("bodies that are no JSON, as Ollama names what is wrong with them", () => {
+describe("invalid JSON bodies, with Ollama's messages", () => {
   it.each(["/api/chat", "/api/generate", "/api/embed"])("at %s", async (path) => {
     const server = await fleet.ollama({ models: ["x:1b"] })
     const gateway = fleet.keep(await startGateway([server.url]))
@@ -99,7 +99,7 @@ describe("bodies that are no JSON, as Ollama names what is wrong with them", () 
     expect(server.chatRequests).toHaveLength(0)
   })
 
-  it("and control: what is JSON is answered, however it is written", async () => {
+  it("control: valid JSON is answered, however it is written", async () => {
     const server = await fleet.ollama({ models: ["x:1b"], reply: "well said" })
     const gateway = fleet.keep(await startGateway([server.url]))
     const body =

@@ -35,13 +35,13 @@ afterAll(async () => {
   server.close()
 })
 
-describe("tokens of the prompt that a server had read before", () => {
+describe("cached prompt tokens", () => {
   const last = async (stream: boolean) => {
     const text = await (await gateway.post("/api/chat", { model: "m:1b", messages, stream })).text()
     return JSON.parse(text.trimEnd().split("\n").at(-1) ?? "")
   }
 
-  it.each([true, false])("are told where the server tells them (stream: %s)", async (stream) => {
+  it.each([true, false])("are returned if the server reports them (stream: %s)", async (stream) => {
     cached = 12
     expect(await last(stream)).toMatchObject({ prompt_eval_count: 20, prompt_eval_cached_count: 12, eval_count: 2 })
     cached = undefined

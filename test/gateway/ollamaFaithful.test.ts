@@ -15,8 +15,8 @@ const serve = async (servers: ReadonlyArray<{ readonly url: string }>, options =
   )
 const errorOf = async (response: Response) => [response.status, ((await response.json()) as { error: string }).error]
 
-describe("what is in memory", () => {
-  it.each(["ollama", "openai"] as const)("is not nothing where no server answers (%s)", async (kind) => {
+describe("loaded models", () => {
+  it.each(["ollama", "openai"] as const)("is an error if no server answers (%s)", async (kind) => {
     const servers = [await (kind === "ollama" ? ollama() : openai()), await ollama()]
     for (const server of servers) await server.stop()
     const gateway = await serve(servers)
@@ -33,7 +33,7 @@ describe("what is in memory", () => {
     })
   })
 
-  it("is not nothing where the servers were there a moment ago", async () => {
+  it("is an error if the servers were there a moment ago", async () => {
     const servers = [await ollama({ loaded: [model] }), await ollama({ loaded: [model] })] as const
     const gateway = await serve(servers)
     const client = new Ollama({ host: gateway.url })
@@ -46,7 +46,7 @@ describe("what is in memory", () => {
     await expect(client.ps()).rejects.toMatchObject({ status_code: 503 })
   })
 
-  it("is nothing where that is so", async () => {
+  it("is empty if none is loaded", async () => {
     for (const servers of [[await ollama()], [await openai()], [await openai(), await ollama()], []]) {
       const answer = await (await serve(servers)).get("/api/ps")
       expect([answer.status, answer.headers.get("x-aicortex-unreachable"), await answer.json()]).toEqual([
@@ -58,13 +58,13 @@ describe("what is in memory", () => {
   })
 })
 
-describe("a template of the request's own", () => {
+describe("a template in the request", () => {
   const template = "{{ .System }}|{{ .Prompt }}|<|im_start|>assistant\n"
   const words = ["one", " two", " three", " four"]
   // The client writes into what it is given.
   const body = { model, prompt: "Count.", system: "Be brief.", template }
 
-  it("goes to Ollama's servers, as it is", async () => {
+  it("is sent to Ollama servers unchanged", async () => {
     const servers = [await ollama({ reply: words }), await openai({ reply: ["no"] })] as const
     const gateway = await serve(servers)
     const client = new Ollama({ host: gateway.url })
@@ -87,7 +87,7 @@ describe("a template of the request's own", () => {
     [{ images: ["iVBORw0KGgo="] }, { images: ["iVBORw0KGgo="] }],
     [{ options: { num_predict: 3, top_k: 7 }, keep_alive: "7m" }, { options: { num_predict: 3, top_k: 7 } }],
     [{ suffix: "end", system: undefined }, { suffix: "end" }]
-  ])("goes with %j", async (given, sent) => {
+  ])("works with %j", async (given, sent) => {
     const server = await ollama({
       reply: '{"a":1}',
       models: [{ name: model, capabilities: ["completion", "vision", "thinking", "insert"] }]
@@ -100,7 +100,7 @@ describe("a template of the request's own", () => {
     ])
   })
 
-  it("is refused with its reason where only other servers have the model, and nobody is asked", async () => {
+  it("is refused with a reason if only other servers have the model, without a request", async () => {
     const servers = [await openai(), await openai({ flavour: "llamacpp" })]
     const gateway = await serve(servers)
     for (const stream of [true, false]) {
@@ -172,7 +172,7 @@ describe("changes of models on a server whose address is wrong", () => {
     ["DELETE", "/api/delete", { model }]
   ]
 
-  it.each(changes)("%s %s: a redirect is told with its target", async (method, path, body) => {
+  it.each(changes)("%s %s: the error names the redirect's target", async (method, path, body) => {
     const server = await misaddressed(308, (to) => ({ location: `https://models.example${to}` }), "")
     const shown = await serve([server], { exposeServers: true })
     const init = { method, body: JSON.stringify(body) }
@@ -185,7 +185,7 @@ describe("changes of models on a server whose address is wrong", () => {
     expect(hidden[1]).not.toContain("models.example")
   })
 
-  it.each(changes)("%s %s: a path that is not there is no missing model", async (method, path, body) => {
+  it.each(changes)("%s %s: a missing path is not a missing model", async (method, path, body) => {
     for (const [status, text] of [
       [404, "404 page not found"],
       [404, "<html><body>Not Found</body></html>"],
@@ -201,7 +201,7 @@ describe("changes of models on a server whose address is wrong", () => {
     }
   })
 
-  it("what the server says of a model is told as it is", async () => {
+  it("the server's description of a model is returned unchanged", async () => {
     const server = await misaddressed(404, () => ({}), JSON.stringify({ error: `model '${model}' not found` }))
     const gateway = await serve([server])
     expect(await errorOf(await gateway.post("/api/copy", { source: model, destination: "mine" }))).toEqual([

@@ -23,14 +23,14 @@ afterAll(async () => {
 const hints = { keep_alive: "10m", options: { num_ctx: 4096, num_gpu: 1, wat: 1 } }
 const named = "keep_alive, options.num_ctx, options.num_gpu, options.wat"
 
-describe("what clients of Ollama tell its memory", () => {
+describe("memory options of Ollama's clients", () => {
   const rows = [true, false].flatMap((stream) => [
     ["/api/chat", { messages, stream }] as const,
     ["/api/generate", { prompt: "A story.", stream }] as const,
     ["/api/generate", { prompt: "A story.", raw: true, stream }] as const
   ])
 
-  it.each(rows)("reaches Ollama with %s %j", async (path, body) => {
+  it.each(rows)("reach Ollama with %s %j", async (path, body) => {
     ollama.clear()
     const response = await gateway.post(path, { model: "m", ...body, ...hints })
     expect([response.status, response.headers.get("x-aicortex-ignored")]).toEqual([200, null])
@@ -38,7 +38,7 @@ describe("what clients of Ollama tell its memory", () => {
     expect(ollama.chatRequests[0]?.body).toMatchObject(hints)
   })
 
-  it.each(rows)("is left out for other servers, and named, with %s %j", async (path, body) => {
+  it.each(rows)("are omitted for other servers, and reported, with %s %j", async (path, body) => {
     openai.clear()
     const response = await gateway.post(path, { model: "gpt-x", ...body, ...hints })
     expect([response.status, response.headers.get("x-aicortex-ignored")]).toEqual([200, named])
@@ -48,7 +48,7 @@ describe("what clients of Ollama tell its memory", () => {
     }
   })
 
-  it("is left out of embeddings there, too", async () => {
+  it("are omitted for embeddings there, too", async () => {
     for (const [path, text] of [
       ["/api/embed", { input: ["a"], truncate: true }],
       ["/api/embeddings", { prompt: "a" }]
@@ -76,7 +76,7 @@ describe("what clients of Ollama tell its memory", () => {
     }
   })
 
-  it("a wrong hint is still refused", async () => {
+  it("an invalid option is still refused", async () => {
     for (const model of ["m", "gpt-x"]) {
       const response = await gateway.post("/api/chat", { model, messages, options: { num_ctx: "many" } })
       expect([response.status, await response.json()]).toMatchObject([

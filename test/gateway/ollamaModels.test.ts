@@ -28,7 +28,7 @@ const statusAndError = async (response: Response) => [
 ]
 
 describe("changes of models", () => {
-  it("copies and deletes wherever the model is, and nowhere else", async () => {
+  it("copies and deletes on every server with the model, and no other", async () => {
     const servers = [await ollama(["a", "b"]), await ollama(["a"]), await ollama(["c"])]
     const gateway = await serve(servers)
     const client = new Ollama({ host: gateway.url })
@@ -45,7 +45,7 @@ describe("changes of models", () => {
     ["in the body", "", { server: "server-2" }, {}],
     ["as a query", "?server=server-2", {}, {}],
     ["as a header", "", {}, { "x-aicortex-target": "server-2" }]
-  ])("copies and deletes on the server that is named, %s", async (_, query, body, headers) => {
+  ])("copies and deletes on the named server, %s", async (_, query, body, headers) => {
     const servers = [await ollama(["a"]), await ollama(["a"])]
     const gateway = await serve(servers)
     const copied = await gateway.post(`/api/copy${query}`, { source: "a", destination: "b", ...body }, { headers })
@@ -59,7 +59,7 @@ describe("changes of models", () => {
     ])
   })
 
-  it("tells who has done it where another could not", async () => {
+  it("lists which servers succeeded if others failed", async () => {
     const servers = [await ollama(["a"]), await ollama(["a"])] as const
     const gateway = await serve(servers)
     await gateway.get("/api/tags")
@@ -72,7 +72,7 @@ describe("changes of models", () => {
     expect(response.headers.get("x-aicortex-server")).toBe("server-2")
   })
 
-  it("pulls to the server with most room, and says which", async () => {
+  it("pulls to the server with most space, and names it", async () => {
     const servers = [await ollama([{ name: "big", size: 9e9 }]), await ollama([{ name: "small", size: 1e9 }])]
     const gateway = await serve(servers)
     const lines = (await (await gateway.post("/api/pull", { model: "new" })).text()).trimEnd().split("\n")
@@ -85,7 +85,7 @@ describe("changes of models", () => {
     expect(requestsOf(servers, "/api/pull")).toEqual([0, 2])
   })
 
-  it("pulls have Ollama's errors", async () => {
+  it("a failed pull returns Ollama's error", async () => {
     const gateway = await serve([await ollama(["a"])])
     const error = "pull model manifest: file does not exist"
     expect(await statusAndError(await gateway.post("/api/pull", { model: "missing", stream: false }))).toEqual([
@@ -96,7 +96,7 @@ describe("changes of models", () => {
     expect(JSON.parse(lines.at(-1) ?? "")).toEqual({ error })
   })
 
-  it("creates where the model is that it is made from, or where it is named, and pushes from there", async () => {
+  it("creates on the server of the base model or the named one, and pushes from there", async () => {
     const servers = [await ollama(["a"]), await ollama(["base"])]
     const gateway = await serve(servers)
     const client = new Ollama({ host: gateway.url })
@@ -120,7 +120,7 @@ describe("changes of models", () => {
     ])
   })
 
-  it("needs a server that keeps models", async () => {
+  it("needs a server that manages models", async () => {
     const other = await startFakeOpenAI({ models: ["gpt-x"] })
     open.push({ close: () => other.stop() })
     const gateway = await serve([other])
@@ -170,7 +170,7 @@ describe("models of servers that speak the OpenAI API", () => {
     }
   })
 
-  it("are loaded and unloaded without an error, and nobody is asked", async () => {
+  it("are loaded and unloaded without an error or a request", async () => {
     const { gateway, server } = await start("openai")
     server.clear()
     for (const [path, nothing] of [

@@ -50,7 +50,7 @@ describe.each(["m:1b", "gpt-x", "Qwen/Qwen3-8B"])("ai with ollama-ai-provider-v2
   const provider = () => createOllama({ baseURL: `${gateway.url}/api` })(model)
   const sent = () => [ollama, openai, vllm].flatMap(({ chatRequests }) => chatRequests).at(-1)?.body
 
-  it("generateText, and what it sets reaches the server", async () => {
+  it("generateText, and its settings reach the server", async () => {
     for (const server of [ollama, openai, vllm]) server.clear()
     const { finishReason, response, text, usage } = await generateText({
       model: provider(),
@@ -69,7 +69,7 @@ describe.each(["m:1b", "gpt-x", "Qwen/Qwen3-8B"])("ai with ollama-ai-provider-v2
     expect(body.think ?? body.chat_template_kwargs?.enable_thinking).toBe(model === "gpt-x" ? undefined : false)
   })
 
-  it("a limit cuts", async () => {
+  it("the token limit truncates", async () => {
     const { finishReason, text } = await generateText({ model: provider(), prompt: "A story.", maxOutputTokens: 2 })
     expect([text, finishReason]).toEqual(["Once upon", "length"])
   })
@@ -98,7 +98,7 @@ describe.each(["m:1b", "gpt-x", "Qwen/Qwen3-8B"])("ai with ollama-ai-provider-v2
     expect(object).toEqual({ city: "Berlin" })
   })
 
-  it.each(["auto", "required"] as const)("tools, with the choice %s, whole and as a stream", async (toolChoice) => {
+  it.each(["auto", "required"] as const)("tools, with the choice %s, complete and streamed", async (toolChoice) => {
     const ask = {
       model: provider(),
       prompt: "The weather?",
@@ -115,7 +115,7 @@ describe.each(["m:1b", "gpt-x", "Qwen/Qwen3-8B"])("ai with ollama-ai-provider-v2
   })
 })
 
-describe("fields that Ollama does not know", () => {
+describe("unknown fields", () => {
   const model = "m:1b"
   const messages = [{ role: "user", content: "A story." }]
   const paths: ReadonlyArray<readonly [path: string, good: object]> = [
@@ -125,7 +125,7 @@ describe("fields that Ollama does not know", () => {
     ["/api/generate", { model, prompt: "A story.", raw: true }]
   ]
 
-  it.each(paths)("are left out of %s %j, and named", async (path, good) => {
+  it.each(paths)("are omitted from %s %j, and reported", async (path, good) => {
     ollama.clear()
     const response = await gateway.post(path, { ...good, user: "me", metadata: { a: 1 }, "x\r\ny: 1": true, n: null })
     expect([response.status, response.headers.get("x-aicortex-ignored")]).toEqual([200, "user, metadata, x__y__1"])
@@ -133,7 +133,7 @@ describe("fields that Ollama does not know", () => {
     for (const name of ["user", "metadata"]) expect(ollama.chatRequests[0]?.body).not.toHaveProperty(name)
   })
 
-  it.each(paths)("draw an answer of %s %j as its options do, which win", async (path, good) => {
+  it.each(paths)("change an answer of %s %j as options do, which win", async (path, good) => {
     ollama.clear()
     const top = { temperature: 0.1, top_k: 7, seed: 3, max_tokens: 9, stop: ["x"], repeat_penalty: "much" }
     const response = await gateway.post(path, { ...good, ...top, options: { temperature: 0.9 } })
@@ -143,7 +143,7 @@ describe("fields that Ollama does not know", () => {
     expect(ollama.chatRequests[0]?.body.options).toEqual(options)
   })
 
-  it("are left out of embeddings, too", async () => {
+  it("are omitted from embeddings, too", async () => {
     const server = await startFakeOllama({ models: [{ name: "e", capabilities: ["embedding"] }] })
     const gateway = await startGateway([server.url])
     for (const [path, text] of [
@@ -157,7 +157,7 @@ describe("fields that Ollama does not know", () => {
     await server.stop()
   })
 
-  it("and what changes an answer and cannot be done is still refused", async () => {
+  it("that change the answer and are unsupported are still refused", async () => {
     const refused = async (field: object) => {
       const response = await gateway.post("/api/generate", { model, prompt: "Hi", ...field })
       return [response.status, ((await response.json()) as { error: string }).error]

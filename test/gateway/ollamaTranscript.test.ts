@@ -84,7 +84,7 @@ const named = (rows: ReadonlyArray<Row>) => rows.map(([what, method, path, body]
 const json = (body: unknown): string | undefined =>
   body === undefined || typeof body === "string" ? (body as string | undefined) : JSON.stringify(body)
 
-describe("errors are those of Ollama itself", () => {
+describe("errors match Ollama's", () => {
   const rows: ReadonlyArray<Row> = [
     ["unknown model, chat", "POST", "/api/chat", { model: "nope", messages }],
     ["unknown model, chat, whole", "POST", "/api/chat", { model: "nope", messages, stream: false }],
@@ -165,7 +165,7 @@ describe("errors are those of Ollama itself", () => {
   })
 })
 
-describe("answers have the fields of Ollama's, in its form", () => {
+describe("responses have Ollama's fields and format", () => {
   const ask = { model, messages }
   const rows: ReadonlyArray<Row> = [
     ["chat, whole", "POST", "/api/chat", { ...ask, stream: false }],
@@ -227,7 +227,7 @@ describe("answers have the fields of Ollama's, in its form", () => {
     else expect(ours, what).toEqual(real)
   })
 
-  it("times are written as Go writes them", async () => {
+  it("times have Go's format", async () => {
     for (const path of ["/api/chat", "/api/generate"]) {
       const response = await gateway.post(path, { ...ask, prompt: "a" })
       for (const line of (await response.text()).trimEnd().split("\n")) {
@@ -237,20 +237,20 @@ describe("answers have the fields of Ollama's, in its form", () => {
   })
 })
 
-describe("how long it took", () => {
+describe("durations", () => {
   const last = async (model: string, stream: boolean) => {
     const text = await (await gateway.post("/api/chat", { model, messages, stream })).text()
     return JSON.parse(text.trimEnd().split("\n").at(-1) ?? "") as { readonly [name: string]: number }
   }
 
-  it.each([true, false])("is what Ollama says (stream: %s)", async (stream) => {
+  it.each([true, false])("are Ollama's (stream: %s)", async (stream) => {
     const end = await last(model, stream)
     expect(end["prompt_eval_duration"]).toBe(38_312_000)
     expect(end["load_duration"]).toBeGreaterThanOrEqual(851_970)
     expect(end["eval_duration"]).toBeGreaterThanOrEqual(8 * 289_000 - 8)
   })
 
-  it.each([true, false])("is our own time where a server does not say (stream: %s)", async (stream) => {
+  it.each([true, false])("are measured by the gateway if the server reports none (stream: %s)", async (stream) => {
     const end = await last("gpt-x", stream)
     expect(end["load_duration"]).toBe(1)
     expect(end["prompt_eval_duration"]).toBeGreaterThan(0)
@@ -259,7 +259,7 @@ describe("how long it took", () => {
 })
 
 describe("the root", () => {
-  it.each([undefined, "*/*", "text/plain"])("says that Ollama runs (accept: %s)", async (accept) => {
+  it.each([undefined, "*/*", "text/plain"])("returns Ollama is running (accept: %s)", async (accept) => {
     const header = accept === undefined ? "" : `accept: ${accept}\r\n`
     const get = `GET / HTTP/1.1\r\nhost: localhost\r\n${header}connection: close\r\n\r\n`
     const response = await rawRequest(gateway.port, get)
@@ -268,17 +268,17 @@ describe("the root", () => {
     expect(head).toMatch(/^HTTP\/1\.1 200 [\s\S]*content-length: 17\r\n[\s\S]*\r\n\r\n$/i)
   })
 
-  it("tells more to application/json", async () => {
+  it("returns details for application/json", async () => {
     const response = await gateway.get("/", { headers: { accept: "application/json" } })
     expect([response.status, await response.json()]).toMatchObject([200, { service: "aicortex" }])
   })
 
-  it("shows a browser the page", async () => {
+  it("returns the page to a browser", async () => {
     const response = await gateway.get("/", { headers: { accept: "text/html,application/xhtml+xml,*/*;q=0.8" } })
     expect([response.status, response.headers.get("content-type")]).toEqual([200, expect.stringContaining("text/html")])
   })
 
-  it.each(["/", "/api/tags", "/api/version"])("answers HEAD %s without a body", async (path) => {
+  it.each(["/", "/api/tags", "/api/version"])("responds to HEAD %s without a body", async (path) => {
     for (const url of [ollama.url, gateway.url]) {
       const response = await fetch(url + path, { method: "HEAD" })
       expect([response.status, await response.text()]).toEqual([200, ""])
@@ -330,7 +330,7 @@ describe("the context of /api/generate", () => {
     return (await response.json()) as { context: ReadonlyArray<number>; response: string; error?: string }
   }
 
-  it.each([model, "gpt-x"])("goes on with a conversation of %s, whole and as a stream", async (model) => {
+  it.each([model, "gpt-x"])("continues a conversation of %s, complete and streamed", async (model) => {
     for (const server of [ollama, other]) server.clear()
     const first = await ask({ model, prompt: "Größe 🦙?", system: "Be brief." })
     expect(first.context.every((one) => Number.isSafeInteger(one) && one >= 0 && one < 2 ** 31)).toBe(true)
@@ -356,7 +356,7 @@ describe("the context of /api/generate", () => {
     expect(third).toEqual([...begun, ...end])
   })
 
-  it("goes on with another model, and at another gateway", async () => {
+  it("continues with another model, and at another gateway", async () => {
     const { context } = await ask({ model, prompt: "One?" })
     const second = await startGateway([other.url])
     other.clear()
@@ -365,7 +365,7 @@ describe("the context of /api/generate", () => {
     expect(other.chatRequests[0]?.body.messages).toHaveLength(3)
   })
 
-  it("is no conversation of its own: an empty one begins, and a load ignores it", async () => {
+  it("is not a session: an empty one starts a conversation, and a load ignores it", async () => {
     ollama.clear()
     const { context, response } = await ask({ model, prompt: "One?", context: [] })
     expect(response).toBe(story)
@@ -380,7 +380,7 @@ describe("the context of /api/generate", () => {
     }
   )
 
-  it("is refused where it holds no numbers, and with raw", async () => {
+  it("is refused if it contains no numbers, and with raw", async () => {
     expect((await ask({ model, prompt: "a", context: ["a"] })).error).toMatch(/^json: cannot unmarshal string/)
     const { context } = await ask({ model, prompt: "a" })
     expect((await ask({ model, prompt: "a", raw: true, context })).error).toMatch(/^raw mode does not support/)

@@ -47,7 +47,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     await server.stop()
   })
 
-  it("answers whole", async () => {
+  it("answers without a stream", async () => {
     const { data, response } = await client.chat.completions.create({ model, messages }).withResponse()
     expect(data).toMatchObject({
       object: "chat.completion",
@@ -62,7 +62,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(JSON.stringify([...response.headers])).not.toContain(String(server.port))
   })
 
-  it("answers as a stream, with usage only when it is asked for", async () => {
+  it("streams, with usage only on request", async () => {
     const chunks = await collect(await client.chat.completions.create({ model, messages, stream: true }))
     expect(chunks[0]?.choices[0]?.delta).toEqual({ role: "assistant", content: "" })
     expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("")).toBe(story)
@@ -78,7 +78,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(counted.filter((chunk) => chunk.usage)).toHaveLength(1)
   })
 
-  it("tells reasoning under both of its names", async () => {
+  it("returns reasoning in both of its fields", async () => {
     const ask = {
       model,
       messages: [{ role: "user" as const, content: "please think" }],
@@ -105,7 +105,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(deltas.map((delta) => delta.reasoning_content ?? "").join("")).toBe("Hm, well.")
   })
 
-  it("calls tools, whole and as a stream, and takes their results", async () => {
+  it("calls tools, complete and streamed, and accepts their results", async () => {
     const tools = [
       {
         type: "function" as const,
@@ -139,7 +139,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     if (kind === "ollama") expect(sent.tool_name).toBe("weather")
   })
 
-  it("hands on who speaks, how closely an image is looked at, and how strict a tool is", async () => {
+  it("forwards names of speakers, the detail of images, and strict of tools", async () => {
     const image_url = { url: "data:image/png;base64,aGk=", detail: "low" as const }
     const questions = [
       { role: "system" as const, content: "Be kind.", name: "house" },
@@ -201,7 +201,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     })
   })
 
-  it("sends on the whole conversation, in its order", async () => {
+  it("forwards the whole conversation, in order", async () => {
     const said = [
       { role: "system", content: "Be brief." },
       { role: "user", content: "First." },
@@ -230,7 +230,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     }
   })
 
-  it("sends on every parameter that the server has", async () => {
+  it("forwards every parameter that the server supports", async () => {
     await client.chat.completions.create({
       model,
       messages,
@@ -276,7 +276,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     await expect(client.models.retrieve("nope")).rejects.toBeInstanceOf(NotFoundError)
   })
 
-  it("has responses, whole and as events", async () => {
+  it("returns responses, complete and streamed", async () => {
     const whole = await client.responses.create({ model, input: "Tell me a story.", instructions: "Be brief." })
     expect(whole.output_text).toBe(story)
     expect(whole.status).toBe("completed")
@@ -312,7 +312,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(final.output_text).toBe(story)
   })
 
-  it("tells how likely tokens were", async () => {
+  it("returns log probabilities", async () => {
     const ask = { model, messages, logprobs: true, top_logprobs: 2 }
     const whole = await client.chat.completions.create(ask)
     expect(whole.choices[0]?.message.content).toBe(story)
@@ -329,7 +329,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(plain.choices[0]?.logprobs).toBeNull()
   })
 
-  it("goes on with a text, as it is", async () => {
+  it("completes a text without a template", async () => {
     const { data, response } = await client.completions
       .create({ model, prompt: "Once", echo: true, max_tokens: 50, temperature: 0.2, seed: 4, stop: ["END"] })
       .withResponse()
@@ -357,7 +357,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(max_tokens ?? options.num_predict).toBe(16)
   })
 
-  it("puts a text into the template where that is asked for", async () => {
+  it("applies the chat template to a text on request", async () => {
     const ask = { model, prompt: "Once", raw: false }
     expect((await client.completions.create(ask)).choices[0]?.text).toBe(story)
     expect(server.chatRequests.at(-1)?.body.messages).toEqual([{ role: "user", content: "Once" }])
@@ -384,7 +384,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(chosen).toMatch(/^auto \(selected: ollama:coder/)
   })
 
-  it("completes several texts at once, each so many times, in their order", async () => {
+  it("completes several texts, each n times, in order", async () => {
     const prompt = ["2 + 2 =", "Once"]
     const texts = [" 4, and no more.", " 4, and no more.", story.slice(4), story.slice(4)]
     server.clear()
@@ -416,7 +416,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect((await client.completions.create({ model, prompt: ["Once"] })).choices).toHaveLength(1)
   })
 
-  it("tells how likely the tokens of a text were", async () => {
+  it("returns log probabilities of a text", async () => {
     const text = story.slice("Once".length)
     const whole = await client.completions.create({ model, prompt: "Once", logprobs: 2 })
     const reported = whole.choices[0]?.logprobs
@@ -458,7 +458,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     [{ response_format: { type: "json_object" } }, "response_format"],
     [{ session: "none" }, "session"],
     [{ messages: [] }, "messages"]
-  ])("refuses a text that is asked for with %j", async (wrong, param) => {
+  ])("refuses a text together with %j", async (wrong, param) => {
     server.clear()
     for (const stream of [false, true]) {
       const call = client.completions.create({ model, prompt: "Once", stream, ...wrong } as never)
@@ -467,7 +467,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     expect(server.chatRequests).toEqual([])
   })
 
-  it("has typed errors, each with its own status", async () => {
+  it("returns typed errors, each with its own status", async () => {
     await expect(client.chat.completions.create({ model: "nope", messages })).rejects.toMatchObject({
       constructor: NotFoundError,
       code: "model_not_found",
@@ -486,7 +486,7 @@ describe.each(["ollama", "openai"] as const)("the openai client over a fleet of 
     ).rejects.toMatchObject({ constructor: BadRequestError, param: "functions", code: "unsupported_parameter" })
   })
 
-  it("an abort stops the server's work", async () => {
+  it("an abort cancels the upstream request", async () => {
     await server.setBehaviour({ perToken: 50, reply: story.repeat(20) })
     try {
       const controller = new AbortController()

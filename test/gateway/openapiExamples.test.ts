@@ -16,7 +16,7 @@ interface Document {
   readonly paths: { readonly [path: string]: { readonly [method: string]: Operation } }
 }
 
-it("proposes bodies that are answered, and sorts the endpoints", async () => {
+it("has example bodies that succeed, and sorted endpoints", async () => {
   const server = keep(
     await startFakeOllama({
       models: ["llama3.2:3b", { name: "nomic-embed-text", capabilities: ["embedding"] }],

@@ -28,7 +28,7 @@ describe("a key sees", () => {
     ["ollama", false],
     ["openai", true],
     ["openai", false]
-  ] as const)("its own requests and no others, unless it may change models (%s, stream: %s)", async (kind, stream) => {
+  ] as const)("its own requests only, unless it may change models (%s, stream: %s)", async (kind, stream) => {
     const server = keep(await starts[kind]({ models: [model], reply: "word ".repeat(5), perToken: "burst" }))
     const gateway = keep(await startGateway([server.url], { keys }))
     const watched = {
@@ -68,7 +68,7 @@ describe("a key sees", () => {
     expect(await named("root")).toEqual(["root", "ann", "bob"])
   })
 
-  it("requests under way of its own alone", async () => {
+  it("only its own running requests", async () => {
     const server = keep(await startFakeOllama({ models: [model], reply: "word ".repeat(1_000), perToken: 50 }))
     const gateway = keep(await startGateway([server.url], { keys }))
     keep(await watchEvents(gateway.get, "?types=request", headersOf("root")))
@@ -98,7 +98,7 @@ describe("a key sees", () => {
     await Promise.all(asked)
   })
 
-  it("every request where the gateway has no keys", async () => {
+  it("every request if the gateway has no keys", async () => {
     const server = keep(await startFakeOllama({ models: [model], perToken: "burst" }))
     const gateway = keep(await startGateway([server.url]))
     const events = keep(await watchEvents(gateway.get, "?types=request"))
@@ -111,7 +111,7 @@ describe("a key sees", () => {
 describe("the events of an owner", () => {
   const all: ReadonlySet<EventType> = new Set(["fleet", "request", "download", "model"])
 
-  it("are missing from what another one missed, and no gap is told", () => {
+  it("do not count as a gap for another owner", () => {
     const hub = new EventsHub()
     const noted: Array<string> = []
     const sink = {

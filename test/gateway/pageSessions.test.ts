@@ -103,7 +103,7 @@ describe("a session of a key of the store", { timeout: 60_000 }, () => {
     await database.close()
   })
 
-  it("ends within a second where the key is revoked at another gateway", async () => {
+  it("ends within a second if the key is revoked at another gateway", async () => {
     const { id, key } = await create(gateway, { name: "bob" })
     const page = await signIn(gateway, key)
     expect(await status(gateway.get("/fleet", { headers: page.headers }))).toBe(200)
@@ -120,7 +120,7 @@ describe("a session of a key of the store", { timeout: 60_000 }, () => {
     expect((await signIn(gateway, key)).status).toBe(401)
   })
 
-  it("stays through a rotation as long as the text before is valid", async () => {
+  it("survives a key rotation during the old key's grace period", async () => {
     const { key } = await create(gateway, { name: "carl" })
     const page = await signIn(gateway, key)
     const rotated = await json(gateway.post("/keys/carl/rotate", { grace: 3_600 }, as(root.key)))
@@ -153,7 +153,7 @@ describe("a session of a key of the store", { timeout: 60_000 }, () => {
     expect(await status(gateway.post("/v1/models/import", file, { headers }))).toBe(imported)
   })
 
-  it("is not forged or guessed, and ends in time", async () => {
+  it("cannot be forged or guessed, and expires", async () => {
     const { key } = await create(gateway, { name: "dora" })
     const page = await signIn(gateway, key)
     const [name, value = ""] = page.session.split("=")
@@ -172,7 +172,7 @@ describe("a session of a key of the store", { timeout: 60_000 }, () => {
     }
   })
 
-  it("leaves those of the settings as they are", async () => {
+  it("does not affect sessions of keys from the settings", async () => {
     const page = await signIn(gateway, root.key)
     expect(page.body).toMatchObject({ key: "root", role: "admin", admin: true })
     expect(await status(other.get("/keys", { headers: page.headers }))).toBe(200)

@@ -52,7 +52,7 @@ const ignored = (response: Response): ReadonlyArray<string> => {
   return header === null ? [] : header.split(", ").sort()
 }
 
-describe("fields that are not known", () => {
+describe("unknown fields", () => {
   it.each(Object.keys({ ...faces, ...embedding }))(
     "%s: are left out and named; refused where it is strict",
     async (path) => {
@@ -80,7 +80,7 @@ describe("fields that are not known", () => {
     ["/v1/messages", { stream: true }],
     ["/api/chat", { stream: true }],
     ["/api/generate", { stream: true }]
-  ])("%s: a stream names them in its head", async (path, rest) => {
+  ])("%s: a stream reports them in its headers", async (path, rest) => {
     const { gateway } = await start()
     const response = await gateway.post(path, { ...faces[path], ...rest, mood: "good" })
     expect([response.status, ignored(response)]).toEqual([200, ["mood"]])
@@ -135,7 +135,7 @@ describe("fields that are not known", () => {
     expect((await strict.post(path, { ...faces[path], ...extra })).status).toBe(400)
   })
 
-  it("no name breaks the header, or makes it long", async () => {
+  it("names cannot break the header, or make it long", async () => {
     const { gateway } = await start()
     const names = [
       "a\r\nset-cookie: x=1",
@@ -153,7 +153,7 @@ describe("fields that are not known", () => {
   })
 })
 
-describe("what changes the answer and cannot be done", () => {
+describe("unsupported fields that change the answer", () => {
   it.each<[path: string, extra: object, param: string]>([
     ["/v1/chat/completions", { functions: [{ name: "f" }] }, "functions"],
     ["/v1/chat/completions", { web_search_options: {} }, "web_search_options"],
@@ -166,14 +166,14 @@ describe("what changes the answer and cannot be done", () => {
     ["/v1/messages", { n: 2 }, "n"],
     ["/v1/messages", { stop: ["x"] }, "stop"],
     ["/v1/messages", { inference_geo: "eu" }, "inference_geo"]
-  ])("%s: %j is refused by name, before anybody is asked", async (path, extra, param) => {
+  ])("%s: %j is refused by name, before any server is asked", async (path, extra, param) => {
     const { gateway, server } = await start()
     const response = await gateway.post(path, { ...faces[path], ...extra })
     expect([response.status, await response.text()]).toEqual([400, expect.stringContaining(`'${param}'`)])
     expect(server.chatRequests).toEqual([])
   })
 
-  it("a switch that is off asks for nothing", async () => {
+  it("a disabled option is accepted", async () => {
     const { gateway } = await start()
     const response = await gateway.post("/v1/responses", { model, input: "Hi", background: false, prompt: null })
     expect(response.status).toBe(200)
@@ -208,7 +208,7 @@ describe("parameters that only some servers have", () => {
     ["/v1/completions", false],
     ["/v1/responses", true],
     ["/v1/messages", false]
-  ])("%s (stream: %s): reach a server of the OpenAI API as they are", async (path, stream) => {
+  ])("%s (stream: %s): reach a server of the OpenAI API unchanged", async (path, stream) => {
     const { gateway, server } = await start("openai")
     const response = await gateway.post(path, { ...faces[path], ...samplers, stream })
     expect([response.status, ignored(response)]).toEqual([200, []])
@@ -216,7 +216,7 @@ describe("parameters that only some servers have", () => {
     expect(server.chatRequests.at(-1)?.body).toMatchObject(samplers)
   })
 
-  it("Ollama gets what it has among its options, and the others are named", async () => {
+  it("Ollama gets the ones that it supports as options, and the others are reported", async () => {
     const { gateway, server } = await start("ollama")
     for (const stream of [false, true]) {
       const response = await gateway.post("/v1/chat/completions", { model, messages, ...samplers, stream })
@@ -244,7 +244,7 @@ describe("parameters that only some servers have", () => {
     ["guided_regex", "a+"],
     ["guided_choice", ["a", "b"]],
     ["structured_outputs", { regex: "a" }]
-  ])("%s: Ollama alone refuses it by name, and another server is asked where there is one", async (name, value) => {
+  ])("%s: refused by name with only Ollama servers, and sent to another server otherwise", async (name, value) => {
     const [ollama, openai] = [await fake("ollama"), await fake("openai")]
     const alone = await startGateway([ollama.url])
     const both = await startGateway([ollama.url, `${openai.url}/v1`])
@@ -257,7 +257,7 @@ describe("parameters that only some servers have", () => {
     expect(openai.chatRequests.at(-1)?.body[name]).toEqual(value)
   })
 
-  it("a schema under another name is a schema on every server", async () => {
+  it("a schema in an alternative field is used on every server", async () => {
     const schema = { type: "object", properties: { a: { type: "integer" } }, required: ["a"] }
     for (const protocol of ["ollama", "openai"] as const) {
       const { gateway, server } = await start(protocol)
@@ -282,7 +282,7 @@ describe("parameters that only some servers have", () => {
     [kwargs, true],
     [{ chat_template_kwargs: { thinking: false } }, false],
     [{ reasoning_effort: "low", enable_thinking: true }, "low"]
-  ])("%j is %s, in each server's words", async (body, think) => {
+  ])("%j is %s, in each server's format", async (body, think) => {
     const { gateway, server } = await start("ollama")
     await server.setBehaviour({ models: [{ name: model, capabilities: ["completion", "thinking"] }] })
     expect((await gateway.post("/v1/chat/completions", { model, messages, ...body })).status).toBe(200)
@@ -294,7 +294,7 @@ describe("parameters that only some servers have", () => {
     else expect(sent.reasoning_effort).toEqual(think)
   })
 
-  it("all keys of chat_template_kwargs go on, and are named where there is no such template", async () => {
+  it("all keys of chat_template_kwargs are forwarded, and reported for servers without such a template", async () => {
     const one = await start("openai")
     await one.gateway.post("/v1/chat/completions", { model, messages, ...kwargs })
     expect(one.server.chatRequests.at(-1)?.body).toMatchObject(kwargs)
@@ -307,7 +307,7 @@ describe("parameters that only some servers have", () => {
     expect([response.status, ignored(response)]).toEqual([200, ["chat_template_kwargs"]])
   })
 
-  it("verbosity goes on, also as the text's", async () => {
+  it("verbosity is forwarded, also of text", async () => {
     const { gateway, server } = await start("openai")
     await gateway.post("/v1/chat/completions", { model, messages, verbosity: "low" })
     expect(server.chatRequests.at(-1)?.body.verbosity).toBe("low")
@@ -339,7 +339,7 @@ describe("extra, in the library", () => {
     return cortex
   }
 
-  it("reaches a server of the OpenAI API, also what is not listed; Ollama gets its options", async () => {
+  it("reaches a server of the OpenAI API, also unlisted fields; Ollama gets its options", async () => {
     const openai = await fake("openai")
     const one = await cortexOver(`${openai.url}/v1`)
     await one.complete("Hi", { model, extra: { xtc_probability: 0.5, my_own: { a: 1 } } })
@@ -354,7 +354,7 @@ describe("extra, in the library", () => {
     })
   })
 
-  it("is checked before anything is sent", async () => {
+  it("is validated before anything is sent", async () => {
     const server = await fake("openai")
     const cortex = await cortexOver(`${server.url}/v1`)
     for (const extra of [{ typical_p: "x" }, { stream: false }, { messages: [] }]) {

@@ -53,8 +53,8 @@ const completed = (events: ReadonlyArray<ResponseStreamEvent>) => {
   return last.response
 }
 
-describe("responses that the gateway remembers", () => {
-  it("go on from one another, whole and as events, without the instructions of before", async () => {
+describe("stored responses", () => {
+  it("continue one another, complete and streamed, without the previous instructions", async () => {
     const { client, server } = await start()
     const first = await client.responses.create({ model, input: "One", instructions: "Be brief." })
     expect(first).toMatchObject({ store: true, previous_response_id: null, instructions: "Be brief." })
@@ -86,7 +86,7 @@ describe("responses that the gateway remembers", () => {
     ])
   })
 
-  it("are given again, listed and deleted", async () => {
+  it("are returned, listed and deleted", async () => {
     const { client } = await start()
     const first = await client.responses.create({ model, input: "One", metadata: { topic: "numbers" } })
     const second = completed(
@@ -127,7 +127,7 @@ describe("responses that the gateway remembers", () => {
     expect(third.output_text).toBe("answer 3")
   })
 
-  it("branch: two that go on from the same one know nothing of each other", async () => {
+  it("branch: two continuations of the same one are independent", async () => {
     const { client, server } = await start()
     const root = await client.responses.create({ model, input: "Root" })
     const [left, right] = await Promise.all([
@@ -146,7 +146,7 @@ describe("responses that the gateway remembers", () => {
     }
   })
 
-  it("hold calls of tools and what these gave", async () => {
+  it("contain tool calls and their results", async () => {
     const { client, server } = await start()
     const ask = { model, tools: [weather] }
     const first = await client.responses.create({ ...ask, input: "Weather?" })
@@ -180,7 +180,7 @@ describe("responses that the gateway remembers", () => {
     ])
   })
 
-  it("are not kept where nobody wants it, where they break and where the client leaves", async () => {
+  it("are not stored if disabled, interrupted, or aborted by the client", async () => {
     const { client, server } = await start({}, { reply: "word ".repeat(50), perToken: 20 })
     const created = async (events: AsyncIterable<ResponseStreamEvent>, until?: string): Promise<string> => {
       let id = ""
@@ -214,14 +214,14 @@ describe("responses that the gateway remembers", () => {
     expect(unknown.message).toContain(`Previous response with id '${whole.id}' not found.`)
   })
 
-  it("one that was cut short by its limit is kept as that", async () => {
+  it("one that reached its token limit is stored as incomplete", async () => {
     const { client } = await start({}, { reply: "word ".repeat(50) })
     const short = await client.responses.create({ model, input: "Hi", max_output_tokens: 3 })
     expect(short).toMatchObject({ status: "incomplete", incomplete_details: { reason: "max_output_tokens" } })
     expect(await client.responses.retrieve(short.id)).toEqual(short)
   })
 
-  it("are forgotten where there are too many, where there is no room and after their time", async () => {
+  it("are evicted by number, size and age", async () => {
     const { client, gateway } = await start({ responses: { maxEntries: 2, maxBytes: 20_000 } })
     const one = await client.responses.create({ model, input: "One" })
     const two = await client.responses.create({ model, input: "Two" })
@@ -239,7 +239,7 @@ describe("responses that the gateway remembers", () => {
     await failureOf(client.responses.retrieve(one.id), NotFoundError)
   })
 
-  it("outlive a change of the settings, and go where these say that none is kept", async () => {
+  it("survive a reload, and are removed if it turns storing off", async () => {
     const off = await start({ responses: false })
     const plain = await off.client.responses.create({ model, input: "Hi" })
     expect(plain).toMatchObject({ store: false })
@@ -253,7 +253,7 @@ describe("responses that the gateway remembers", () => {
     expect((await on.client.responses.retrieve(kept.id)).id).toBe(kept.id)
   })
 
-  it("refuse what cannot be had, by its name", async () => {
+  it("refuse unsupported fields by name", async () => {
     const { client, gateway } = await start()
     const { id } = await client.responses.create({ model, input: "Hi" })
     const session = ((await (await gateway.post("/v1/sessions", {})).json()) as { id: string }).id
@@ -292,7 +292,7 @@ describe("responses that the gateway remembers", () => {
     expect((await gateway.post(`/v1/responses/${id}`, {})).status).toBe(405)
   })
 
-  it("and sessions belong to the key that they were made with", async () => {
+  it("and sessions belong to the key that created them", async () => {
     const { gateway } = await start({
       keys: [
         { name: "alice", key: "sk-alice" },
@@ -331,11 +331,11 @@ describe("responses that the gateway remembers", () => {
   })
 })
 
-describe("what holds responses", () => {
+describe("the response store", () => {
   const bounds = { maxEntries: 100, maxBytes: 10_000, ttl: 1_000 }
   const draft = (id: string, previous?: string, response = "{}") => ({ owner: "", id, previous, input: "[]", response })
 
-  it("keeps what was said before as long as somebody goes on from it, and no longer", async () => {
+  it("keeps earlier turns as long as a response continues them, and no longer", async () => {
     const store = makeMemory(() => 0)
     store.bound(bounds)
     const text = "x".repeat(1_000)
@@ -362,7 +362,7 @@ describe("what holds responses", () => {
     return all
   }
 
-  it("an owner that is over its share loses its own, and no other owner's", async () => {
+  it("an owner over its share loses its own responses only", async () => {
     const store = makeMemory(() => 0)
     store.bound(bounds)
     // About 1,500 bytes each: two of each of the quiet ones are less than a third of all.
@@ -383,7 +383,7 @@ describe("what holds responses", () => {
     expect(await store.put(of("loud", "huge", 6_000))).toBe("kept")
   })
 
-  it("holds so many of each, too", async () => {
+  it("limits the number, too", async () => {
     const store = makeMemory(() => 0)
     store.bound({ ...bounds, maxBytes: 1_000_000, maxEntries: 6 })
     for (const id of ["1", "2"]) await store.put(of("a", id, 10))
@@ -393,7 +393,7 @@ describe("what holds responses", () => {
     expect(await kept(store, "loud", ids)).toEqual(["16", "17", "18", "19"])
   })
 
-  it("any traffic stays within the bounds, keeps what it says it keeps, and leaves equal shares alone", async () => {
+  it("any traffic stays within the limits, loses no reported response, and no owner within its share loses any", async () => {
     const step = fc.record({
       owner: fc.constantFrom("a", "b", "c"),
       size: fc.integer({ min: 0, max: 3_000 }),
@@ -435,7 +435,7 @@ describe("what holds responses", () => {
     )
   })
 
-  it("forgets what was not used for its time, and all of it where there is to be none", async () => {
+  it("evicts unused responses after their lifetime, and all if storing is off", async () => {
     let now = 0
     const store = makeMemory(() => now)
     store.bound(bounds)

@@ -38,7 +38,7 @@ const begin = async () => {
 }
 
 describe("conversations of a gateway", () => {
-  it("have a title, metadata and what each answer has used", async () => {
+  it("have a title, metadata and the usage of each answer", async () => {
     const { as, create, say } = await begin()
     const id = await create("a")
     await say("a", id, "How high is K2?")
@@ -110,7 +110,7 @@ describe("conversations of a gateway", () => {
     expect((await as("a", "GET", `/v1/sessions/${first}/export?format=pdf`)).status).toBe(400)
   })
 
-  it("do not exist for other keys", async () => {
+  it("are not visible to other keys", async () => {
     const { as, create, say } = await begin()
     const id = await create("a")
     await say("a", id, "secret word")

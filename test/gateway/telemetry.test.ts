@@ -61,8 +61,8 @@ const figuresOf = async (gateway: TestGateway) => {
 // figures
 // =============================================================================
 
-describe("figures", () => {
-  it("tell of every server and model what the library measures, and no address", async () => {
+describe("metrics", () => {
+  it("contain the library's measurements of every server and model, and no address", async () => {
     const model = newModel()
     const bad = await ollama(model, { faults: { kind: "status", code: 500 } })
     const good = await openai(model)
@@ -102,7 +102,7 @@ describe("figures", () => {
     }
   })
 
-  it("tell addresses where they may be told, by the same label everywhere", async () => {
+  it("contain addresses if allowed, with the same label everywhere", async () => {
     const model = newModel()
     const one = await ollama(model)
     const gateway = await serve([one], { exposeServers: true })
@@ -116,7 +116,7 @@ describe("figures", () => {
     }
   })
 
-  it("do not tell of servers that are not the gateway's, nor of models that nobody has", async () => {
+  it("have no labels for unknown servers and models", async () => {
     const [mine, other] = [newModel(), newModel()]
     const elsewhere = await serve([await ollama(other)])
     await ask(elsewhere, other)
@@ -133,7 +133,7 @@ describe("figures", () => {
     ).toBeGreaterThanOrEqual(5)
   })
 
-  it("tell of waiting, of kept answers and of embeddings", async () => {
+  it("cover queues, cached answers and embeddings", async () => {
     const model = newModel()
     const embedder = newModel()
     const one = await ollama(model, {
@@ -160,7 +160,7 @@ describe("figures", () => {
     expect(value("aicortex_attempts_total", { model: embedder, outcome: "success" })).toBe(1)
   })
 
-  it("tell texts from chats", async () => {
+  it("distinguish texts and chats", async () => {
     const model = newModel()
     const gateway = await serve([await ollama(model)])
     await ask(gateway, model)
@@ -175,7 +175,7 @@ describe("figures", () => {
     expect([count("text_completion"), count("chat")]).toEqual([2, 2])
   })
 
-  it("of several processes are those of one", async () => {
+  it("of several processes are merged", async () => {
     const histogram = (n: number, labels = "") =>
       `# HELP h_seconds Time.\n# TYPE h_seconds histogram\n` +
       `h_seconds_bucket{${labels}le="0.5"} ${n}\nh_seconds_bucket{${labels}le="+Inf"} ${n + 1}\n` +
@@ -204,7 +204,7 @@ describe("figures", () => {
     expect(value("aicortex_queue_length")).toBe(3)
   })
 
-  it("are read strictly here", () => {
+  it("are parsed strictly by this test", () => {
     for (const bad of [
       "a_total 1\n",
       "# HELP a_total A.\n# TYPE a_total counter\na_total 1\na_total 2\n",
@@ -304,7 +304,7 @@ const reportsOf = (server: FakeServer) =>
     .map(({ headers }) => [headers["traceparent"], headers["tracestate"]])
 
 describe("traces", () => {
-  it.each(["openai", "ollama"] as const)("go on as they came where no tracer is set (%s)", async (protocol) => {
+  it.each(["openai", "ollama"] as const)("are forwarded unchanged without a tracer (%s)", async (protocol) => {
     const model = newModel()
     const one = await (protocol === "openai" ? openai(model) : ollama(model))
     const gateway = await serve([one])
@@ -323,7 +323,7 @@ describe("traces", () => {
     ])
   })
 
-  it("that are not well-formed are none", async () => {
+  it("that are malformed are ignored", async () => {
     const model = newModel()
     const one = await ollama(model)
     const gateway = await serve([one])
@@ -349,7 +349,7 @@ describe("traces", () => {
     ])
   })
 
-  it("of the caller hold the application's span, the call's and each attempt's, of which servers are told", async () => {
+  it("of the caller contain the application's span, the call's and each attempt's, which servers get", async () => {
     const model = newModel()
     const bad = await ollama(model, { faults: { kind: "status", code: 500 } })
     const good = await openai(model)
@@ -377,7 +377,7 @@ describe("traces", () => {
     expect(attempts.every((attempt) => calls.some(({ spanId }) => parentOf(attempt) === spanId))).toBe(true)
   })
 
-  it("hold calls in a session and embeddings, too", async () => {
+  it("contain calls in a session and embeddings, too", async () => {
     const model = newModel()
     const { layer, named, parentOf } = remembering()
     const post = await mounted([await ollama(model)], layer)
@@ -393,7 +393,7 @@ describe("traces", () => {
     expect(embed?.attributes.get("gen_ai.operation.name")).toBe("embeddings")
   })
 
-  it("call a text what it is, also one that had been kept", async () => {
+  it("name text completions, also cached ones", async () => {
     const model = newModel()
     const { layer, named, parentOf } = remembering()
     const post = await mounted([await ollama(model)], layer)
@@ -408,7 +408,7 @@ describe("traces", () => {
     expect(named(`chat ${model}`)).toEqual([])
   })
 
-  it("of a gateway that serves by itself have a span of its own for each request", async () => {
+  it("of `aicortex serve` have a span for each request", async () => {
     const model = newModel()
     const { layer, named, parentOf } = remembering()
     const one = await ollama(model)
@@ -458,7 +458,7 @@ describe("traces", () => {
 })
 
 describe("the library's own calls", () => {
-  it("tell servers the span of each attempt; without a tracer, the span from outside that they are below", async () => {
+  it("send servers the span of each attempt; without a tracer, the incoming span", async () => {
     const model = newModel()
     const one = await ollama(model)
     const { layer, spans } = remembering()
@@ -476,7 +476,7 @@ describe("the library's own calls", () => {
     ])
   })
 
-  it("have tools as spans below the call's, and what these make below them", async () => {
+  it("have tool spans below the call's, and spans made by tools below them", async () => {
     const model = newModel()
     const calls = { tokens: [], toolCalls: [{ name: "add", arguments: { a: 1 } }] }
     const one = await ollama(model, {
@@ -522,7 +522,7 @@ describe("the log", () => {
     return { gateway, lines, model, text: () => text }
   }
 
-  it("has one JSON object for each request, with what there is to tell", async () => {
+  it("has one JSON object per request, with all its data", async () => {
     const model = newModel()
     const key = { name: "app", key: "sk-very-secret" }
     const { gateway, lines, text } = await logged(model, [await ollama(model)], { log: "json", keys: [key] })
@@ -553,7 +553,7 @@ describe("the log", () => {
     expect(text()).not.toMatch(/secret|127\.0\.0\.1|wrong-key|Well/)
   })
 
-  it("has text that a terminal can take, and addresses where they may be told", async () => {
+  it("has text without control characters, and addresses if allowed", async () => {
     const model = newModel()
     const one = await ollama(model)
     const { gateway, lines } = await logged(model, [one], { log: "text", exposeServers: true })
@@ -568,7 +568,7 @@ describe("the log", () => {
     expect(second).toContain("error=model_not_found")
   })
 
-  it("tells of failures, of clients that leave and of kept answers; and nothing unless it is asked for", async () => {
+  it("contains failures, disconnected clients and cached answers; off by default", async () => {
     const model = newModel()
     const one = await ollama(model, { perToken: 30, reply: "word ".repeat(50) })
     const { gateway, lines } = await logged(model, [one], { log: "json", maxRetries: 1 })
@@ -601,7 +601,7 @@ describe("the log", () => {
     expect(silent.text()).toBe("")
   })
 
-  it("has a line also for what was still under way when the gateway ended", async () => {
+  it("has a line also for requests that were running when the gateway ended", async () => {
     const model = newModel()
     const one = await ollama(model, { perToken: 30, reply: "word ".repeat(500) })
     const { gateway, text } = await logged(model, [one], { log: "json", drain: 0 })
@@ -633,7 +633,7 @@ describe("the log", () => {
     await reader?.cancel().catch(() => {})
   })
 
-  it("names the key that has reached its limit, or may not do something", async () => {
+  it("names the key that has reached its limit, or is not allowed", async () => {
     const model = newModel()
     const keys = [{ name: "app", key: "sk-1", requestsPerMinute: 2 }]
     const { gateway, lines } = await logged(model, [await ollama(model)], { log: "json", keys })
@@ -650,7 +650,7 @@ describe("the log", () => {
     ])
   })
 
-  it("says who answered a stream that was waited for so long that the client had to be told it lives", async () => {
+  it("names the answering server of a stream that first got signs of life", async () => {
     const model = newModel()
     const slow = await ollama(model, { firstToken: 150 })
     const { gateway, lines } = await logged(model, [slow], { log: "json", heartbeat: 20 })
@@ -659,7 +659,7 @@ describe("the log", () => {
     expect(JSON.parse((await lines(1))[0] ?? "")).toMatchObject({ server: "server-1", attempts: 1, stream: true })
   })
 
-  it("takes a body that its client has not sent to the end for a client that left", async () => {
+  it("counts an incomplete body as a client that disconnected", async () => {
     const model = newModel()
     const { gateway, lines } = await logged(model, [await ollama(model)], { log: "json" })
     const socket = connect(gateway.port, "127.0.0.1")
@@ -678,7 +678,7 @@ describe("the log", () => {
     expect(line).not.toHaveProperty("error")
   })
 
-  it("has one line for each request, whatever is in it", async () => {
+  it("has one line per request, with any content", async () => {
     const model = newModel()
     const { gateway, lines } = await logged(model, [await ollama(model)], { log: "text" })
     const evil = "a%0ab%0d%1b%5b31m%e2%80%a8"
@@ -702,8 +702,8 @@ describe("the log", () => {
   })
 })
 
-describe("a request's name", () => {
-  it("is the client's where it can be one, and is told with what is wrong", async () => {
+describe("a request's id", () => {
+  it("is the client's if valid, and is returned with errors", async () => {
     const model = newModel()
     const gateway = await serve([await ollama(model, { faults: { kind: "cut", after: 1 } })])
     const idOf = async (given: string) => {

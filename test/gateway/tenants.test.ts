@@ -39,7 +39,7 @@ describe("one key beside an attacker", () => {
 })
 
 describe("restarts", () => {
-  it("cost no answer, and faults everywhere hardly any", async () => {
+  it("lose no answer, and faults on all servers hardly any", async () => {
     const { problems, results } = await bench("restarts.mjs", "--answers", "16", "--faulty-answers", "64")
     expect(problems).toEqual([])
     expect(results.length).toBe(5)

@@ -78,7 +78,7 @@ describe("a server that does not stream", () => {
     })
   })
 
-  it("is still understood", async () => {
+  it("still works", async () => {
     const gateway = await serve([await upstream(whole({ content: "Once upon a time.", tool_calls: [call] }, "stop"))])
     const client = clientOf(gateway)
     const answer = await client.chat.completions.create({ model: "m", messages })
@@ -92,7 +92,7 @@ describe("a server that does not stream", () => {
     expect(final.choices[0]?.message).toMatchObject({ content: "Once upon a time.", tool_calls: [call] })
   })
 
-  it("has not answered where its answer is not complete", async () => {
+  it("fails if its answer is incomplete", async () => {
     const good = await upstream({ body: sse([chunk({ content: "Well." }), chunk({}, "stop")]) })
     const bad = await upstream(whole({ content: "" }, null))
     const gateway = await serve([
@@ -105,8 +105,8 @@ describe("a server that does not stream", () => {
   })
 })
 
-describe("a server that gives its answer up", () => {
-  it("is not taken for one that ended well, whatever stands beside the error", async () => {
+describe("a server that aborts its answer", () => {
+  it("is a failure, with any fields next to the error", async () => {
     const error = { ...chunk({ content: "" }, "error"), error: { code: 502, message: "The provider left." } }
     const gateway = await serve(
       [await upstream({ body: `${sse([chunk({ content: "Once " }), error])}data: [DONE]\n\n` })],
@@ -128,11 +128,11 @@ describe("a server that gives its answer up", () => {
   })
 })
 
-describe("a server that does not count", () => {
+describe("a server without token counts", () => {
   const text = "Once upon a time there was a robot."
   const body = sse([...text.split(/(?= )/).map((content) => chunk({ content })), chunk({}, "stop")])
 
-  it("leaves nobody beyond the limits of his key", async () => {
+  it("does not let a key exceed its limits", async () => {
     const keys = [{ name: "few", key: "sk-few", tokensPerMinute: 10 }]
     const gateway = await serve([await upstream({ body })], { keys })
     const client = clientOf(gateway, "sk-few")
@@ -143,7 +143,7 @@ describe("a server that does not count", () => {
     await expect(client.chat.completions.create({ model: "m", messages })).rejects.toMatchObject({ status: 429 })
   })
 
-  it("is counted in streams and for embeddings too", async () => {
+  it("is counted by the gateway in streams and for embeddings, too", async () => {
     const vectors = { data: [{ index: 0, embedding: [1, 2] }] }
     const gateway = await serve([
       await upstream((path) =>
@@ -166,8 +166,8 @@ describe("a server that does not count", () => {
   })
 })
 
-describe("what a server says", () => {
-  it("for how long it wants to be left alone is handed on", async () => {
+describe("messages of a server", () => {
+  it("its Retry-After is forwarded", async () => {
     const busy = (status: number, seconds: string) =>
       upstream({ status, type: "application/json", headers: { "retry-after": seconds }, body: '{"error":"slow down"}' })
     const gateway = await serve([await busy(429, "17"), await busy(429, "7")], { maxRetries: 2 })
@@ -180,7 +180,7 @@ describe("what a server says", () => {
     expect([embedding.status, embedding.headers.get("retry-after")]).toEqual([503, "9"])
   })
 
-  it("never holds its own key", async () => {
+  it("never contain its own key", async () => {
     const message = { error: { message: "The key sk-upstream-1 may not do that." } }
     for (const status of [400, 401]) {
       const url = await upstream({ status, type: "application/json", body: JSON.stringify(message) })
@@ -197,7 +197,7 @@ describe("what a server says", () => {
 })
 
 describe("a client that disconnects while embeddings wait for a slot", () => {
-  it("is not asked for any more", async () => {
+  it("are no longer requested", async () => {
     const requests: Array<string> = []
     const url = await upstream((_, body) => {
       requests.push(JSON.parse(body).input[0])

@@ -63,7 +63,7 @@ describe("a model that is unloaded", () => {
 })
 
 describe("the state of the fleet", () => {
-  it("tells each server's models, memory, places and speed", async () => {
+  it("has each server's models, memory, slots and speed", async () => {
     const one = await fake("ollama", { models: [model, "other:2b"] })
     const two = await fake("openai")
     const gateway = await serve([one, two], { exposeServers: true })
@@ -97,7 +97,7 @@ describe("the state of the fleet", () => {
     expect(fleet.servers.map(({ server }: { server: string }) => server)).toEqual([one.url, two.url])
   })
 
-  it("names servers by number where addresses are not to be shown, in events too", async () => {
+  it("names servers by number if addresses are hidden, in events too", async () => {
     const one = await fake("ollama", { faults: { kind: "reset" } })
     const two = await fake("openai")
     const gateway = await serve([one, two])
@@ -111,7 +111,7 @@ describe("the state of the fleet", () => {
     expect(text).not.toContain(String(two.port))
   })
 
-  it.each(kinds)("says since when and why a server rests, at once and until it is back (%s)", async (kind) => {
+  it.each(kinds)("says since when and why a server rests, immediately and until it is back (%s)", async (kind) => {
     const one = await fake(kind, { faults: [{ kind: "status", code: 500 }] })
     const two = await fake(kind)
     const gateway = await serve([one, two])
@@ -130,7 +130,7 @@ describe("the state of the fleet", () => {
     )
   })
 
-  it("answers within a moment where a server does not", async () => {
+  it("responds quickly if a server does not answer", async () => {
     const dead = await fake("ollama", { faults: { kind: "hang" }, faultOn: "all" })
     const gateway = await serve([await fake("openai"), dead])
     const began = performance.now()
@@ -140,12 +140,12 @@ describe("the state of the fleet", () => {
     expect(servers[1]).toMatchObject({ reachable: false, problem: expect.any(String) })
   })
 
-  it("tells of the built-in model where there is no server", async () => {
+  it("has the built-in model if there is no server", async () => {
     const gateway = await serve([])
     expect((await json(gateway.get("/servers"))).servers).toMatchObject([{ server: "embedded", reachable: true }])
   })
 
-  it("tells many changes of a server at most twice a second", async () => {
+  it("publishes changes of a server at most twice a second", async () => {
     const one = await fake("openai", { reply: "a b c", perToken: 1 })
     const gateway = await serve([one])
     const stream = await watch(gateway, "?types=fleet")
@@ -157,8 +157,8 @@ describe("the state of the fleet", () => {
   })
 })
 
-describe("what is done to servers", () => {
-  it.each(kinds)("drain: it gets nothing new, what it does goes on, and wake brings it back (%s)", async (kind) => {
+describe("operations on servers", () => {
+  it.each(kinds)("drain: no new requests, running ones continue, and wake ends it (%s)", async (kind) => {
     const one = await fake(kind, { perToken: 20 })
     const two = await fake(kind)
     const gateway = await serve([one, two])
@@ -185,7 +185,7 @@ describe("what is done to servers", () => {
     expect((await answer).status).toBe(200)
   })
 
-  it("rest: it is asked only where no other can be", async () => {
+  it("rest: it is used only if no other server is available", async () => {
     const one = await fake("ollama")
     const two = await fake("openai")
     const gateway = await serve([one, two])
@@ -266,7 +266,7 @@ describe("requests", () => {
     }
   )
 
-  it.each(all)("that fail over say why (%s, stream: %s)", async (kind, stream) => {
+  it.each(all)("that fail over have the reason (%s, stream: %s)", async (kind, stream) => {
     const gateway = await serve([await fake(kind, { faults: { kind: "status", code: 503 } }), await fake(kind)])
     const events = await watch(gateway, "?types=request")
     await (await ask(gateway, { stream })).text()
@@ -282,7 +282,7 @@ describe("requests", () => {
     })
   })
 
-  it.each(kinds)("that break in mid-answer are seen to be resumed, while they run (%s)", async (kind) => {
+  it.each(kinds)("that are interrupted are shown as resumed, while they run (%s)", async (kind) => {
     const one = await fake(kind, { faults: { kind: "cut", after: 5 } })
     const two = await fake(kind, { perToken: 60 })
     const gateway = await serve([one, two])
@@ -296,7 +296,7 @@ describe("requests", () => {
     expect(data.attempts[1]).toMatchObject({ outcome: "success", resumes: expect.any(String) })
   })
 
-  it("that are hedged show both attempts", async () => {
+  it("that are hedged have both attempts", async () => {
     const one = await fake("ollama")
     const two = await fake("ollama")
     const servers = [one, two].map(({ url }) => ({ url }))
@@ -315,7 +315,7 @@ describe("requests", () => {
     ])
   })
 
-  it("that wait for a place say so", async () => {
+  it("that wait for a slot say so", async () => {
     const one = await fake("openai", { perToken: 10 })
     const gateway = await serve([one], {}, { servers: [{ url: one.url, maxInFlight: 1 }] })
     const events = await watch(gateway, "?types=request")
@@ -331,7 +331,7 @@ describe("requests", () => {
   it.each([
     ["no server has the model", { model: "nope:1b" }, 404, "model_not_found", "No server has the model."],
     ["the request is not valid", { temperature: "hot" }, 400, "invalid_request_error", "The request is not valid."]
-  ])("that fail because %s say so in words", async (_, body, status, error, why) => {
+  ])("that fail because %s have a message", async (_, body, status, error, why) => {
     const gateway = await serve([await fake("ollama")])
     const events = await watch(gateway, "?types=request")
     await (await ask(gateway, body)).text()
@@ -339,7 +339,7 @@ describe("requests", () => {
     expect(data).toMatchObject({ status, error, why })
   })
 
-  it("that fail on every server show each attempt", async () => {
+  it("that fail on every server have each attempt", async () => {
     const faults = { kind: "reset" } as const
     const gateway = await serve([await fake("ollama", { faults }), await fake("openai", { faults })])
     const events = await watch(gateway, "?types=request")
@@ -349,7 +349,7 @@ describe("requests", () => {
     expect(data.attempts.length).toBeGreaterThan(1)
   })
 
-  it("for embeddings are told, too", async () => {
+  it("for embeddings are included, too", async () => {
     const gateway = await serve([await fake("ollama", { models: [{ name: model, capabilities: ["embedding"] }] })])
     const events = await watch(gateway, "?types=request")
     await (await gateway.post("/v1/embeddings", { model, input: secretPrompt })).text()
@@ -358,7 +358,7 @@ describe("requests", () => {
     expect(events.text()).not.toContain(secretPrompt)
   })
 
-  it.each(all)("are broken off by an administrator (%s, stream: %s)", async (kind, stream) => {
+  it.each(all)("are cancelled by an administrator (%s, stream: %s)", async (kind, stream) => {
     const one = await fake(kind, { perToken: 50, reply: "word ".repeat(1_000) })
     const gateway = await serve([one])
     const events = await watch(gateway, "?types=request")
@@ -376,7 +376,7 @@ describe("requests", () => {
     expect(data).toMatchObject({ error: "cancelled", attempts: [{ outcome: "cancelled" }] })
   })
 
-  it("are not followed while nobody watches", async () => {
+  it("are not tracked without watchers", async () => {
     const gateway = await serve([await fake("ollama")])
     await ask(gateway)
     expect(await json(gateway.get("/requests"))).toEqual({ running: [], recent: [] })
@@ -384,7 +384,7 @@ describe("requests", () => {
 })
 
 describe("models", () => {
-  it("tells downloads with their progress, and what changed", async () => {
+  it("events about downloads with progress, and about changes", async () => {
     const one = await fake("ollama", { models: [model] })
     const gateway = await serve([one])
     const events = await watch(gateway, "?types=download,model")

@@ -131,8 +131,8 @@ describe("several texts at once", () => {
   })
 })
 
-describe("kept answers", () => {
-  it("of texts, of what is filled in and of chats are not mixed up", async () => {
+describe("cached answers", () => {
+  it("of texts, infills and chats are kept apart", async () => {
     const one = await ollama({
       models: [{ name: model, capabilities: ["completion", "insert"] }],
       reply: ({ messages, prompt, raw, suffix }) =>
@@ -164,7 +164,7 @@ describe("kept answers", () => {
 })
 
 describe("several answers to one prompt", () => {
-  it.each([false, true])("are made again also where answers are cached (stream: %s)", async (stream) => {
+  it.each([false, true])("are generated again even if answers are cached (stream: %s)", async (stream) => {
     const one = await ollama({ reply: (_, n) => `answer ${n}` })
     const gateway = await serve([one], {}, { cortex: { cache: true } })
     const said = async (body: object) => {
@@ -221,13 +221,13 @@ describe("what a key has used", () => {
     }
   )
 
-  it.each([false, true])("is estimated for each prompt by its own length (stream: %s)", async (stream) => {
+  it.each([false, true])("is estimated per prompt from its length (stream: %s)", async (stream) => {
     const { lines, post } = await logged([await uncounted()])
     await (await post("/v1/completions", { model, prompt: ["a".repeat(4000), "b"], stream })).text()
     expect((await lines(1))[0]).toMatchObject({ status: 200, prompt_tokens: 1001 })
   })
 
-  it("is told of streams that are left or break, too", async () => {
+  it("includes aborted and interrupted streams", async () => {
     const one = await ollama({ perToken: 10, reply: "word ".repeat(500) })
     const { lines, post } = await logged([one])
     const leaving = new AbortController()
@@ -252,7 +252,7 @@ describe("what a key has used", () => {
 })
 
 describe("embeddings", () => {
-  it("that fail tell how many were asked, as every answer does", async () => {
+  it("that fail report the number of attempts, as chats do", async () => {
     const embedder = { models: [{ name: model, capabilities: ["embedding"] }] }
     const both = [await ollama(embedder), await ollama(embedder)]
     let text = ""

@@ -31,7 +31,7 @@ describe.each(ways)("%s", (_, make) => {
       (error: unknown) => String(error)
     )
 
-  it("makes those that are missing, for this user alone, and leaves those that are there", async () => {
+  it("creates missing folders for this user only, and leaves existing ones unchanged", async () => {
     const folder = join(home, "a", "b", "c")
     await make(folder)
     for (const made of [folder, join(home, "a")]) assert.strictEqual(statSync(made).mode & 0o777, 0o700)
@@ -44,7 +44,7 @@ describe.each(ways)("%s", (_, make) => {
     await make(".")
   })
 
-  it("goes through a link to a folder", async () => {
+  it("follows a link to a folder", async () => {
     mkdirSync(join(home, "real"))
     symlinkSync(join(home, "real"), join(home, "link"))
     await make(join(home, "link"))
@@ -52,13 +52,13 @@ describe.each(ways)("%s", (_, make) => {
     assert.isTrue(statSync(join(home, "real", "a", "b")).isDirectory())
   })
 
-  it("is not disturbed by others who make the same", async () => {
+  it("works if others create the same folder concurrently", async () => {
     const folder = join(home, "x", "y", "z")
     await Promise.all(Array.from({ length: 20 }, () => make(folder)))
     assert.isTrue(statSync(folder).isDirectory())
   })
 
-  it("fails where a file or a link to nothing stands in its place, or above it", async () => {
+  it("fails if a file or a dangling link is in its place, or above it", async () => {
     writeFileSync(join(home, "file"), "")
     symlinkSync(join(home, "nothing"), join(home, "dangling"))
     for (const at of ["file", "file/a", "file/a/b", "dangling", "dangling/a/b"]) {
@@ -67,7 +67,7 @@ describe.each(ways)("%s", (_, make) => {
     assert.isFalse(existsSync(join(home, "nothing")))
   })
 
-  it.runIf(process.platform === "linux")("fails at once below a folder that takes none", async () => {
+  it.runIf(process.platform === "linux")("fails at once below a folder that cannot contain any", async () => {
     for (const folder of ["/proc/none", "/proc/none/a/b", "/proc/self/fd/a/b", "/dev/null/a/b", "/sys/none/a"]) {
       assert.include(await failure(folder), "mkdir", folder)
     }

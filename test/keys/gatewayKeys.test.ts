@@ -52,7 +52,7 @@ for (const engine of engines) {
       return { store, first: await start(), second: await start() }
     }
 
-    it("a key made at one gateway is used at another at once, and only a hash of it is stored", async () => {
+    it("a key created at one gateway works at another at once, and only its hash is stored", async () => {
       const { first, second, store } = await two()
       const { id, key, name } = await create(first, { name: "alice" })
       expect(key).toMatch(/^sk-aic-[0-9A-Za-z]{12}-[0-9A-Za-z]{49}$/)
@@ -77,7 +77,7 @@ for (const engine of engines) {
       }
     })
 
-    it("a revoked key is denied at every gateway within a second, and its name is free again", async () => {
+    it("a revoked key is rejected by every gateway within a second, and its name is free again", async () => {
       const { first, second } = await two()
       const { key } = await create(first, { name: "alice" })
       const other = await create(first, { name: "bob" })
@@ -95,7 +95,7 @@ for (const engine of engines) {
       expect([await chatStatus(first, again.key), await chatStatus(first, key)]).toEqual([200, 401])
     })
 
-    it("a rotated key is another text; the one before stays valid for its grace", async () => {
+    it("a rotated key is a new secret; the old one stays valid for its grace period", async () => {
       const { first, second } = await two()
       const { key, id } = await create(first, { name: "alice", requests_per_minute: 100 })
       const rotate = async (body: object): Promise<Json> =>
@@ -121,7 +121,7 @@ for (const engine of engines) {
       expect(shown).toMatchObject({ name: "alice", state: "expired" })
     })
 
-    it("a key uses the models that it names, and the denial has each API's format", async () => {
+    it("a key is limited to its models, and the error has each API's format", async () => {
       const aliases = { fast: "a:1b", both: ["b:1b", "c"], another: "b:1b" }
       const { first } = await two({ aliases })
       const key: string = (await create(first, { name: "some", models: ["a*", "c"] })).key
@@ -188,7 +188,7 @@ for (const engine of engines) {
       expect(await names("/models", root.key)).toEqual(["a:1b", "b:1b", "c"])
     })
 
-    it("limits, roles and private hold", async () => {
+    it("limits, roles and private are enforced", async () => {
       const { first } = await two()
       const limited: string = (await create(first, { name: "two", requests_per_minute: 2 })).key
       expect([await chatStatus(first, limited), await chatStatus(first, limited)]).toEqual([200, 200])
@@ -208,7 +208,7 @@ for (const engine of engines) {
       await create(first, { name: "another" }, admin)
     })
 
-    it("bad input is refused by its name, and changes nothing", async () => {
+    it("invalid input is refused by name, and changes nothing", async () => {
       const { first } = await two()
       await create(first, { name: "alice" })
       const post = async (path: string, body: object) => {
@@ -241,7 +241,7 @@ for (const engine of engines) {
       expect(keys.map(({ name }: Json) => name)).toEqual(["alice"])
     })
 
-    it("a gateway without keys needs one as soon as the store has one, also after the last is revoked", async () => {
+    it("a gateway without keys requires one as soon as the store has one, also after the last is revoked", async () => {
       const store = await database.address()
       const server = keep(await startFakeOllama({ models: ["a:1b"], reply: "Well." }))
       const start = async (gateway = {}) => keep(await startGateway([server.url], gateway, { cortex: { store } }))
@@ -260,7 +260,7 @@ for (const engine of engines) {
       expect((await open.get("/models")).status).toBe(401)
     })
 
-    it.runIf(engine.kind === "postgres")("while the store is away, the keys that are known go on", async ({ skip }) => {
+    it.runIf(engine.kind === "postgres")("while the store is unavailable, known keys still work", async ({ skip }) => {
       const { outage } = database
       if (outage === undefined) return skip()
       const { first } = await two()
@@ -286,7 +286,7 @@ for (const engine of engines) {
   })
 }
 
-it("a gateway without a store keeps no keys", async () => {
+it("a gateway without a store has no keys of its own", async () => {
   const gateway = keep(await startGateway([], { keys: [root] }))
   const response = await gateway.post("/keys", { name: "alice" }, as(root.key))
   expect([response.status, ((await response.json()) as Json).error.code]).toEqual([501, "no_store"])

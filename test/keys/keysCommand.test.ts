@@ -35,7 +35,9 @@ const serve = async (home: Home, args: ReadonlyArray<string>, env: NodeJS.Proces
   return { child, url, said: () => said, end }
 }
 
-it("makes, lists, shows, rotates and revokes keys that gateways take at once", { timeout: 240_000 }, async () => {
+it("creates, lists, shows, rotates and revokes keys, with immediate effect on gateways", {
+  timeout: 240_000
+}, async () => {
   const home = keep(makeHome())
   const server = keep(await startFakeOllama({ models: ["a:1b", "b:1b"], reply: "Well." }))
   const store = join(home.path, "store.db")
@@ -88,7 +90,7 @@ it("makes, lists, shows, rotates and revokes keys that gateways take at once", {
   for (const { said } of [one, workers]) expect(said()).not.toContain("sk-aic-")
 })
 
-it("refuses what cannot be", { timeout: 120_000 }, async () => {
+it("refuses impossible values", { timeout: 120_000 }, async () => {
   const home = keep(makeHome())
   const env = { AICORTEX_STORE: join(home.path, "store.db") }
   const refused = async (args: ReadonlyArray<string>, variables: NodeJS.ProcessEnv = env) => {
@@ -115,7 +117,7 @@ it("refuses what cannot be", { timeout: 120_000 }, async () => {
   expect(await refused(["list"], { AICORTEX_STORE: "memory" })).toMatch(/^2: .*the store is off: give --store ADDRESS/)
 })
 
-it("usage outlives SIGTERM, and is printed as a table, JSON and CSV", { timeout: 240_000 }, async () => {
+it("usage survives SIGTERM, and is printed as a table, JSON and CSV", { timeout: 240_000 }, async () => {
   const home = keep(makeHome())
   const server = keep(await startFakeOllama({ models: ["a:1b"], reply: "Well." }))
   const env = { AICORTEX_STORE: join(home.path, "store.db"), AICORTEX_SERVERS: server.url }
@@ -155,7 +157,7 @@ it("usage outlives SIGTERM, and is printed as a table, JSON and CSV", { timeout:
   }
 })
 
-it("`usage prune` tells what would go, removes it, and asks for a time", { timeout: 240_000 }, async () => {
+it("`usage prune` shows what would be removed, removes it, and requires a time", { timeout: 240_000 }, async () => {
   const home = keep(makeHome())
   const server = keep(await startFakeOllama({ models: ["a:1b"], reply: "Well." }))
   const env = { AICORTEX_STORE: join(home.path, "store.db"), AICORTEX_SERVERS: server.url }

@@ -76,7 +76,7 @@ describe("a claim on a quota", () => {
     }
   }
 
-  it.each([0, 100, 300, 600])("does not give again %d tokens that were stored while it was written", async (tokens) => {
+  it.each([0, 100, 300, 600])("does not grant %d tokens again that were stored during the claim", async (tokens) => {
     const world = start()
     const access = key(1_000)
     world.counted.stored = 1_000 - tokens - 100
@@ -94,7 +94,7 @@ describe("a claim on a quota", () => {
     expect(used).toBeLessThan(1_000 + each)
   })
 
-  it("ends the one before from when it is computed", async () => {
+  it("ends the previous one as soon as it is computed", async () => {
     const world = start()
     const access = key(1_000)
     const reserve = (tokens: number) =>

@@ -43,36 +43,39 @@ for (const engine of engines) {
       return { status: response.status, tokens: usage?.total_tokens ?? 0, code: error?.code, retryAfter }
     }
 
-    it.each(["day", "week", "month"])("a quota per %s holds over gateways, until the next one", async (period) => {
-      const { gateways } = await two()
-      const [first, second] = gateways
-      const each = (await ask(first, root.key)).tokens
-      expect(each).toBeGreaterThan(0)
-      const limit = each * 5
-      const key = await create(first, { name: "some", [`tokens_per_${period}`]: limit })
-      const other = await create(first, { name: "other", [`tokens_per_${period}`]: limit })
-      let used = 0
-      let denied: Awaited<ReturnType<typeof ask>> | undefined
-      for (let i = 0; i < 400 && denied === undefined; i++) {
-        const answer = await ask(i % 2 === 0 ? first : second, key)
-        used += answer.tokens
-        // What is left may be reserved at the other one, until its request is counted.
-        if (answer.status !== 200 && answer.code !== "quota_reserved") denied = answer
+    it.each(["day", "week", "month"])(
+      "a quota per %s is enforced over gateways, until the next one",
+      async (period) => {
+        const { gateways } = await two()
+        const [first, second] = gateways
+        const each = (await ask(first, root.key)).tokens
+        expect(each).toBeGreaterThan(0)
+        const limit = each * 5
+        const key = await create(first, { name: "some", [`tokens_per_${period}`]: limit })
+        const other = await create(first, { name: "other", [`tokens_per_${period}`]: limit })
+        let used = 0
+        let denied: Awaited<ReturnType<typeof ask>> | undefined
+        for (let i = 0; i < 400 && denied === undefined; i++) {
+          const answer = await ask(i % 2 === 0 ? first : second, key)
+          used += answer.tokens
+          // What is left may be reserved at the other one, until its request is counted.
+          if (answer.status !== 200 && answer.code !== "quota_reserved") denied = answer
+        }
+        expect(denied).toMatchObject({ status: 429, code: "quota_exceeded" })
+        expect(used).toBeGreaterThanOrEqual(limit)
+        expect(used).toBeLessThanOrEqual(limit + 2 * each)
+        // Another gateway that starts afterwards knows it, and another key has its own.
+        expect((await ask(first, other)).status).toBe(200)
+        const wait = denied?.retryAfter ?? 0
+        expect(wait).toBeGreaterThan(0)
+        expect(wait).toBeLessThanOrEqual({ day: 1, week: 7, month: 31 }[period as "day"] * 86_400)
+        vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + (wait + 1) * 1_000 })
+        // What was used a moment ago counts until it is stored.
+        await eventually(async () => (await ask(first, key)).status === 200, "the next one has begun")
       }
-      expect(denied).toMatchObject({ status: 429, code: "quota_exceeded" })
-      expect(used).toBeGreaterThanOrEqual(limit)
-      expect(used).toBeLessThanOrEqual(limit + 2 * each)
-      // Another gateway that starts afterwards knows it, and another key has its own.
-      expect((await ask(first, other)).status).toBe(200)
-      const wait = denied?.retryAfter ?? 0
-      expect(wait).toBeGreaterThan(0)
-      expect(wait).toBeLessThanOrEqual({ day: 1, week: 7, month: 31 }[period as "day"] * 86_400)
-      vi.useFakeTimers({ toFake: ["Date"], now: Date.now() + (wait + 1) * 1_000 })
-      // What was used a moment ago counts until it is stored.
-      await eventually(async () => (await ask(first, key)).status === 200, "the next one has begun")
-    })
+    )
 
-    it("while the store is away, only what is claimed is used", async ({ skip }) => {
+    it("while the store is unavailable, only claimed tokens are used", async ({ skip }) => {
       if (database.outage === undefined) return skip()
       const { gateways } = await two()
       const [first, second] = gateways
@@ -99,7 +102,7 @@ for (const engine of engines) {
       await eventually(async () => (await ask(first, key)).status === 200, "it is served again")
     })
 
-    it("many requests at once go beyond it by one at most", async () => {
+    it("concurrent requests exceed it by one at most", async () => {
       const { gateways, ollama } = await two(50)
       const [first] = gateways
       const each = (await ask(first, root.key)).tokens

@@ -18,7 +18,7 @@ const as = (key: string) => ({ headers: { authorization: `Bearer ${key}` } })
 type Json = any
 
 describe("redaction", () => {
-  it("hides what is named, fields of keys wherever they are, and keys in texts", () => {
+  it("hides the configured fields, key fields anywhere, and keys in texts", () => {
     const body = {
       model: "a",
       api_key: "x",
@@ -42,7 +42,7 @@ describe("redaction", () => {
     expect(redacted(body, [])).toMatchObject({ messages: body.messages, tools: [{ headers: expect.anything() }] })
   })
 
-  it("reads answers of each form: a value, events and lines", () => {
+  it("handles each response format: a value, events and lines", () => {
     const paths = pathsOf(["choices.*.delta"])
     const chunk = JSON.stringify({ id: "1", choices: [{ delta: { content: "x" } }] })
     const hidden = JSON.stringify({ id: "1", choices: [{ delta: "[redacted]" }] })
@@ -76,7 +76,7 @@ for (const engine of engines) {
     const using = <A, E>(use: (store: Store.Service) => Effect.Effect<A, E>): Promise<A> =>
       Effect.runPromise(Effect.scoped(Effect.flatMap(Store.make(store), use)))
 
-    it("is off unless it is asked for, has no body unless that is, and is for administrators", async () => {
+    it("is off by default, has bodies only if configured, and is for administrators", async () => {
       const silent = await start({})
       await (await silent.post("/v1/chat/completions", body(), as(app.key))).text()
       expect(await (await silent.get("/requests/log", as(root.key))).json()).toEqual({ requests: [] })
@@ -108,7 +108,7 @@ for (const engine of engines) {
       expect(JSON.stringify(rows)).not.toMatch(/private|secret/)
     })
 
-    it("keeps bodies of whole answers and streams, without what is redacted, and never a key", async () => {
+    it("stores bodies of complete answers and streams, redacted, and never a key", async () => {
       const gateway = await start({ requestLog: "bodies", requestLogRedact: ["messages.*.content"] })
       for (const stream of [false, true]) {
         const given = body({ stream, metadata: { api_key: "an-upstream-key" } })
@@ -125,7 +125,7 @@ for (const engine of engines) {
       expect(requests.map((one: Json) => one.stream)).toEqual([true, false])
     })
 
-    it("is pruned by age and by size, the oldest first, and read page by page", async () => {
+    it("is pruned by age and size, oldest first, and read page by page", async () => {
       await using((opened) =>
         Effect.gen(function* () {
           const entry = (at: number) => ({

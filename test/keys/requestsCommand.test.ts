@@ -11,7 +11,7 @@ beforeAll(() => build(), 240_000)
 
 const lines = ({ out }: Ended) => out.trimEnd().split("\n")
 
-it("lists, shows, exports and prunes what was logged, and tells what it does not take", {
+it("lists, shows, exports and prunes logged requests, and lists what it does not accept", {
   timeout: 240_000
 }, async () => {
   const home = keep(makeHome())

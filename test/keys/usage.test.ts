@@ -103,7 +103,7 @@ for (const engine of engines) {
       }
     })
 
-    it("a gateway that stops has stored all that it counted", async () => {
+    it("a gateway that stops stores all counts", async () => {
       const store = await database.address()
       const ollama = keep(await startFakeOllama({ models: ["a:1b"], reply: "Well.", firstToken: 300 }))
       const gateway = await start(store, ollama.url)
@@ -125,7 +125,7 @@ for (const engine of engines) {
       expect(row.completion_tokens).toBeGreaterThanOrEqual(answered)
     })
 
-    it.runIf(engine.kind === "postgres")("counts what came while the store was away, once", async ({ skip }) => {
+    it.runIf(engine.kind === "postgres")("counts requests during an outage of the store, once", async ({ skip }) => {
       const { outage } = database
       if (outage === undefined) return skip()
       const store = await database.address()
@@ -154,7 +154,7 @@ for (const engine of engines) {
   })
 }
 
-it("CSV holds no formula, and its cells are what they were", () => {
+it("CSV contains no formulas, and keeps the cells' values", () => {
   const rows = ["=1+1", "+1", "-1", "@a", "\tx", 'a "b", c', "two\nlines", "plain", ""].map((user) => ({
     user,
     requests: 1,

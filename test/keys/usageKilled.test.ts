@@ -19,7 +19,7 @@ for (const engine of engines) {
     }, 180_000)
     afterAll(() => database.close())
 
-    it("is stored within moments: SIGKILL takes only the last of it, SIGTERM nothing", {
+    it("is stored within moments: SIGKILL loses only the latest, SIGTERM nothing", {
       timeout: 240_000
     }, async () => {
       const home = keep(makeHome())

@@ -49,7 +49,7 @@ const daysIn = (store: Store.Service) =>
   store.use((sql) => sql<{ day: number }>`SELECT day FROM aicortex_key_tokens ORDER BY day`)
 
 for (const engine of engines) {
-  describe(`usage that is old in ${engine.name}`, { timeout: 180_000 }, () => {
+  describe(`old usage in ${engine.name}`, { timeout: 180_000 }, () => {
     let database: Database
     let address: string
     beforeAll(async () => {
@@ -60,7 +60,7 @@ for (const engine of engines) {
     const using = <A, E>(use: (store: Store.Service) => Effect.Effect<A, E>): Promise<A> =>
       Effect.runPromise(Effect.scoped(Effect.flatMap(Store.make(address), use)))
 
-    it("goes by whole hours, and what quotas need stays", async () => {
+    it("is removed in whole hours, except for what quotas need", async () => {
       const now = Math.floor(Date.now() / hour) * hour
       const [old, edge, young] = [now - 40 * day, now - 10 * day, now - hour] as const
       await using((store) =>
@@ -81,7 +81,7 @@ for (const engine of engines) {
       )
     })
 
-    it("goes in the background, where it is not kept for ever", async () => {
+    it("is removed in the background if retention is limited", async () => {
       const told: Array<string> = []
       let kept: number | undefined
       await using((store) =>
@@ -108,7 +108,7 @@ for (const engine of engines) {
   })
 }
 
-it("compacting a conversation is usage", { timeout: 180_000 }, async () => {
+it("compacting a conversation counts as usage", { timeout: 180_000 }, async () => {
   const [sqlite] = engines
   const database = await sqlite?.start()
   try {
