@@ -31,6 +31,8 @@ export interface ServerFailure {
   readonly status?: number
   /** The wait that the server asked for (`Retry-After`), in milliseconds. */
   readonly retryAfter?: number
+  /** Its address leads to no such server: within seconds nothing else can come of it. */
+  readonly lasting?: true
   /** The options that the server cannot take, where `reason` is `unsupported`. */
   readonly unsupported?: readonly [Unsupported, ...ReadonlyArray<Unsupported>]
   /** What installs what is missing, where `reason` is `engine`. */

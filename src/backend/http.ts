@@ -228,6 +228,8 @@ class HttpAttempt implements TransportHandler, Exchange {
   private status = 0
   private retryAfter: string | undefined
   private location: string | undefined
+  /** Until the body begins. */
+  private contentType: string | undefined
   private errorBody: Array<Uint8Array> = []
   private errorBytes = 0
   private over = false
@@ -253,6 +255,7 @@ class HttpAttempt implements TransportHandler, Exchange {
 
   head(status: number, headers: { readonly [name: string]: string | ReadonlyArray<string> | undefined }): void {
     this.status = status
+    this.contentType = first(headers["content-type"])
     if (status >= 300) {
       this.retryAfter = first(headers["retry-after"])
       this.location = first(headers["location"])
@@ -267,6 +270,15 @@ class HttpAttempt implements TransportHandler, Exchange {
       this.errorBody.push(new Uint8Array(bytes))
       if (this.errorBytes > maxErrorBytes) this.statusFailed()
       return
+    }
+    if (this.contentType !== undefined) {
+      const isPage = Misaddressed.isWebPage(this.contentType, bytes)
+      this.contentType = undefined
+      if (isPage) {
+        this.abort()
+        this.sink.fail(Misaddressed.webPage)
+        return
+      }
     }
     this.sink.read()
     try {
@@ -326,9 +338,11 @@ class HttpAttempt implements TransportHandler, Exchange {
       return
     }
     this.sink.fail(
-      this.status === 0 || failure.reason === "malformed"
-        ? failure
-        : { reason: "cut", message: `the connection broke in the middle of the answer: ${failure.message}` }
+      this.status === 0
+        ? Misaddressed.explainConnection(failure)
+        : failure.reason === "malformed"
+          ? failure
+          : { reason: "cut", message: `the connection broke in the middle of the answer: ${failure.message}` }
     )
   }
 

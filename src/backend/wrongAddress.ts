@@ -1,5 +1,6 @@
-/** Responses that show a wrong server address: unknown paths, and redirects. */
+/** Responses and broken connections that show a wrong server address. */
 import type { ServerFailure } from "../Backend.js"
+import type { TransportFailure } from "../Transport.js"
 
 /** How servers, frameworks and gateways say that they do not have a path, and nothing else. */
 const noSuchPath = new RegExp(
@@ -14,6 +15,12 @@ const noSuchPath = new RegExp(
   ].join("|"),
   "i"
 )
+
+/** How servers say that a request without TLS came to a port that speaks it. */
+const wantsTls =
+  /\bHTTP request was sent to HTTPS port\b|\bHTTP request to an HTTPS server\b|\bSSL-enabled server port\b/i
+
+const decoder = new TextDecoder()
 
 /** Whether a 404 is about the path, and not a model. `text`: the error text, if any. */
 export const isWrongPath = (body: string, text: string | undefined): boolean =>
@@ -59,13 +66,43 @@ export const explainWrongAddress = (
   const { address, body, location, text, url } = failed
   const status = failure.status ?? 0
   if (status >= 300 && status < 400 && status !== 304) {
-    return { reason: "malformed", message: redirect(address, url, location), status }
+    return { reason: "malformed", message: redirect(address, url, location), status, lasting: true }
+  }
+  if (status === 400 && wantsTls.test(body)) {
+    return { reason: "tls", message: "expects TLS: its address may begin with https://", status, lasting: true }
   }
   if (status !== 405 && !(status === 404 && isWrongPath(body, text))) return failure
   const detail = text === undefined ? "" : ` (${text})`
   return {
     reason: status === 405 ? failure.reason : "server-error",
     message: `the path is wrong: ${url} answered HTTP ${status}${detail}; check the server's address`,
-    status
+    status,
+    lasting: true
   }
+}
+
+/** Where an answer was expected, in place of an API. */
+export const webPage: ServerFailure = {
+  reason: "malformed",
+  message: "answers with a web page, and not as a model server: check its address",
+  lasting: true
+}
+
+/** Whether an answer of this type begins as a web page. */
+export const isWebPage = (contentType: string | undefined, begins: Uint8Array): boolean =>
+  contentType !== undefined && /\bhtml\b/i.test(contentType) && /^\s*</.test(decoder.decode(begins.subarray(0, 64)))
+
+const noTls: ReadonlySet<string | undefined> = new Set([
+  "ERR_SSL_WRONG_VERSION_NUMBER",
+  "ERR_SSL_PACKET_LENGTH_TOO_LONG"
+])
+
+/** Marks and rewords the failure of a connection that shows that the address is wrong. A name may be resolved again. */
+export const explainConnection = (failure: TransportFailure): ServerFailure => {
+  const { code, message, proxy, reason } = failure
+  if (noTls.has(code) && proxy === undefined) {
+    return { ...failure, message: "speaks no TLS: its address may begin with http://", lasting: true }
+  }
+  const isNameless = reason === "dns" && /ENOTFOUND|\bnot known\b/.test(`${code} ${message}`)
+  return isNameless || reason === "tls" ? { ...failure, lasting: true } : failure
 }

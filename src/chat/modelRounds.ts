@@ -36,7 +36,8 @@ export interface RoundsOptions {
   readonly now: () => number
 }
 
-const isRetryable = (attempt: Attempt): boolean => isWorthRetry(attempt) && !lacksMemory(attempt.message)
+const isRetryable = (attempt: Attempt): boolean =>
+  isWorthRetry(attempt) && attempt.lasting !== true && !lacksMemory(attempt.message)
 
 const attemptsOf = ({ error }: Failure): ReadonlyArray<Attempt> =>
   error instanceof AllServersFailed || error instanceof DeadlineExceeded ? error.attempts : []

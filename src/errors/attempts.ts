@@ -127,6 +127,11 @@ export const Attempt = Schema.Struct({
   status: Schema.optionalWith(Schema.Number, { exact: true }),
   /** The wait that the server asked for, in milliseconds. */
   retryAfter: Schema.optionalWith(Schema.Number, { exact: true }),
+  /**
+   * Another attempt within seconds can come to nothing else: the address leads to no model server. It is set where the
+   * server has not shown that it is one, and such a server is not asked again in this call.
+   */
+  lasting: Schema.optionalWith(Schema.Literal(true), { exact: true }),
   /** The options that the server cannot take, where `reason` is `unsupported`. */
   unsupported: Schema.optionalWith(Schema.NonEmptyArray(Unsupported), { exact: true }),
   /** The model that was asked, where a call asked several (`auto`, an alias). */

@@ -3,11 +3,14 @@ import type { ServerFailure } from "../Backend.js"
 import type { Attempt, Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
 
-/** `elapsed` is its duration in milliseconds. */
+/**
+ * `elapsed` is its duration in milliseconds. A server whose list of models was read is one: there a page, a redirect or a
+ * name that is gone is a disturbance, as while it restarts.
+ */
 export const failedAttempt = (
-  { server }: Host,
+  { certain, server }: Host,
   phase: Phase,
-  { message, reason, retryAfter, status, unsupported }: ServerFailure,
+  { lasting, message, reason, retryAfter, status, unsupported }: ServerFailure,
   elapsed: number
 ): Attempt => ({
   server: server.url,
@@ -17,6 +20,7 @@ export const failedAttempt = (
   elapsed,
   ...(status === undefined ? {} : { status }),
   ...(retryAfter === undefined ? {} : { retryAfter }),
+  ...(lasting === undefined || certain ? {} : { lasting }),
   ...(unsupported === undefined ? {} : { unsupported })
 })
 

@@ -1,6 +1,7 @@
 /** When a server is tried again. */
 import type { Attempt } from "../Errors.js"
 import { classifyFailure } from "../fleet/failureClass.js"
+import type { Host } from "../Server.js"
 
 /** Maximum pauses in milliseconds: in general, and when the caller set no number of attempts. */
 const maxPause = 30_000
@@ -28,6 +29,16 @@ export const retryWindow = 10_000
  * failure rate of a fifth fails one call in 15,000.
  */
 export const defaultAttempts = (servers: number): number => Math.max(2 * servers, 6)
+
+/**
+ * Whether asking this server again in this call may come to something else. One that has also failed in another way may
+ * be restarting, and one whose list could be read meanwhile is there.
+ */
+export const mayChange = ({ certain, server }: Host, attempts: ReadonlyArray<Attempt>): boolean => {
+  if (certain) return true
+  const own = attempts.filter((attempt) => attempt.server === server.url)
+  return own.length === 0 || own.some(({ lasting }) => lasting !== true)
+}
 
 /** A server that was silent for this long, in milliseconds, is not tried again. */
 const longSilence = 4_000

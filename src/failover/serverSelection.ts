@@ -9,7 +9,8 @@ import { type Route, waitForSlot } from "../Router.js"
 import { restingAt } from "../router/pickInput.js"
 import { type Host, isLocal, type Protocol } from "../Server.js"
 import type { Dependencies, Relocate } from "./call.js"
-import { defaultAttempts, defaultPauseBefore, isWorthRetry, pauseBefore, retryWindow } from "./retryPolicy.js"
+import { LoadingServers } from "./loadingServers.js"
+import * as Retries from "./retryPolicy.js"
 import type { SelectionClient } from "./selectionClient.js"
 import { SleepingServers } from "./sleepingServers.js"
 
@@ -37,8 +38,7 @@ export class ServerSelection {
   private rounds = 0
   /** When every server had failed. */
   private failedAt: number | undefined
-  /** When each server was first found loading. */
-  private loadingSince: Map<string, number> | undefined
+  private loadingServers: LoadingServers | undefined
   private looksLeft = maxLooks
   private over = false
   private backoff: ReturnType<typeof setTimeout> | undefined
@@ -99,11 +99,8 @@ export class ServerSelection {
 
   /** Records that a server is loading the model; returns whether to wait for it. */
   loading(server: string): boolean {
-    this.loadingSince ??= new Map()
-    const now = this.dependencies.now()
-    const since = this.loadingSince.get(server) ?? now
-    this.loadingSince.set(server, since)
-    const waits = now - since < this.client.call.limits.loadTimeout
+    this.loadingServers ??= new LoadingServers(this.client.call.limits.loadTimeout, this.dependencies.now)
+    const waits = this.loadingServers.found(server)
     if (waits) this.loads++
     return waits
   }
@@ -200,15 +197,17 @@ export class ServerSelection {
       const { claimed } = this.client
       const asks = (host: Host): boolean => {
         const last = claimed ? this.lastOf(host) : undefined
-        return last === undefined || classifyFailure(last).retryable
+        return (last === undefined || classifyFailure(last).retryable) && Retries.mayChange(host, this.client.attempts)
       }
-      if (claimed && !this.current.columns.hosts.some(asks)) {
+      if (!this.current.columns.hosts.some((host, at) => !this.current.isExcluded(at) && asks(host))) {
         this.client.exhausted()
         return
       }
       const round = Math.max(1, Math.floor((this.tries - this.loads) / this.current.able()))
       const { retryBackoff } = this.client.call.limits
-      const pause = this.loadsNow() ? loadingPause : pauseBefore(round, retryBackoff, this.dependencies.random())
+      const pause = this.loadsNow()
+        ? loadingPause
+        : Retries.pauseBefore(round, retryBackoff, this.dependencies.random())
       this.schedule(pause, () => this.beginRound(asks))
     }
   }
@@ -228,13 +227,11 @@ export class ServerSelection {
   }
 
   private isLoading(host: Host): boolean {
-    const since = this.loadingSince?.get(host.server.url)
-    if (since === undefined || this.lastOf(host)?.reason !== "loading") return false
-    return this.dependencies.now() - since < this.client.call.limits.loadTimeout
+    return this.loadingServers?.has(host.server.url, this.lastOf(host)) === true
   }
 
   private loadsNow(): boolean {
-    return this.loadingSince !== undefined && this.current.columns.hosts.some((host) => this.isLoading(host))
+    return this.loadingServers !== undefined && this.current.columns.hosts.some((host) => this.isLoading(host))
   }
 
   /**
@@ -245,15 +242,15 @@ export class ServerSelection {
     const { dependencies, current, client } = this
     const now = dependencies.now()
     this.failedAt ??= now
-    const remaining = retryWindow - (now - this.failedAt)
+    const remaining = Retries.retryWindow - (now - this.failedAt)
     const spent = this.tries - this.loads
     const able = current.able()
-    const limit = client.claimed ? 2 * able : defaultAttempts(able)
+    const limit = client.claimed ? 2 * able : Retries.defaultAttempts(able)
     const exhausted =
       remaining <= 0 || spent - this.triesAtProgress >= limit || spent >= Math.max(limit, maxDefaultAttempts)
     const worthRetry = (host: Host): boolean => {
       const last = this.lastOf(host)
-      return last === undefined || isWorthRetry(last)
+      return last === undefined || (Retries.isWorthRetry(last) && Retries.mayChange(host, this.client.attempts))
     }
     // The shortest Retry-After among the servers.
     let requestedPause = Number.POSITIVE_INFINITY
@@ -267,7 +264,7 @@ export class ServerSelection {
     const inTime = (pause: number) => limits.deadline === undefined || now + pause < began + limits.deadline
     const pause = Math.max(
       requestedPause,
-      defaultPauseBefore(this.rounds + 1, limits.retryBackoff, dependencies.random())
+      Retries.defaultPauseBefore(this.rounds + 1, limits.retryBackoff, dependencies.random())
     )
     if (requestedPause <= remaining && inTime(pause)) {
       this.rounds++
@@ -314,7 +311,7 @@ export class ServerSelection {
     const { client, dependencies } = this
     const { began, limits } = client.call
     const round = ++this.rounds
-    const pause = defaultPauseBefore(round, limits.retryBackoff, dependencies.random())
+    const pause = Retries.defaultPauseBefore(round, limits.retryBackoff, dependencies.random())
     const inTime = limits.deadline === undefined || dependencies.now() + pause < began + limits.deadline
     if (client.attempts.length === 0 || round > maxModelLooks || !inTime) {
       client.exhausted()
@@ -347,7 +344,8 @@ export class ServerSelection {
     pool.refresh(this.dependencies.now())
     for (const [at, host] of pool.hosts.entries()) {
       const last = this.lastOf(host)
-      if (last === undefined || (classifyFailure(last).retryable && pool.restsUntil[at] === 0)) more = true
+      const isBack = () => pool.restsUntil[at] === 0 && Retries.mayChange(host, this.client.attempts)
+      if (last === undefined || (classifyFailure(last).retryable && isBack())) more = true
       else tried[at] = 1
     }
     return more
