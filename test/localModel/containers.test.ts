@@ -27,7 +27,7 @@ const assertGone = async (engines: FakeEngines) => {
 }
 
 describe.each(["podman", "docker"])("%s", (client) => {
-  it("the whole life: arguments, an answer, and removal with the scope", async () => {
+  it("the whole lifecycle: arguments, an answer, and removal with the scope", async () => {
     await using engines = use([client])
     let port = 0
     {
@@ -99,7 +99,7 @@ describe.each(["podman", "docker"])("%s", (client) => {
     })
   }
 
-  it("one that does not become ready is removed", async () => {
+  it("a container that does not become ready is removed", async () => {
     await using engines = use([client], { loads: 60_000 })
     const error = await LocalModel.open(engines.model, { engine: "container", timeout: 1_500 }).catch((cause) => cause)
     assert.instanceOf(error, EngineFailed)
@@ -116,7 +116,7 @@ it("the supervisor is killed: its containers are removed", async () => {
   await assertGone(engines)
 })
 
-it("a container that was left behind is out of the way of the next", async () => {
+it("a leftover container does not block the next", async () => {
   await using engines = fakeEngines(["podman"])
   await using local = localHome(engines.env)
   const run = ["run", "-d", engines.model, "--engine", "container", "--port", "0"]
@@ -131,7 +131,7 @@ it("a container that was left behind is out of the way of the next", async () =>
   assert.lengthOf(engines.containers(), 1)
 })
 
-it("a path that no container can be given is refused before anything is started", async () => {
+it("a path that cannot be mounted is refused before anything is started", async () => {
   await using engines = use(["podman"])
   const { copyFileSync } = await import("node:fs")
   const file = `${engines.folder}/a,b.gguf`

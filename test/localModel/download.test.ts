@@ -49,7 +49,7 @@ const modelOf = (engines: FakeEngines) => {
 
 const options = { engine: "llama-server" } as const
 
-describe("open gets what is missing, once", () => {
+describe("open downloads missing files, once", () => {
   for (const [what, name] of [
     ["hf:", "hf:owner/tiny-GGUF:Q4_K_M"],
     ["a repository", "owner/tiny-GGUF"],
@@ -68,7 +68,7 @@ describe("open gets what is missing, once", () => {
     })
   }
 
-  it("a path and file: stay where they are", async () => {
+  it("a path and a file: URL are used in place", async () => {
     await using engines = use()
     for (const name of [engines.model, `file:${engines.model}`]) {
       await using _model = await PromiseModel.open(name, options)
@@ -103,7 +103,7 @@ describe("open gets what is missing, once", () => {
 })
 
 describe("download", () => {
-  it("gets the files and starts nothing; serve then sends nothing", async () => {
+  it("downloads the files and starts nothing; serve then sends no request", async () => {
     await using engines = use()
     await using model = new PromiseModel("hf:owner/tiny-GGUF", options)
     const heard: Array<string> = []
@@ -119,7 +119,7 @@ describe("download", () => {
     assert.notInclude(heard.join(" "), "again")
   })
 
-  it("a signal ends it, and the next one goes on", async () => {
+  it("a signal cancels it, and the next download continues", async () => {
     await using engines = use()
     const large = hub.add("owner/large", "large.gguf", gguf({ weights: 4 * 1024 * 1024 }))
     hub.behaviour = { piece: 16 * 1024, pace: 5 }
@@ -158,7 +158,7 @@ describe("download", () => {
     })
   }
 
-  it("an option of models that cannot be used is refused", async () => {
+  it("an invalid option of models is refused", async () => {
     await using _engines = use()
     const error = await failure(PromiseModel.open("x", { models: { hub: "not an address" } }))
     assert.instanceOf(error, InvalidRequest)
@@ -166,7 +166,7 @@ describe("download", () => {
   })
 })
 
-it.live("the store of a program with Effect is the one that is used", () =>
+it.live("the model store of a program with Effect is used", () =>
   Effect.gen(function* () {
     const engines = use()
     yield* Effect.addFinalizer(() => Effect.promise(() => engines[Symbol.asyncDispose]()))

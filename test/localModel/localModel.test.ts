@@ -30,7 +30,7 @@ const flag = (engines: FakeEngines, name: string, program = "llama-server") => {
 
 const pidOf = (engines: FakeEngines): number => engines.calls().find(({ pid }) => pid !== undefined)?.pid ?? 0
 
-describe("the life of a model", () => {
+describe("lifecycle of a model", () => {
   it("open serves, chat answers, and leaving the block stops it", async () => {
     await using engines = use(["llama-server"])
     let port = 0
@@ -47,7 +47,7 @@ describe("the life of a model", () => {
     assert.isFalse(await listens(port))
   })
 
-  it("a manual life: not running, serve twice is one server, stop, and serve again", async () => {
+  it("manual lifecycle: not running, serve twice is one server, stop, and serve again", async () => {
     await using engines = use(["llama-server"])
     await using model = new PromiseModel(engines.model, { engine: "llama-server" })
     const fails = async () => {
@@ -81,7 +81,7 @@ describe("the life of a model", () => {
     )
   })
 
-  it("an engine that was killed is named, and serve starts another", async () => {
+  it("the error names a killed engine, and serve starts another", async () => {
     await using engines = use(["llama-server"])
     await using model = await PromiseModel.open(engines.model, { engine: "llama-server" })
     process.kill(pidOf(engines), "SIGKILL")
@@ -125,7 +125,7 @@ describe("the life of a model", () => {
   })
 })
 
-describe("asking", () => {
+describe("chat", () => {
   const asked = (engines: FakeEngines) =>
     engines.calls().flatMap(({ body, path }) => (path === "/v1/chat/completions" ? [body ?? {}] : []))
 
@@ -152,7 +152,7 @@ describe("asking", () => {
     assert.lengthOf(asked(engines).at(-1)?.["messages"] as ReadonlyArray<unknown>, 1)
   })
 
-  it("a stream gives the pieces", async () => {
+  it("a stream yields the pieces", async () => {
     await using engines = use(["llama-server"])
     await using model = await PromiseModel.open(engines.model, { engine: "llama-server" })
     const pieces: Array<string> = []
@@ -251,7 +251,7 @@ describe("fields of the model reach the engine", () => {
   })
 })
 
-describe("what cannot be run is an error", () => {
+describe("errors", () => {
   const opening = (file: string, options: object) => PromiseModel.open(file, options).catch((cause: unknown) => cause)
 
   for (const [options, field] of [
@@ -275,7 +275,7 @@ describe("what cannot be run is an error", () => {
     })
   }
 
-  it("an engine that is not installed is named with how to get it", async () => {
+  it("the error names an engine that is not installed, and how to get it", async () => {
     await using engines = use([])
     for (const engine of ["llama-server", "container"]) {
       const error = await opening(engines.model, { engine })
@@ -286,7 +286,7 @@ describe("what cannot be run is an error", () => {
     }
   })
 
-  it("one that ends says its last 80 lines", async () => {
+  it("the error has the last 80 lines of an engine that exits", async () => {
     await using engines = use(["llama-server"], { exit: 3 })
     const error = await opening(engines.model, { engine: "llama-server" })
     assert.instanceOf(error, EngineFailed)
@@ -296,7 +296,7 @@ describe("what cannot be run is an error", () => {
     assert.strictEqual(error.log[0], "line 22")
   })
 
-  it("one that is not ready within timeout is stopped", async () => {
+  it("an engine that is not ready within timeout is stopped", async () => {
     await using engines = use(["llama-server"], { loads: 60_000 })
     const error = await opening(engines.model, { engine: "llama-server", timeout: 800 })
     assert.instanceOf(error, EngineFailed)
@@ -304,7 +304,7 @@ describe("what cannot be run is an error", () => {
     assert.isFalse(isAlive(pidOf(engines)))
   })
 
-  it("a file that is not there", async () => {
+  it("a missing file", async () => {
     await using engines = use(["llama-server"])
     const error = (await opening(`${engines.folder}/none.gguf`, {})) as { readonly _tag?: string }
     assert.strictEqual(error._tag, "InvalidModelFile")

@@ -109,7 +109,7 @@ describe("the Promise face, method by method", () => {
     assert.strictEqual((await model.chat(question)).content, answer)
   })
 
-  it("leaving the block stops it, also by a thrown error", { timeout: 120_000 }, async () => {
+  it("leaving the block stops it, also with a thrown error", { timeout: 120_000 }, async () => {
     let url = ""
     const boom = new Error("boom")
     const leave = async () => {
@@ -204,7 +204,7 @@ describe("every field reaches the engine", () => {
     for (const [flag, value] of Object.entries(expected)) assert.strictEqual(args[args.indexOf(flag) + 1], value, flag)
   })
 
-  it("temp, maxTokens and ctxSize, as behaviour", { timeout: 120_000 }, async () => {
+  it("temp, maxTokens and ctxSize have an effect", { timeout: 120_000 }, async () => {
     await using model = await PromiseModel.open(demo, { temp: 0, maxTokens: 3, ctxSize: 128 })
     const client = new OpenAI({ baseURL: await model.url, apiKey: "x", maxRetries: 0 })
     const ask = (content: string, more: object = {}) =>
@@ -225,7 +225,7 @@ describe("every field reaches the engine", () => {
     assert.strictEqual(error.code, "context_length_exceeded")
   })
 
-  it("without limits, an answer is as long as it becomes", async () => {
+  it("without limits, an answer has its natural length", async () => {
     await using model = await PromiseModel.open(demo, { temp: 0, maxTokens: 0 })
     assert.isAbove((await model.chat("Tell me a short story about a friendly robot.")).content.length, 50)
   })
@@ -246,7 +246,7 @@ describe("the name of the model", () => {
     })
   }
 
-  it("is what requests ask for, and what is listed", async () => {
+  it("is the name in requests and lists", async () => {
     await using model = await PromiseModel.open(demo, { temp: 0 })
     const client = new OpenAI({ baseURL: await model.url, apiKey: "x", maxRetries: 0 })
     const list = await client.models.list()
@@ -262,7 +262,7 @@ describe("the name of the model", () => {
   })
 })
 
-describe("stop while it is starting", () => {
+describe("stop during the start", () => {
   it("serve fails, and nothing is left", async () => {
     await using model = new PromiseModel(demo)
     const serving = failure(model.serve())

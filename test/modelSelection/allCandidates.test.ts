@@ -45,7 +45,7 @@ describe.each(["ollama", "openai"] as const)("auto tries every model on every se
     expect(decision.excluded.map(({ model }) => model)).toEqual(names.slice(0, 5))
   })
 
-  it("lists each of them where all fail, also those that were not asked", async () => {
+  it("lists each of them if all fail, also those that were not tried", async () => {
     const faults: Fault = { kind: "status", code: 500 }
     const one = await fleet[protocol]({ models: names.slice(0, 3).map((name) => named(name)), faults })
     const two = await fleet[protocol]({
@@ -72,7 +72,7 @@ describe.each(["ollama", "openai"] as const)("auto tries every model on every se
     for (const words of ["x:70b at", "x:3b at", "not asked: embed:1b at"]) expect(error.message).toContain(words)
   })
 
-  it("goes round again where those that failed may have recovered", async () => {
+  it("starts another round if failed ones may have recovered", async () => {
     const server = await fleet[protocol]({
       models: [named("x:7b"), named("x:3b")],
       reply: "well said",
@@ -83,7 +83,7 @@ describe.each(["ollama", "openai"] as const)("auto tries every model on every se
     expect(modelsOf(server)).toEqual(["x:7b", "x:3b", "x:7b"])
   })
 
-  it("stops at the deadline, and tells what had failed by then", async () => {
+  it("stops at the deadline, and lists the failures so far", async () => {
     const server = await fleet[protocol]({
       models: [named("x:7b"), named("x:3b")],
       faults: (_, body) => (body.model === "x:7b" ? { kind: "status", code: 500 } : { kind: "hang" })
@@ -100,7 +100,7 @@ describe.each(["ollama", "openai"] as const)("auto tries every model on every se
     })
   })
 
-  it("and control: a request that is wrong is not tried on all of them", async () => {
+  it("control: an invalid request is not tried on all of them", async () => {
     const body =
       protocol === "ollama"
         ? { error: "invalid format: x" }
@@ -132,7 +132,7 @@ describe.each(["ollama", "openai"] as const)("auto tries every model on every se
     expect(await cortex.chat("Hi", { model: "x:70b" })).toBe("back again")
   })
 
-  it("takes the context that each server allows into account", async () => {
+  it("respects the context that each server allows", async () => {
     // What an Ollama allows is known of models in memory; vLLM says it in its list.
     const allowing = (contextLength: number) => ({
       models: [named("x:70b", { contextLength })],
@@ -159,7 +159,7 @@ describe.each(["ollama", "openai"] as const)("auto tries every model on every se
 })
 
 describe("memory", () => {
-  it("keeps auto from a model that is far too large, and says why", async () => {
+  it("excludes a model that is far too large from auto, with the reason", async () => {
     const server = await fleet.ollama({
       models: [named("big:405b", { size: 240e9 }), named("small:3b")],
       reply: "well said"
@@ -181,7 +181,7 @@ describe("memory", () => {
     expect((await cortex.complete("Hi", { model: "auto" })).model).toBe("big:405b")
   })
 
-  it("is no reason to refuse where nothing else is left", async () => {
+  it("does not exclude the last model", async () => {
     const server = await fleet.ollama({
       models: [named("big:405b", { size: 240e9 }), named("big:70b", { size: 140e9 })],
       reply: "well said"
@@ -223,7 +223,7 @@ describe("memory", () => {
       })
     )
 
-    it("does not keep the only server from being asked", async () => {
+    it("does not exclude the only server", async () => {
       const { small } = await servers(protocol)
       const cortex = fleet.cortex([small], { serverCooldown: 1 })
       await failure(cortex.chat("Hi", { maxRetries: 1 }))
@@ -240,7 +240,7 @@ describe("memory", () => {
   })
 })
 
-describe("what only some servers can express", () => {
+describe("options that only some servers support", () => {
   const biased = { logit_bias: { "42": -100 } }
   const mixed = async () => {
     const cannot = await fleet.ollama({ models: [named("big:70b")], loaded: ["big:70b"], reply: "from ollama" })
@@ -259,7 +259,7 @@ describe("what only some servers can express", () => {
     return { cannot, can, say }
   }
 
-  it.each(["auto", "chain"])("goes to the one that can: %s", async (name) => {
+  it.each(["auto", "chain"])("go to a server that supports them: %s", async (name) => {
     const { can, cannot, say } = await mixed()
     for (const stream of [false, true]) {
       const { status, text } = await say({ model: name, ...biased, stream })
@@ -270,7 +270,7 @@ describe("what only some servers can express", () => {
     expect((await say({ model: name })).text).toContain("from ollama")
   })
 
-  it("is refused where none can, and names the option", async () => {
+  it("are refused by name if none does", async () => {
     const cannot = await fleet.ollama({ models: [named("big:70b"), named("small:1b")] })
     const gateway = fleet.keep(await startGateway([cannot.url]))
     const response = await gateway.post("/v1/chat/completions", {

@@ -11,7 +11,7 @@ const knowing = async (...servers: ReadonlyArray<Fake>) => {
 }
 
 describe.each(["ollama", "openai"] as const)("the decision of a call that names its model (%s)", (protocol) => {
-  it("tells what was asked for, who answers, and who else could have", async () => {
+  it("has the request, the answering server, and the alternatives", async () => {
     const one = await fleet[protocol]({ reply: "well said" })
     const two = await fleet[protocol]()
     const cortex = await knowing(one, two)
@@ -29,7 +29,7 @@ describe.each(["ollama", "openai"] as const)("the decision of a call that names 
     })
   })
 
-  it("says that another server failed first, in results and in the events of streams", async () => {
+  it("reports that another server failed first, in results and in the events of streams", async () => {
     const bad = await fleet[protocol]({ faults: { kind: "status", code: 500 } })
     const good = await fleet[protocol]({ reply: "well said" })
     const cortex = await knowing(bad, good)
@@ -47,7 +47,7 @@ describe.each(["ollama", "openai"] as const)("the decision of a call that names 
     })
   })
 
-  it("tells of a kept answer", async () => {
+  it("reports a cached answer", async () => {
     const server = await fleet[protocol]({ reply: "well said" })
     const cortex = fleet.cortex([server])
     await cortex.complete("Hi", { cache: true })
@@ -58,8 +58,8 @@ describe.each(["ollama", "openai"] as const)("the decision of a call that names 
   })
 })
 
-describe("what cannot express a request", () => {
-  it("is excluded with the reason, and the server that can is asked", async () => {
+describe("a server that does not support a request", () => {
+  it("is excluded with the reason, and another one is used", async () => {
     const cannot = await fleet.ollama()
     const can = await fleet.openai({ reply: "well said" })
     const cortex = await knowing(cannot, can)

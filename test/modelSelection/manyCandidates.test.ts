@@ -25,7 +25,7 @@ const request = {
 }
 
 describe.each(smaller)("auto among $models models on $servers servers", (shape) => {
-  it("lists each model that suits once, in the order of the decision", () => {
+  it("lists each suitable model once, in the order of the decision", () => {
     const chosen = selectionOver(shape)()
     const names = all(chosen)
     expect(new Set(names).size).toBe(names.length)
@@ -43,13 +43,13 @@ describe.each(smaller)("auto among $models models on $servers servers", (shape) 
     expect(sizes).toEqual([...sizes].sort((a, b) => b - a))
   })
 
-  it("lists each once where every one is a last resort", () => {
+  it("lists each once if every one is a last resort", () => {
     const names = all(selectionOver(shape, { ...request, maxTokens: 1_000_000 })())
     expect(names).toHaveLength(shape.models)
     expect(new Set(names).size).toBe(shape.models)
   })
 
-  it("and takes no more than ten times its share of the target", () => {
+  it("takes no more than ten times its share of the target", () => {
     const select = selectionOver(shape)
     const most = (10 * selectionTarget * shape.models * shape.servers) / 10_000
     let least = Number.POSITIVE_INFINITY

@@ -27,7 +27,7 @@ describe.each(["ollama", "openai"] as const)("a chain of models (%s)", (protocol
     return { server, cortex: fleet.cortex([server], { aliases, ...options }) }
   }
 
-  it.each(["fast", "quick", "plain", "fast:latest"])("stands behind the name %s", async (model) => {
+  it.each(["fast", "quick", "plain", "fast:latest"])("is used for the name %s", async (model) => {
     const { cortex, server } = await made()
     expect(await cortex.chat("Hi", { model })).toBe("well said")
     expect((await cortex.complete("Hi", { model })).model).toBe("b:1b")
@@ -38,7 +38,7 @@ describe.each(["ollama", "openai"] as const)("a chain of models (%s)", (protocol
     expect(modelsOf(server)).toEqual(["b:1b", "b:1b", "b:1b"])
   })
 
-  it("may be the default, hold a session, and give JSON", async () => {
+  it("may be the default, have a session, and return JSON", async () => {
     const { cortex, server } = await made({ model: "fast" })
     const session = await cortex.Session.create()
     await cortex.chat("Hi", { session })
@@ -48,7 +48,7 @@ describe.each(["ollama", "openai"] as const)("a chain of models (%s)", (protocol
     expect(await cortex.chat("The capital?", { responseFormat: "json" })).toEqual({ capital: "Berlin" })
   })
 
-  it("goes on where all servers of a model fail before its first token, and not after it", async () => {
+  it("continues if all servers of a model fail before its first token, and not after it", async () => {
     const bad = await fleet[protocol]({ models: ["a:1b"], faults: { kind: "status", code: 500 } })
     const good = await fleet[protocol]({ models: ["b:1b"], reply: "well said" })
     const cortex = fleet.cortex([bad, good], { aliases: { both: ["a:1b", "b:1b"] }, defaults: { maxRetries: 1 } })
@@ -64,7 +64,7 @@ describe.each(["ollama", "openai"] as const)("a chain of models (%s)", (protocol
     })
   })
 
-  it("fails with what its last model failed with, and at once where the request is wrong", async () => {
+  it("fails with the error of its last model, and at once if the request is invalid", async () => {
     const { cortex, server } = await made({ aliases: { none: ["missing:1b", "gone:1b"], fast: ["a:1b", "b:1b"] } })
     expect(await failure(cortex.chat("Hi", { model: "none" }))).toMatchObject({
       _tag: "ModelNotFound",
@@ -76,7 +76,7 @@ describe.each(["ollama", "openai"] as const)("a chain of models (%s)", (protocol
     expect(chats(server)).toEqual([0])
   })
 
-  it("stops where it is cancelled, and nothing of it stays", async () => {
+  it("stops when it is cancelled, without leftovers", async () => {
     const server = await fleet[protocol]({ models: ["b:1b"], reply: "one two three four", perToken: 50 })
     const cortex = fleet.cortex([server], { aliases: { fast: ["missing:1b", "b:1b"] } })
     const controller = new AbortController()
@@ -102,7 +102,7 @@ describe("provider:model", () => {
     expect(modelsOf(one)).toEqual(["a:1b", "a:1b", "a:1b"])
   })
 
-  it("fails where no such server has it, and leaves names that only look so alone", async () => {
+  it("fails if no such server has it, and treats similar names as plain names", async () => {
     const cortex = fleet.cortex([await fleet.ollama({ models: ["a:1b", "openai:1b"] })])
     expect(await failure(cortex.chat("Hi", { model: "openai:a:1b" }))).toMatchObject({
       _tag: "NoServers",
@@ -113,7 +113,7 @@ describe("provider:model", () => {
 })
 
 describe("auto", () => {
-  it("takes what suits the request", async () => {
+  it("picks a model that suits the request", async () => {
     const server = await fleet.ollama({
       models: [able("small:1b"), able("tools:1b", "tools"), able("eyes:1b", "vision")]
     })
@@ -126,7 +126,7 @@ describe("auto", () => {
     expect(modelsOf(server)).toEqual(["tools:1b", "eyes:1b"])
   })
 
-  it("has an error of its own where nothing suits, or nobody answers", async () => {
+  it("has its own error if no model is suitable, or no server answers", async () => {
     const server = await fleet.ollama({ models: [able("small:1b")] })
     const tools = [{ name: "now", execute: () => "noon" }]
     expect(await failure(fleet.cortex([server]).chat("Hi", { model: "auto", tools }))).toMatchObject({
@@ -140,7 +140,7 @@ describe("auto", () => {
     expect(error.unreachable).toHaveLength(1)
   })
 
-  it("may stand in a chain", async () => {
+  it("may be in a chain", async () => {
     const server = await fleet.ollama({ models: [able("small:1b")] })
     const cortex = fleet.cortex([server], { aliases: { any: ["missing:1b", "auto"] } })
     await cortex.chat("Hi", { model: "any" })
@@ -163,7 +163,7 @@ describe("vectors", () => {
   })
 })
 
-describe("where aliases come from", () => {
+describe("sources of aliases", () => {
   const root = fileURLToPath(new URL("../..", import.meta.url))
   beforeAll(async () => {
     const setup = spawn(process.execPath, [join(root, "scripts/setup.mjs")], { stdio: "ignore" })
@@ -185,7 +185,7 @@ describe("where aliases come from", () => {
     return ended(child)
   }
 
-  it("the command line has those of the file, also of its gateway, and of the environment", async () => {
+  it("the command line uses those of the file, also of its gateway, and of the environment", async () => {
     const server = await fleet.ollama({ models: [able("a:1b"), able("b:1b")], reply: "well said" })
     const config = { servers: [server.url], aliases: { one: "a:1b" }, gateway: { aliases: { two: ["gone", "b:1b"] } } }
     for (const model of ["one", "two", "ollama:a:1b", "auto"]) {
@@ -200,7 +200,7 @@ describe("where aliases come from", () => {
     expect(shown.out).toMatch(/aliases +one: b:1b +AICORTEX_ALIASES/)
   })
 
-  it("a program has those of its options before the file's", async () => {
+  it("a program's options override the file's", async () => {
     const server = await fleet.openai({ models: ["a:1b", "b:1b"] })
     const configFile = withFile({ servers: [server.url], aliases: { one: "a:1b" } })
     await fleet.cortex([server], { configFile }).chat("Hi", { model: "one" })
@@ -208,7 +208,7 @@ describe("where aliases come from", () => {
     expect(modelsOf(server)).toEqual(["a:1b", "b:1b"])
   })
 
-  it("the gateway has the fleet's and its own", async () => {
+  it("the gateway uses the fleet's and its own", async () => {
     const server = await fleet.ollama({ models: ["a:1b", "b:1b"], reply: "well said" })
     const gateway = fleet.keep(
       await startGateway(
@@ -232,7 +232,7 @@ describe("where aliases come from", () => {
     [{ a: [] }, "a model, or a list of models"],
     [{ a: 7 }, "a model, or a list of models"],
     [["a"], "must"]
-  ])("wrong ones are refused: %j", async (aliases, reason) => {
+  ])("invalid ones are refused: %j", async (aliases, reason) => {
     const wrong = fleet.cortex([], { aliases: aliases as never })
     expect(await failure(wrong.chat("Hi"))).toMatchObject({
       _tag: "InvalidConfig",

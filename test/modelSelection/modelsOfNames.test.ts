@@ -48,7 +48,7 @@ const names: ReadonlyArray<readonly [name: string, model: string, servers: Reado
 ]
 
 describe.each(names)("the name %s", (name, model, protocols) => {
-  it("has its servers and its facts, in the Promise functions and in Effect", async () => {
+  it("lists its servers and model info, in the Promise functions and in Effect", async () => {
     const { cortex, options, ...servers } = await made()
     const urls = protocols.map((protocol) => servers[protocol].url)
     expect((await cortex.listModelServers(name)).map(({ url }) => url)).toEqual(urls)
@@ -61,7 +61,7 @@ describe.each(names)("the name %s", (name, model, protocols) => {
 })
 
 describe("control", () => {
-  it.each(["auto", "any"])("%s has those of whatever suits a call", async (name) => {
+  it.each(["auto", "any"])("%s has those of a suitable model", async (name) => {
     const { both, cortex } = await made()
     const servers = await cortex.listModelServers(name)
     expect(servers.length).toBeGreaterThan(0)
@@ -74,19 +74,19 @@ describe("control", () => {
     ["nobody", "ModelNotFound"],
     ["ollama:b:1b", "NoServers"],
     ["embedded:a:1b", "NoServers"]
-  ])("%s has no servers, and its facts fail with %s", async (name, tag) => {
+  ])("%s has no servers, and its info fails with %s", async (name, tag) => {
     const { cortex } = await made()
     expect(await cortex.listModelServers(name)).toEqual([])
     expect(await failure(cortex.getModelInfo(name))).toMatchObject({ _tag: tag })
   })
 
-  it.each(["llama3.2:3b", "recorded"])("the catalogue's facts of %s need no server", async (name) => {
+  it.each(["llama3.2:3b", "recorded"])("the catalogue's info of %s needs no server", async (name) => {
     const { cortex } = await made()
     expect(await cortex.getModelInfo(name)).toMatchObject({ model_name: "llama3.2:3b" })
     expect(await cortex.listModelServers(name)).toEqual([])
   })
 
-  it("a name that is none is refused", async () => {
+  it("an invalid name is refused", async () => {
     const { cortex } = await made()
     expect(await failure(cortex.getModelInfo(5 as unknown as string))).toMatchObject({ field: "model" })
     expect(await failure(cortex.listModelServers(5 as unknown as string))).toMatchObject({ field: "model" })

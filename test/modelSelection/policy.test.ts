@@ -124,7 +124,7 @@ const firstOf = (placement: Placement | undefined): string => {
         .join(", ")
 }
 
-describe("where auto asks first", () => {
+describe("which servers auto tries first", () => {
   const sides = { hasLocal: true, hasRemote: true }
 
   it.each(rows)("machine %s, lines %j, prefer %s: %s (%s)", (resources, lines, prefer, first, reason) => {
@@ -149,16 +149,19 @@ describe("where auto asks first", () => {
     ["remote", "AVAILABLE", "farther"],
     ["fastest", "AVAILABLE", "here, farther"],
     ["local", "CRITICAL", "farther"]
-  ] as const)("a line that was not checked yet counts as good (prefer %s, machine %s: %s)", (prefer, state, first) => {
-    for (const bad of ["DEGRADED", "DISCONNECTED"] as const) {
-      const placement = placementOf(
-        prefer,
-        { resources: machine(state), lines: [line(far, bad)] },
-        { ...sides, remotes: 2 }
-      )
-      expect(firstOf(placement)).toBe(first)
+  ] as const)(
+    "a connection that was not checked yet counts as good (prefer %s, machine %s: %s)",
+    (prefer, state, first) => {
+      for (const bad of ["DEGRADED", "DISCONNECTED"] as const) {
+        const placement = placementOf(
+          prefer,
+          { resources: machine(state), lines: [line(far, bad)] },
+          { ...sides, remotes: 2 }
+        )
+        expect(firstOf(placement)).toBe(first)
+      }
     }
-  })
+  )
 
   it.each(["AVAILABLE", "CONSTRAINED", "CRITICAL"] as const)(
     "with local servers only nothing matters (%s)",
@@ -197,7 +200,7 @@ describe("over time", () => {
   const movesOf = (places: ReadonlyArray<string>) =>
     places.flatMap((place, at) => (at > 0 && place !== places[at - 1] ? [at] : []))
 
-  it("moves over while this machine is at its limit, and back", () => {
+  it("moves to remote servers while this machine is at its limit, and back", () => {
     const places = run(
       300,
       (second) => (second >= 60 && second < 150 ? 99 : 10),
@@ -207,7 +210,7 @@ describe("over time", () => {
     expect([places[0], places[100], places[299]]).toEqual(["here", "far, farther", "here"])
   })
 
-  it.each([1, 2, 5, 7, 13])("moves at most once per window where readings flap every %d s", (period) => {
+  it.each([1, 2, 5, 7, 13])("moves at most once per window if readings change every %d s", (period) => {
     const places = run(
       600,
       (second) => (Math.floor(second / period) % 2 === 0 ? 99 : 10),
@@ -219,7 +222,7 @@ describe("over time", () => {
       if (i > 0) expect((at - (moves[i - 1] ?? 0)) * 1_000).toBeGreaterThanOrEqual(window)
   })
 
-  it("comes home when the line gets bad under pressure, and leaves again when it is good", () => {
+  it("returns when the connection degrades under load, and leaves again when it is good", () => {
     const places = run(
       400,
       () => 99,
@@ -260,7 +263,7 @@ describe.each(["ollama", "openai"] as const)("auto over a fleet (%s)", (protocol
     expect(new Set(await run(ask(8)))).toEqual(new Set([text]))
   })
 
-  it("tries the other side where the first one fails, and where all of it is busy", async () => {
+  it("tries the other side if the first one fails, and if all of it is busy", async () => {
     const { away, near, run } = await made(() => ({ resources: machine("CRITICAL") }))
     await away.setBehaviour({ faults: { kind: "status", code: 500 } })
     expect(await run(ask(3))).toEqual(["from here", "from here", "from here"])
@@ -268,7 +271,7 @@ describe.each(["ollama", "openai"] as const)("auto over a fleet (%s)", (protocol
     expect(counts(near)[0]).toBe(3)
   })
 
-  it("continues a broken answer on the other side", async () => {
+  it("resumes an interrupted answer on the other side", async () => {
     const { away, near, run } = await made(() => ({ resources: machine("CRITICAL") }))
     await away.setBehaviour({ reply: "one two three four", faults: { kind: "cut", after: 2 } })
     await near.setBehaviour({ reply: "one two three four" })
@@ -276,7 +279,7 @@ describe.each(["ollama", "openai"] as const)("auto over a fleet (%s)", (protocol
     expect(counts(near, away)).toEqual([1, 1])
   })
 
-  it("moves over and back as the conditions change, and a model that is named stays where it was routed", async () => {
+  it("moves back and forth with the conditions, and a named model stays", async () => {
     let state: Conditions.ResourceState = "AVAILABLE"
     const { near, away, run } = await made(() => ({ resources: machine(state) }), { auto: { prefer: "local" } })
     const seen = await run(

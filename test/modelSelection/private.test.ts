@@ -41,7 +41,7 @@ describe("a private call never reaches a remote server", () => {
   const runtimes: Array<{ readonly dispose: () => Promise<void> }> = []
   afterAll(() => Promise.all(runtimes.map((runtime) => runtime.dispose())))
 
-  it(`in ${cases} random cases, whatever fails and whatever the conditions are`, { timeout: 240_000 }, async () => {
+  it(`in ${cases} random cases, with any failures and conditions`, { timeout: 240_000 }, async () => {
     const models = ["a:1b", "b:1b", "far:1b", "nomic-embed-text:latest"]
     const reply = "one two three four five six"
     const here = [
@@ -159,7 +159,7 @@ describe.each(["ollama", "openai"] as const)("private (%s)", (protocol) => {
     }
   )
 
-  it.each(["far:1b", "auto", `${protocol}:far:1b`])("fails where only remote servers have %s", async (model) => {
+  it.each(["far:1b", "auto", `${protocol}:far:1b`])("fails if only remote servers have %s", async (model) => {
     const { cortex, far } = await both([])
     for (const stream of [false, true]) {
       const ask = async () => {
@@ -174,7 +174,7 @@ describe.each(["ollama", "openai"] as const)("private (%s)", (protocol) => {
     expect(await cortex.chat("Hi", { model })).toBe("from afar")
   })
 
-  it("a broken answer is not continued elsewhere, and control: it is where the call is not private", async () => {
+  it("an interrupted answer is not resumed on a remote server; control: it is if the call is not private", async () => {
     const { cortex, far, near } = await both(["a:1b"])
     await near.setBehaviour({ reply: "one two three", faults: { kind: "cut", after: 1 } })
     expect(await failure(cortex.chat("secret", { private: true, maxRetries: 2, retryBackoff: 1 }))).toMatchObject({
@@ -184,7 +184,7 @@ describe.each(["ollama", "openai"] as const)("private (%s)", (protocol) => {
     expect(await cortex.chat("Hi")).toBe("from afar")
   })
 
-  it("holds for all calls of a private session, also where it is resumed", async () => {
+  it("applies to all calls of a private session, also after it is resumed", async () => {
     const { cortex, far } = await both(["a:1b"])
     const session = await cortex.Session.create({ private: true })
     expect(await cortex.chat("secret", { session })).toBe("from here")
@@ -200,7 +200,7 @@ describe.each(["ollama", "openai"] as const)("private (%s)", (protocol) => {
     })
   })
 
-  it("may hold for a whole fleet", async () => {
+  it("may apply to a whole fleet", async () => {
     const { far, servers } = await both(["a:1b"])
     const cortex = fleet.cortex(servers, { model: "a:1b", defaults: { private: true } })
     expect(await cortex.chat("secret")).toBe("from here")
@@ -209,7 +209,7 @@ describe.each(["ollama", "openai"] as const)("private (%s)", (protocol) => {
     expect(await cortex.chat("Hi", { private: false })).toBe("from afar")
   })
 
-  it("is checked", async () => {
+  it("is validated", async () => {
     const { cortex } = await both(["a:1b"])
     expect(await failure(cortex.chat("Hi", { private: "yes" as never }))).toMatchObject({
       _tag: "InvalidRequest",
@@ -218,7 +218,7 @@ describe.each(["ollama", "openai"] as const)("private (%s)", (protocol) => {
     expect(await failure(cortex.Session.create({ private: 1 as never }))).toMatchObject({ _tag: "InvalidRequest" })
   })
 
-  it("holds for a key of the gateway, and for a request that says so", async () => {
+  it("applies to a gateway key, and to a request that sets it", async () => {
     const { far, servers } = await both(["a:1b"])
     const keys = [
       { name: "closed", key: "closed-key", private: true },

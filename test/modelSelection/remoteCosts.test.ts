@@ -32,13 +32,13 @@ describe("prices", () => {
     ["free:1b", million, 0],
     ["other", million, undefined],
     ["", million, undefined]
-  ] as const)("%s costs what its own name says, else the longest that fits", (model, tokens, cost) => {
+  ] as const)("%s has the price of its own name, else of the longest match", (model, tokens, cost) => {
     expect([prices.currency, prices.cost(model, tokens), prices.has(model)]).toEqual(["USD", cost, cost !== undefined])
   })
 })
 
 describe("the counter", () => {
-  it("counts by day and month (UTC), and begins again with each", () => {
+  it("counts by day and month (UTC), and resets with each", () => {
     const counter = new RemoteTokenCounter()
     counter.addCost(2, noon)
     counter.addCost(1, midnight)
@@ -96,7 +96,7 @@ describe.each(["ollama", "openai"] as const)("the budget of remote servers (%s)"
   const ask = (model: string) => Chat.text("Hi", { model })
   const costs = Effect.map(Fleet.Fleet, (self) => self.remoteCosts())
 
-  it("of a day is kept until midnight UTC, and that of a month until its end", async () => {
+  it("per day applies until midnight UTC, per month until its end", async () => {
     const { run } = await start({ remoteCostPerDay: 0.00015, remoteCostPerMonth: 0.00035 })
     const seen = await run(
       Effect.gen(function* () {
@@ -133,7 +133,7 @@ describe.each(["ollama", "openai"] as const)("the budget of remote servers (%s)"
     }
   )
 
-  it("has remote servers not asked for a model without a price, for vectors neither", async () => {
+  it("excludes remote servers for a model without a price, for embeddings too", async () => {
     const { far, run } = await start({ remoteCostPerDay: 1 }, ["a:1b"])
     const error = await run(Effect.flip(ask("b:1b")))
     expect(error).toMatchObject({ _tag: "ModelPriceUnknown", model: "b:1b" })
@@ -146,7 +146,7 @@ describe.each(["ollama", "openai"] as const)("the budget of remote servers (%s)"
     expect(spent?.day.spent).toBeGreaterThan(0)
   })
 
-  it("counts without a budget, too, and asks for any model (control)", async () => {
+  it("control: counts without a budget, too, and uses any model", async () => {
     const { run } = await start({})
     const [texts, spent] = await run(Effect.zip(Effect.all([ask("a:1b"), ask("b:1b")]), costs))
     expect(texts).toEqual(["far", "far"])
@@ -154,7 +154,7 @@ describe.each(["ollama", "openai"] as const)("the budget of remote servers (%s)"
     expect(spent?.day.spent).toBeCloseTo(0.0001, 9)
   })
 
-  it("is told by the gateway in the words of its APIs, in its metrics and on the page", async () => {
+  it("is reported by the gateway in its APIs' errors, its metrics and on the page", async () => {
     const { far, options } = await start({ remoteCostPerDay: 0.0001 }, [])
     const { configFile: _, servers: __, ...rest } = options
     const gateway = await startGateway([{ url: far.url, local: false } as never], {}, { cortex: rest })

@@ -17,7 +17,7 @@ const noon = 20_000 * day + day / 2
 const midnight = 20_001 * day
 
 describe("the counter", () => {
-  it("begins again at midnight UTC", () => {
+  it("resets at midnight UTC", () => {
     const counter = new RemoteTokenCounter()
     counter.add(10, noon)
     counter.add(5, midnight - 1)
@@ -55,7 +55,7 @@ describe("the counter", () => {
   })
 })
 
-describe.each(["ollama", "openai"] as const)("the ceiling of tokens of remote servers (%s)", (protocol) => {
+describe.each(["ollama", "openai"] as const)("the token limit of remote servers (%s)", (protocol) => {
   const reply = (text: string) => ({ tokens: text, usage: { promptTokens: 20, completionTokens: 10 } })
   const models = ["a:1b", { name: "embed:1b", capabilities: ["embedding"] }]
   const server = (name: string, has: ReadonlyArray<string | object> = models): Promise<Fake> =>
@@ -77,7 +77,7 @@ describe.each(["ollama", "openai"] as const)("the ceiling of tokens of remote se
   const times = (count: number, model: string) => Effect.all(Array.from({ length: count }, () => ask(model)))
   const used = Effect.map(Fleet.Fleet, (self) => self.remoteTokens())
 
-  it("has remote servers left out once it is reached, until midnight UTC", async () => {
+  it("excludes remote servers once it is reached, until midnight UTC", async () => {
     const { far, run } = await both(60)
     const seen = await run(
       Effect.gen(function* () {
@@ -99,7 +99,7 @@ describe.each(["ollama", "openai"] as const)("the ceiling of tokens of remote se
     expect(far.chatRequests).toHaveLength(3)
   })
 
-  it("counts without a ceiling, too, and leaves nothing out (control)", async () => {
+  it("control: counts without a limit, too, and excludes nothing", async () => {
     const { run } = await both(undefined)
     const [texts, tokens] = await run(Effect.zip(times(4, "a:1b"), used))
     expect([texts, tokens]).toEqual([Array(4).fill("far"), { used: 120, limit: undefined, resetsAt: midnight }])
@@ -125,7 +125,7 @@ describe.each(["ollama", "openai"] as const)("the ceiling of tokens of remote se
     }
   )
 
-  it("has auto choose what a local server has, and say why", async () => {
+  it("makes auto choose a local server's model, with the reason", async () => {
     const { run } = await both(30, ["small:1b"])
     const [first, second] = await run(
       Effect.flatMap(Chat.Chat, (chat) =>
@@ -136,7 +136,7 @@ describe.each(["ollama", "openai"] as const)("the ceiling of tokens of remote se
     expect(second.decision.reason).toContain("the ceiling of 30 tokens per day on remote servers is reached")
   })
 
-  it("leaves a chain to its next model", async () => {
+  it("makes a chain continue with its next model", async () => {
     const { options } = await both(30, ["small:1b"])
     const cortex = fleet.keep(createCortex({ ...options, aliases: { chain: ["a:1b", "small:1b"] } }))
     expect([await cortex.chat("Hi", { model: "chain" }), await cortex.chat("Hi", { model: "chain" })]).toEqual([
@@ -145,7 +145,7 @@ describe.each(["ollama", "openai"] as const)("the ceiling of tokens of remote se
     ])
   })
 
-  it("names the servers that were left out where the others failed", async () => {
+  it("lists the excluded servers if the others failed", async () => {
     const { near, options } = await both(30)
     const cortex = fleet.keep(createCortex(options))
     await cortex.chat("Hi", { model: "a:1b" })
@@ -157,7 +157,7 @@ describe.each(["ollama", "openai"] as const)("the ceiling of tokens of remote se
     )
   })
 
-  it("holds for a call that waited for its place while it was reached", async () => {
+  it("applies to a call that waited for its slot when it was reached", async () => {
     const far = await server("far")
     await far.setBehaviour({ firstToken: 50 })
     const cortex = fleet.cortex([{ url: far.url, local: false, maxInFlight: 1 }], {
@@ -172,7 +172,7 @@ describe.each(["ollama", "openai"] as const)("the ceiling of tokens of remote se
     expect(far.chatRequests).toHaveLength(1)
   })
 
-  it("counts an answer that broke or was left, as far as it is known, and none that had not begun", async () => {
+  it("counts the known part of an interrupted or aborted answer, and none that had not begun", async () => {
     const { far, near, run } = await both(undefined)
     await near.setBehaviour({ reply: "one two three four five" })
     await far.setBehaviour({
@@ -197,7 +197,7 @@ describe.each(["ollama", "openai"] as const)("the ceiling of tokens of remote se
     expect(counts).toEqual([0, 4])
   })
 
-  it("counts vectors, and leaves them to local servers once it is reached", async () => {
+  it("counts embeddings, and leaves them to local servers once it is reached", async () => {
     const { far, run } = await both(1)
     const [first, second, tokens] = await run(
       Effect.all([
@@ -209,14 +209,14 @@ describe.each(["ollama", "openai"] as const)("the ceiling of tokens of remote se
     expect([first.server, second.server === far.url, tokens.used > 0]).toEqual([far.url, false, true])
   })
 
-  it("does not concern private calls", async () => {
+  it("does not affect private calls", async () => {
     const { options } = await both(30)
     const cortex = fleet.keep(createCortex(options))
     await cortex.chat("Hi", { model: "a:1b" })
     expect(await cortex.chat("Hi", { model: "a:1b", private: true })).toBe("near")
   })
 
-  it("is kept for the next run", async () => {
+  it("is stored for the next run", async () => {
     const folder = mkdtempSync(join(tmpdir(), "aicortex-remote-"))
     try {
       const { options } = await both(60)
@@ -240,7 +240,7 @@ describe.each(["ollama", "openai"] as const)("the ceiling of tokens of remote se
     expect(snapshot.remoteTokens).toMatchObject({ used: 30, limit: 60 })
   })
 
-  it("answers 429 in the gateway, says when it ends, is in its figures, and outlives a reload", async () => {
+  it("is status 429 in the gateway, with the reset time, appears in its metrics, and survives a reload", async () => {
     const far = await server("far")
     const gateway = await startGateway(
       [{ url: far.url, local: false } as never],

@@ -43,7 +43,7 @@ const names: ReadonlyArray<readonly [name: string, protocol: "ollama" | "openai"
 ]
 
 describe.each(names)("the name %s", (name, protocol) => {
-  it("leads to a server as in a call, in the Promise functions", async () => {
+  it("resolves to a server as in a call, in the Promise functions", async () => {
     const { cortex, ...servers } = await made()
     const { url } = servers[protocol]
     expect(await cortex.bestServer(name)).toMatchObject({ url, protocol })
@@ -55,7 +55,7 @@ describe.each(names)("the name %s", (name, protocol) => {
     expect((await cortex.complete("Hi", { model: name })).server).toBe(url)
   })
 
-  it("leads to a server in Effect", async () => {
+  it("resolves to a server in Effect", async () => {
     const { options, ...servers } = await made()
     const found = Effect.all([ModelSelection.bestServer(name), ModelSelection.serverInfo(name)])
     const infos = await Effect.runPromise(Effect.provide(found, Cortex.layer(options)))
@@ -64,7 +64,7 @@ describe.each(names)("the name %s", (name, protocol) => {
 })
 
 describe("control", () => {
-  it("a kind of server is remembered by itself", async () => {
+  it("a kind of server is cached separately", async () => {
     const { cortex, ollama, openai } = await made()
     for (const _ of [1, 2]) {
       expect((await cortex.bestServer("ollama:a:1b")).url).toBe(ollama.url)
@@ -73,7 +73,7 @@ describe("control", () => {
     }
   })
 
-  it.each(["auto", "any"])("%s leads to a server of whatever suits a call", async (name) => {
+  it.each(["auto", "any"])("%s resolves to a server of a suitable model", async (name) => {
     const { cortex, ollama, openai } = await made()
     expect([ollama.url, openai.url]).toContain((await cortex.bestServer(name)).url)
     expect([ollama.url, openai.url]).toContain((await cortex.getServerInfo(name)).url)
@@ -91,7 +91,7 @@ describe("control", () => {
     expect(await failure(cortex.complete("Hi", { model: name }))).toMatchObject({ _tag: tag })
   })
 
-  it("a server of another kind, or without the model, is none of the name's", async () => {
+  it("a server of another kind, or without the model, is not used", async () => {
     const { cortex, ollama, openai } = await made()
     expect(await failure(cortex.getServerInfo("openai:a:1b", { serverUrl: ollama.url }))).toMatchObject({
       _tag: "NoServers"
@@ -103,7 +103,7 @@ describe("control", () => {
     expect(await cortex.getServerInfo("openai:a:1b", { serverUrl: openai.url })).toMatchObject({ url: openai.url })
   })
 
-  it("wrong options are refused as before", async () => {
+  it("invalid options are refused", async () => {
     const { cortex } = await made()
     expect(await failure(cortex.bestServer("fast", { strategy: "sideways" as "random" }))).toMatchObject({
       _tag: "InvalidRequest",
@@ -141,7 +141,7 @@ describe("aicortex best", () => {
     expect(await best(name, options.servers)).toEqual({ code: 0, stdout: `${servers[protocol].url}\n`, stderr: "" })
   })
 
-  it("fails with what the last model of a chain fails with", async () => {
+  it("fails with the error of the last model of a chain", async () => {
     const { options } = await made()
     const { code, stderr, stdout } = await best("nobody", options.servers)
     expect([code, stdout]).toEqual([1, ""])

@@ -38,7 +38,7 @@ const ok = async (...args: ReadonlyArray<string>) => {
 }
 
 describe("models of this machine", () => {
-  it("are got, listed, shown and deleted, without any server", async () => {
+  it("are downloaded, listed, shown and deleted, without any server", async () => {
     expect(await ok("pull", repository)).toBe(`${repository}:Q4_K_M is on this machine (602 kB).\n`)
     expect(await ok("pull", repository)).toBe(`${repository}:Q4_K_M is on this machine already (602 kB).\n`)
     const rows = (await ok("ls"))
@@ -62,7 +62,7 @@ describe("models of this machine", () => {
     expect(error.code).toBe(1)
   })
 
-  it("that are files stay where they are, or are copied", async () => {
+  it("that are files are used in place, or copied", async () => {
     const mine = join(home.path, "mine.gguf")
     copyFileSync(demo, mine)
     expect(await ok("pull", mine, "--name", "mine/small:1")).toBe(`mine/small:1 is the file ${mine} (2.3 MB).\n`)
@@ -77,7 +77,7 @@ describe("models of this machine", () => {
     expect(existsSync(mine)).toBe(true)
   })
 
-  it("have quantizations that are listed, and events for programs", async () => {
+  it("list their quantizations, and emit events for programs", async () => {
     const table = await ok("pull", repository, "--list")
     expect(table).toMatch(/Q4_K_M +60\d kB +yes +taken where none is named/)
     expect(JSON.parse(await ok("pull", repository, "--list", "--json"))).toMatchObject([
@@ -109,7 +109,7 @@ describe("models of this machine", () => {
     expect(err).toContain(words)
   })
 
-  it("control: other names, and whatever is sent to a server, go to the servers as ever", async () => {
+  it("control: other names, and commands for a server, go to the servers", async () => {
     const ollama = await startFakeOllama()
     const other = makeHome({ servers: [ollama.url] })
     try {
@@ -126,7 +126,7 @@ describe("models of this machine", () => {
     }
   })
 
-  it.runIf(hasTerminals)("on a terminal have a bar with speed and time left", async () => {
+  it.runIf(hasTerminals)("have a progress bar with speed and time left on a terminal", async () => {
     hub.behaviour = { piece: 4096, pace: 8 }
     const terminal = startTerminal([process.execPath, bin, "pull", repository], {
       columns: 100,

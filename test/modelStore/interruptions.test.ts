@@ -45,7 +45,7 @@ const noTokenLeft = () => {
 }
 
 describe("a download", () => {
-  it("that is cut at 30 random points goes on where it was", async () => {
+  it("that is cut at 30 random points continues at the cut", async () => {
     const random = Prng.make(7)
     let cuts = 0
     for (let i = 0; i < 3; i++) {
@@ -72,7 +72,7 @@ describe("a download", () => {
     expect(cuts).toBe(30)
   })
 
-  it("whose process is killed at 20 random points goes on where it was", async () => {
+  it("whose process is killed at 20 random points continues at the cut", async () => {
     const random = Prng.make(11)
     const kills = 20
     let killed = 0
@@ -116,7 +116,7 @@ describe("a download", () => {
     expect(doubled / killed).toBeLessThanOrEqual(rangeBytes)
   })
 
-  it("that Ctrl-C ends says how far it is and what goes on, and that does", async () => {
+  it("that Ctrl-C cancels reports its progress and how to continue, and does continue", async () => {
     const env = { AICORTEX_MODELS: folder(), HF_ENDPOINT: hub.url }
     const child = home.start(["pull", "owner/tiny-GGUF", "--name", "mine"], env)
     // A second signal would end it at once.
@@ -139,7 +139,7 @@ describe("a download", () => {
     expect(hub.doubled(file)).toBeLessThanOrEqual(4 * rangeBytes)
   })
 
-  it("of two processes is one, also where the one that downloads is killed", async () => {
+  it("of two processes happens once, also if the downloading one is killed", async () => {
     const env = { AICORTEX_MODELS: folder(), HF_ENDPOINT: hub.url }
     let killed = false
     const first = home.start(["pull", "owner/tiny-GGUF"], env)

@@ -28,7 +28,7 @@ const cortex = () =>
     models: { folder: mkdtempSync(join(root, "s-")), hub: hub.url, rangeBytes: 65_536 }
   })
 
-it("a model is got, found, listed, imported and deleted", async () => {
+it("a model is downloaded, found, listed, imported and deleted", async () => {
   await using one = cortex()
   const events: Array<string> = []
   const model = await one.pullModel("owner/tiny", { onEvent: ({ type }) => events.push(type) })
@@ -43,7 +43,7 @@ it("a model is got, found, listed, imported and deleted", async () => {
   await expect(one.removeModel("demo")).rejects.toMatchObject({ _tag: "ModelNotStored" })
 })
 
-it("a signal ends it, and the next one goes on", async () => {
+it("a signal cancels a download, and the next one continues", async () => {
   await using one = cortex()
   hub.forget()
   hub.behaviour = { piece: 2048, pace: 5 }
@@ -58,7 +58,7 @@ it("a signal ends it, and the next one goes on", async () => {
   expect(hub.doubled(file)).toBeLessThanOrEqual(4 * 65_536)
 })
 
-it("control: wrong options and names are errors, and nothing is sent", async () => {
+it("control: invalid options and names are errors, and nothing is sent", async () => {
   await using one = cortex()
   hub.forget()
   await expect(one.pullModel("s3://x")).rejects.toMatchObject({ _tag: "InvalidModelReference" })

@@ -56,7 +56,7 @@ const isEqual = (path: string, file: HubFile) => readFileSync(path).equals(file.
 const resolved = (events: Pulled) => events.find((event) => event.type === "resolved")
 
 describe("a model of a hub", () => {
-  it("is downloaded in ranges, checked, and found by its name", async () => {
+  it("is downloaded in ranges, verified, and found by its name", async () => {
     const events = await pull(store, "owner/tiny-GGUF")
     const model = modelOf(events)
     expect(model).toMatchObject({
@@ -80,7 +80,7 @@ describe("a model of a hub", () => {
     }
   })
 
-  it("that is there already is not downloaded again, unless it has changed", async () => {
+  it("that is present is not downloaded again, unless it has changed", async () => {
     const repository = "owner/changing"
     hub.add(repository, "m.Q8_0.gguf", gguf({ weights: 200_000 }))
     await pull(store, repository)
@@ -94,7 +94,7 @@ describe("a model of a hub", () => {
     expect(left("owner@changing+q8_0")).toEqual(["m.Q8_0.gguf", "model.json"])
   })
 
-  it("under a name of one's own, a file of a folder, a branch: each is stored under its own name", async () => {
+  it("with a custom name, a file in a folder, or a branch is stored under its own name", async () => {
     hub.add("owner/many", "a/x.gguf", gguf({ weights: 4000 }))
     hub.add("owner/many", "x.Q5_K_M.gguf", gguf({ weights: 8000 }), "v2")
     expect(modelOf(await pull(store, "owner/many/a/x.gguf")).name).toBe("owner/many/a/x.gguf")
@@ -105,7 +105,7 @@ describe("a model of a hub", () => {
     expect(taken).toMatchObject({ _tag: "ModelNameTaken", model: "mine:1" })
   })
 
-  it("has all its parts, one after the other, and they are checked", async () => {
+  it("in several parts is downloaded part by part, and verified", async () => {
     const parts = [1, 2, 3].map((i) =>
       hub.add("owner/big", `Q4/big-Q4_K_M-0000${i}-of-00003.gguf`, gguf({ weights: 40_000 * i }))
     )
@@ -121,7 +121,7 @@ describe("a model of a hub", () => {
     expect(await pullFailure(store, "owner/part")).toMatchObject({ reason: "not-found" })
   })
 
-  it("of Cortex's library is the variant in a branch; without one the repository's default", async () => {
+  it("of Cortex's library resolves to the variant's branch, or the repository's default", async () => {
     const q4 = hub.add("cortexso/llama3.1", "model.gguf", gguf({ weights: 40_000 }), "8b-gguf-q4-km")
     const q8 = hub.add("cortexso/llama3.1", "model.gguf", gguf({ weights: 80_000 }), "8b-gguf-q8-0")
     hub.add("cortexso/llama3.1", "metadata.yml", Buffer.from("version: 1\nname: llama3.1\ndefault: 8b-gguf-q8-0\n"))
@@ -140,7 +140,7 @@ describe("a model of a hub", () => {
     expect(await pullFailure(store, "llama3.1:8b-gguf-q5")).toMatchObject({ reason: "not-found" })
   })
 
-  it("has quantisations: what fits into the memory that is free is told, and one is chosen", async () => {
+  it("has quantizations: one that fits into free memory is chosen, and reported", async () => {
     for (const [name, weights] of [
       ["Q2_K", 40_000],
       ["Q4_K_M", 80_000],
@@ -166,7 +166,7 @@ describe("a model of a hub", () => {
     expect(error.message).toContain("Q2_K, Q4_K_M, Q8_0, F16")
   })
 
-  it("that is no name of a download is an error, without a request", async () => {
+  it("with an invalid name is an error, without a request", async () => {
     expect((await pullFailure(store, "llama3.2:3b"))._tag).toBe("InvalidModelReference")
     expect((await pullFailure(store, "s3://x/y.gguf"))._tag).toBe("InvalidModelReference")
     expect(hub.requests).toEqual([])
@@ -176,7 +176,7 @@ describe("a model of a hub", () => {
 describe("a file of a web server", () => {
   const address = (name: string) => `${hub.filesUrl}/files/${name}`
 
-  it("is downloaded under its own name, and what stands in the query of its address is not kept", async () => {
+  it("is stored under its own name, without the URL's query", async () => {
     hub.files["some model.gguf"] = { bytes: gguf({ weights: 500_000 }), etag: '"1"' }
     const model = modelOf(await pull(store, `${address("some%20model.gguf")}?token=very-secret`))
     expect(model.name).toBe("some-model")
@@ -184,7 +184,7 @@ describe("a file of a web server", () => {
     expect(readFileSync(join(folderOf("some-model"), "model.json"), "utf8")).not.toContain("very-secret")
   })
 
-  it("that comes in parts is all of them", async () => {
+  it("in several parts is downloaded completely", async () => {
     for (const i of [1, 2]) hub.files[`x-0000${i}-of-00002.gguf`] = { bytes: gguf({ weights: 20_000 * i }) }
     const model = modelOf(await pull(store, address("x-00001-of-00002.gguf")))
     expect(model.files.map(({ size }) => size)).toEqual(Object.values(hub.files).map(({ bytes }) => bytes.length))
@@ -205,7 +205,7 @@ describe("a file of a web server", () => {
     }
   )
 
-  it("that changes in between is downloaded from the beginning, and never a mixture of both", async () => {
+  it("that changes in between is downloaded from the beginning, and never mixed", async () => {
     const before = gguf({ weights: 500_000 })
     const after = gguf({ weights: 500_000 })
     const file: HubFile = { bytes: before, etag: '"1"' }
@@ -223,7 +223,7 @@ describe("a file of a web server", () => {
     expect(hub.requests.some(({ ifRange }) => ifRange === '"1"')).toBe(true)
   })
 
-  it("that became shorter is downloaded from the beginning; one that changes each time is an error", async () => {
+  it("that became shorter is downloaded from the beginning; one that keeps changing is an error", async () => {
     const file: HubFile = { bytes: gguf({ weights: 800_000 }), etag: '"1"' }
     hub.files["c.gguf"] = file
     hub.behaviour = { cutAfter: ({ range }) => (range?.startsWith("bytes=0-") === true ? undefined : 0) }
@@ -244,7 +244,7 @@ describe("a file of a web server", () => {
   })
 })
 
-describe("what is wrong with what comes", () => {
+describe("invalid downloads", () => {
   it("a wrong checksum deletes the file, and the next attempt starts from the beginning", async () => {
     const file = hub.add("owner/liar", "l.Q8_0.gguf", gguf({ weights: 300_000 }))
     file.listedSha256 = "0".repeat(64)
@@ -256,14 +256,14 @@ describe("what is wrong with what comes", () => {
     expect(isEqual(modelOf(await pull(store, "owner/liar")).path, file)).toBe(true)
   })
 
-  it.each(["longer", "shorter"])("a length in the list that is %s", async (which) => {
+  it.each(["longer", "shorter"])("a listed length that is %s", async (which) => {
     const file = hub.add("owner/length", "l.Q8_0.gguf", gguf({ weights: 300_000 }))
     file.listedSize = file.bytes.length + (which === "longer" ? 1000 : -1000)
     expect(await pullFailure(store, "owner/length")).toMatchObject({ reason: "size-mismatch" })
     expect(left("owner@length+q8_0")).toEqual([])
   })
 
-  it("a length that the host of the files invents", async () => {
+  it("a false length from the file host", async () => {
     hub.behaviour = { claimedSize: 5_000_000 }
     expect(await pullFailure(store, "owner/tiny-GGUF")).toMatchObject({ reason: "size-mismatch" })
     hub.files["x.gguf"] = { bytes: gguf() }
@@ -276,7 +276,7 @@ describe("what is wrong with what comes", () => {
     ["a web page", Buffer.from(`<!doctype html>${" ".repeat(400_000)}`), "web page"],
     ["no GGUF", Buffer.alloc(400_000), "not a GGUF"],
     ["a GGUF that is cut off", gguf({ weights: 400_000 }).subarray(0, 300_000), "incomplete"]
-  ])("%s is no model, and is not kept", async (_, bytes, words) => {
+  ])("%s is not a model, and is not stored", async (_, bytes, words) => {
     hub.files["x.gguf"] = { bytes }
     const error = await pullFailure({ ...store, parallel: 1 }, `${hub.filesUrl}/files/x.gguf`)
     expect(error._tag).toBe("InvalidModelFile")
@@ -286,7 +286,7 @@ describe("what is wrong with what comes", () => {
     if (words !== "incomplete") expect(hub.requests.length).toBe(1)
   })
 
-  it("a link in the place of the unfinished file is not written through", async () => {
+  it("a link in place of the unfinished file is not written through", async () => {
     const elsewhere = join(root, "elsewhere")
     writeFileSync(elsewhere, "mine")
     await pull(store, "owner/tiny-GGUF")
@@ -299,7 +299,7 @@ describe("what is wrong with what comes", () => {
     expect(isEqual(model.path, tiny)).toBe(true)
   })
 
-  it("a disk without the room for it: nothing is downloaded", async () => {
+  it("a disk without enough space: nothing is downloaded", async () => {
     const error = await pullFailure({ ...store, freeBytes: 1000 }, "owner/tiny-GGUF")
     expect(error).toMatchObject({ _tag: "InsufficientDiskSpace", needed: tiny.bytes.length, available: 1000 })
     expect(hub.requests.filter(({ server }) => server === "files")).toEqual([])
@@ -310,7 +310,7 @@ describe("what is wrong with what comes", () => {
 })
 
 describe("a server in trouble", () => {
-  it("answers 429 and 503 at first: it is tried again, not before it says", async () => {
+  it("with 429 and 503 at first is retried, not before Retry-After", async () => {
     let refused = 0
     hub.behaviour = {
       refuse: ({ server }) => {
@@ -327,7 +327,7 @@ describe("a server in trouble", () => {
     ])
   })
 
-  it("asks for a pause: there is one; for a longer one than ten minutes: that is an error", async () => {
+  it("with Retry-After causes a pause; more than ten minutes is an error", async () => {
     let first = true
     hub.behaviour = {
       refuse: ({ server }) => {
@@ -349,14 +349,14 @@ describe("a server in trouble", () => {
     ["server-error", { refuse: () => ({ status: 500 }) }],
     ["network", { cutAfter: () => 0 }],
     ["stalled", { stall: () => true }]
-  ] as const)("that goes on is an error: %s", async (reason, behaviour) => {
+  ] as const)("that persists is an error: %s", async (reason, behaviour) => {
     hub.behaviour = behaviour
     const error = await pullFailure({ ...store, retries: 2, stallTimeout: 300 }, "owner/tiny-GGUF")
     expect(error).toMatchObject({ _tag: "ModelDownloadFailed", reason })
     expect(hub.requests.length).toBeLessThan(30)
   })
 
-  it("that is not there is an error", async () => {
+  it("that is unreachable is an error", async () => {
     const error = await pullFailure({ ...store, hub: "http://127.0.0.1:1", retries: 1 }, "owner/tiny-GGUF")
     expect(error).toMatchObject({ reason: "network" })
   })
@@ -366,7 +366,7 @@ describe("a server in trouble", () => {
     ["unauthorized", { token: "right" }, "wrong", "refuses the token"],
     ["gated", { token: "right", gated: true }, undefined, "terms"],
     ["gated", { gated: true }, "any", "terms"]
-  ] as const)("a repository that is %s is told, with what to do", async (reason, behaviour, token, words) => {
+  ] as const)("a repository that is %s is reported with advice", async (reason, behaviour, token, words) => {
     hub.behaviour = behaviour
     const error = await pullFailure({ ...store, ...(token === undefined ? {} : { token }) }, "owner/tiny-GGUF")
     expect(error).toMatchObject({ _tag: "ModelDownloadFailed", reason })
@@ -374,7 +374,7 @@ describe("a server in trouble", () => {
     if (token !== undefined) expect(JSON.stringify(error)).not.toContain(`"${token}"`)
   })
 
-  it("what is no hub at all is told", async () => {
+  it("a server that is not a hub is reported", async () => {
     hub.files["x"] = { bytes: Buffer.from("<html>") }
     const error = await pullFailure({ ...store, hub: `${hub.filesUrl}/no/hub` }, "owner/tiny-GGUF")
     expect(error).toMatchObject({ reason: "not-found" })
@@ -382,7 +382,7 @@ describe("a server in trouble", () => {
 })
 
 describe("redirects", () => {
-  it("a token goes to the hub, and never to another host", async () => {
+  it("the token is sent to the hub, and never to another host", async () => {
     hub.behaviour = { token: "hf_secret" }
     const model = modelOf(await pull({ ...store, token: "hf_secret" }, "owner/tiny-GGUF"))
     expect(isEqual(model.path, tiny)).toBe(true)
@@ -413,7 +413,7 @@ describe("redirects", () => {
   })
 })
 
-describe("two at once", () => {
+describe("two concurrent downloads", () => {
   it("share one download", async () => {
     hub.behaviour = { piece: 16 * 1024 }
     const both = await Promise.all([pull(store, "owner/tiny-GGUF"), pull(store, "owner/tiny-GGUF")])
@@ -424,7 +424,7 @@ describe("two at once", () => {
     expect(both.flat().some((event) => event.type === "waiting")).toBe(true)
   })
 
-  it("the second goes on where the first was stopped", async () => {
+  it("the second continues where the first was cancelled", async () => {
     let begun = () => {}
     const started = new Promise<void>((resolve) => {
       begun = resolve

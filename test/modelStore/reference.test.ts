@@ -14,7 +14,7 @@ const hub = (owner: string, repo: string, more: object = {}) => ({
   ...more
 })
 
-describe("what the name of a model means", () => {
+describe("model names", () => {
   it.each([
     ["owner/repo", hub("owner", "repo", { name: "owner/repo" })],
     ["owner/Repo-GGUF:q4_k_m", hub("owner", "Repo-GGUF", { name: "owner/Repo-GGUF:Q4_K_M", quantisation: "Q4_K_M" })],
@@ -87,13 +87,13 @@ describe("what the name of a model means", () => {
     "x".repeat(3000),
     "https://huggingface.co/owner/repo/discussions/1",
     "llama3.1:8b-gguf-q4 km"
-  ])("%j means nothing", (name) => {
+  ])("%j is invalid", (name) => {
     const error = Either.getOrThrow(Either.flip(parseReference(name)))
     expect(error._tag).toBe("InvalidModelReference")
     expect(error.message).not.toContain("pass@")
   })
 
-  it("only a name with two or more slashes may be a file of this machine or of a repository", () => {
+  it("only a name with two or more slashes may be a local file or a file of a repository", () => {
     expect(isAmbiguous("registry/demo/aicortex-demo.gguf")).toBe(true)
     for (const one of ["owner/repo", "./a/b/c.gguf", "/a/b/c.gguf", "hf:a/b/c.gguf", "a/c.gguf"]) {
       expect(isAmbiguous(one), one).toBe(false)
@@ -115,8 +115,8 @@ const hostile = fc.oneof(
     .map((parts) => parts.join(""))
 )
 
-describe("names never leave the store", () => {
-  it("a file is kept under a name without folders, whatever it is called elsewhere", () => {
+describe("names cannot escape the store", () => {
+  it("a file is stored under a name without folders, whatever its original name", () => {
     fc.assert(
       fc.property(hostile, (name) => {
         const kept = keptName(name)
@@ -130,7 +130,7 @@ describe("names never leave the store", () => {
     )
   })
 
-  it("the folder of a model lies in the store, and only one name has it", () => {
+  it("the folder of a model is inside the store, and unique to its name", () => {
     const names = fc.oneof(
       hostile,
       fc.stringMatching(/^[a-zA-Z0-9._-]{1,12}(\/[a-zA-Z0-9._-]{1,8}){0,2}(:[a-zA-Z0-9._-]{1,8})?$/)
@@ -149,7 +149,7 @@ describe("names never leave the store", () => {
     )
   })
 
-  it("what a name means has a name that can be kept, or is an error", () => {
+  it("a resolved name can be stored, or is an error", () => {
     fc.assert(
       fc.property(hostile, (text) => {
         const reference = parseReference(text)

@@ -45,8 +45,8 @@ const run = <A, E>(models: Settings.ModelPolicy, use: (store: ModelStore.Service
 const failure = <A, E>(models: Settings.ModelPolicy, use: (store: ModelStore.Service) => Effect.Effect<A, E>) =>
   run(models, (store) => Effect.flip(use(store)))
 
-describe("a file of this machine", () => {
-  it("is imported by reference: found, listed and removed, and the file stays", async () => {
+describe("a local file", () => {
+  it("is imported by reference: found, listed and removed, and the file remains", async () => {
     const models = { folder: join(folder(), "not", "there", "yet") }
     expect(await run(models, ({ list }) => list)).toEqual([])
     const model = await run(models, ({ importFile }) => importFile(demo, { name: "Demo/small:1" }))
@@ -61,7 +61,7 @@ describe("a file of this machine", () => {
     expect(await failure(models, ({ remove }) => remove("demo/small:1"))).toMatchObject({ _tag: "ModelNotStored" })
   })
 
-  it("is imported as a copy, which goes with the model", async () => {
+  it("is imported as a copy, which is deleted with the model", async () => {
     const models = { folder: folder() }
     const model = await run(models, ({ importFile }) => importFile(demo, { copy: true }))
     expect(model.name).toBe("aicortex-demo")
@@ -72,7 +72,7 @@ describe("a file of this machine", () => {
     expect(existsSync(demo)).toBe(true)
   })
 
-  it("is found by its path without being imported, also where the path could be a file of a repository", async () => {
+  it("is found by its path without an import, also if the path could be a file of a repository", async () => {
     const models = { folder: folder() }
     const found = await run(models, ({ find }) => find(demo))
     expect(Option.getOrThrow(found)).toMatchObject({ name: "aicortex-demo", path: demo, addedAt: 0 })
@@ -81,7 +81,7 @@ describe("a file of this machine", () => {
     expect(await run(models, ({ parse }) => parse("registry/demo/no-such.gguf"))).toMatchObject({ kind: "hub" })
   })
 
-  it("has all its parts", async () => {
+  it("includes all its parts", async () => {
     const models = { folder: folder() }
     const parts = folder()
     for (const i of [1, 2, 3]) {
@@ -129,7 +129,7 @@ describe("a file of this machine", () => {
       "incomplete"
     ]
   ]
-  it.each(wrong)("that is %s is no model", async (_, bytes, words) => {
+  it.each(wrong)("that is %s is not a model", async (_, bytes, words) => {
     const models = { folder: folder() }
     const file = join(folder(), "x.gguf")
     writeFileSync(file, bytes)
@@ -139,13 +139,13 @@ describe("a file of this machine", () => {
     expect(await run(models, ({ list }) => list)).toEqual([])
   })
 
-  it("that is not there, or is a folder, is an error", async () => {
+  it("that is missing, or is a folder, is an error", async () => {
     const models = { folder: folder() }
     expect((await failure(models, ({ importFile }) => importFile("/no/such/x.gguf"))).message).toContain("no such file")
     expect((await failure(models, ({ importFile }) => importFile(root))).message).toContain("folder")
   })
 
-  it("a header longer than what is read at first is read whole", async () => {
+  it("a header longer than the first read is read completely", async () => {
     const file = join(folder(), "long.gguf")
     writeFileSync(file, gguf({ vocabulary: 200_000 }))
     const models = { folder: folder() }
@@ -155,7 +155,7 @@ describe("a file of this machine", () => {
 })
 
 describe("names", () => {
-  it("that are taken by another model are refused; the same one is taken again", async () => {
+  it("that another model has are refused; the same model is accepted", async () => {
     const models = { folder: folder() }
     const other = join(folder(), "other.gguf")
     writeFileSync(other, gguf())
@@ -165,13 +165,13 @@ describe("names", () => {
     expect(error).toMatchObject({ _tag: "ModelNameTaken", model: "one", source: demo })
   })
 
-  it.each(["../x", "/x", "a/../b", "a b", "", "x\u0000", "a:b:c", ".hidden", "a\\b"])("%j is no name", async (name) => {
+  it.each(["../x", "/x", "a/../b", "a b", "", "x\u0000", "a:b:c", ".hidden", "a\\b"])("%j is invalid", async (name) => {
     const models = { folder: folder() }
     const error = await failure(models, ({ importFile }) => importFile(demo, { name }))
     expect(error._tag).toBe("InvalidModelReference")
   })
 
-  it("aliases stand for what they say, also for each other, but not in a circle", async () => {
+  it("aliases resolve to their models, also through other aliases, but not in a circle", async () => {
     const models = {
       folder: folder(),
       aliases: { small: "hf:owner/repo:q8_0", Best: "small", a: "b", b: "a", here: demo }
@@ -181,7 +181,7 @@ describe("names", () => {
     expect(Option.getOrThrow(await run(models, ({ find }) => find("here"))).path).toBe(demo)
   })
 
-  it("of repositories: without a quantisation any that is stored; with one only that", async () => {
+  it("of repositories: without a quantization any stored one; with one only that", async () => {
     const models = { folder: folder() }
     await run(models, ({ importFile }) => importFile(demo, { name: "owner/repo:Q8_0" }))
     const find = (name: string) => run(models, (store) => Effect.map(store.find(name), Option.isSome))
@@ -192,8 +192,8 @@ describe("names", () => {
   })
 })
 
-describe("what happens to the folder", () => {
-  it("a file that is gone or has changed is told, and not found", async () => {
+describe("changes of the folder", () => {
+  it("a missing or changed file is reported, and not found", async () => {
     const models = { folder: folder() }
     const file = join(folder(), "mine.gguf")
     writeFileSync(file, gguf())
@@ -205,7 +205,7 @@ describe("what happens to the folder", () => {
     expect(await failure(models, ({ find }) => find("mine"))).toMatchObject({ _tag: "InvalidModelFile" })
   })
 
-  it("a link in the place of a model's folder is not followed", async () => {
+  it("a link in place of a model's folder is not followed", async () => {
     const models = { folder: folder() }
     const elsewhere = folder()
     symlinkSync(elsewhere, join(models.folder, "model-aicortex-demo"))
@@ -217,7 +217,7 @@ describe("what happens to the folder", () => {
     expect(existsSync(join(elsewhere, "keep"))).toBe(true)
   })
 
-  it("a damaged record is left out, and what it names is not followed out of the folder", async () => {
+  it("a damaged record is skipped, and its paths are not followed out of the folder", async () => {
     const models = { folder: folder() }
     const model = await run(models, ({ importFile }) => importFile(demo, { name: "x", copy: true }))
     const record = join(models.folder, "model-x", "model.json")
@@ -230,7 +230,7 @@ describe("what happens to the folder", () => {
     expect(await run(models, ({ list }) => list)).toEqual([model])
   })
 
-  it("without a folder in the settings there is an error, and paths can still be found", async () => {
+  it("without a configured folder there is an error, and paths still work", async () => {
     expect(await failure({}, ({ list }) => list)).toMatchObject({ _tag: "ModelStoreUnavailable" })
     expect(Option.isSome(await run({}, ({ find }) => find(demo)))).toBe(true)
     mkdirSync(join(root, "file-in-place"), { recursive: true })

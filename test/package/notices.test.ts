@@ -15,7 +15,7 @@ describe("the notices of third parties", () => {
     assert.strictEqual(built.status, 0, built.stderr)
   }, 120_000)
 
-  it("name every package that the bundles hold, with its version and the text of its licence", () => {
+  it("list every package in the bundles, with its version and license text", () => {
     const inputsOf = (name: string) =>
       Object.keys((JSON.parse(readFileSync(join(root, `dist/.${name}.json`), "utf8")) as Metafile).inputs)
     const text = readFileSync(join(root, "dist/THIRD-PARTY-NOTICES"), "utf8")
@@ -41,13 +41,13 @@ describe("the notices of third parties", () => {
     assert.strictEqual(entries.length, folders.size)
   })
 
-  it("are in every package that is published", () => {
+  it("are in every published package", () => {
     const { files } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
     assert.include(files, "dist")
     assert.notInclude(files, "!dist/THIRD-PARTY-NOTICES")
   })
 
-  it("are not made without the text of a licence", () => {
+  it("cannot be generated without a license text", () => {
     const folder = mkdtempSync(join(tmpdir(), "aicortex-notices-"))
     try {
       const metafile = (name: string): Metafile => ({

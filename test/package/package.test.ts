@@ -65,12 +65,12 @@ describe.concurrent("the published package", { timeout: 300_000 }, () => {
     await rm(directory, { recursive: true, force: true })
   })
 
-  it("says its version in one voice", async () => {
+  it("has the same version everywhere", async () => {
     assert.strictEqual(version, (await json(join(root, "package.json"))).version)
     assert.strictEqual(version, (await json(join(root, "package-lock.json"))).version)
   })
 
-  it("ships what it needs and nothing else", () => {
+  it("contains what it needs and nothing else", () => {
     const allowed =
       /^(dist|src|registry|docs|examples)\/|^(package\.json|(config|servers)\.schema\.json|README\.md|CHANGELOG\.md|LICENSE)$/
     const refused = /^dist\/\.|^dist\/cli\/|^dist\/promise|^src\/cli\/|^src\/dashboard\/|^registry\/demo\/training\//
@@ -98,15 +98,15 @@ describe.concurrent("the published package", { timeout: 300_000 }, () => {
       assert.include(files, file)
   })
 
-  it("is clean for publint", async () => {
+  it("passes publint", async () => {
     assert.include(await run(root, tool("publint"), "run", "--strict", tarball), "All good!")
   })
 
-  it("has types that resolve", async () => {
+  it("has resolvable types", async () => {
     await run(root, tool("attw"), "--profile", "esm-only", tarball)
   })
 
-  it("has each public module under its name, and no other one", async () => {
+  it("exports each public module under its name, and no other", async () => {
     const modules = (await readdir(join(root, "src"), { withFileTypes: true })).flatMap((entry) =>
       entry.isFile() && entry.name !== "index.ts" ? [entry.name.replace(/\.ts$/, "")] : []
     )
@@ -135,24 +135,24 @@ describe.concurrent("the published package", { timeout: 300_000 }, () => {
     assert.strictEqual(await runProgram(directory, "modules.mjs"), "done")
   })
 
-  it("answers under Effect", async () => {
+  it("works with Effect", async () => {
     await writeFile(join(directory, "effect.mjs"), effectProgram)
     assert.strictEqual(await runProgram(directory, "effect.mjs", server), "It is Paris.")
   })
 
-  it("answers with a Promise", async () => {
+  it("works with Promises", async () => {
     await writeFile(join(directory, "promise.mjs"), promiseProgram)
     assert.strictEqual(await runProgram(directory, "promise.mjs", server), "function It is Paris.")
   })
 
-  it("ends by itself where nobody closes anything, and has kept what it learned", async () => {
+  it("a program ends by itself without a close, and its state is saved", async () => {
     await writeFile(join(directory, "background.mjs"), backgroundProgram)
     const stateFile = join(directory, "fleet.json")
     assert.strictEqual(await runProgram(directory, "background.mjs", server, stateFile), "It is Paris.")
     assert.include(await readFile(stateFile, "utf8"), server)
   })
 
-  it("brings its command", async () => {
+  it("contains its command", async () => {
     assert.isTrue(existsSync(join(directory, "node_modules/.bin/aicortex")))
     assert.strictEqual(await run(directory, join(directory, "node_modules/.bin/aicortex"), "--version"), version)
   })
@@ -180,7 +180,7 @@ describe.concurrent("the published package", { timeout: 300_000 }, () => {
 })
 
 describe("the lock file", () => {
-  it("names no host, and every package for every platform", async () => {
+  it("contains no host, and every package for every platform", async () => {
     const { packages } = await json(join(root, "package-lock.json"))
     const entries: ReadonlyArray<[string, Record<string, Record<string, string> | string>]> = Object.entries(packages)
     const known = new Set(entries.map(([path]) => path.slice(path.lastIndexOf("node_modules/") + 13)))

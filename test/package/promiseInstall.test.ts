@@ -76,7 +76,7 @@ describe("the Promise entry", { timeout: 300_000 }, () => {
       path = await project("alone", tarball)
     }, 300_000)
 
-    it("brings no Effect, and runs", async () => {
+    it("installs no Effect, and works", async () => {
       assert.isFalse(existsSync(join(path, "node_modules/effect")))
       assert.isFalse(existsSync(join(path, "node_modules/fast-check")))
       assert.strictEqual(await runProgram(path, "program.mjs", ollama.url), printed)
@@ -123,14 +123,14 @@ describe("the Promise entry", { timeout: 300_000 }, () => {
     }
   })
 
-  it("runs beside Effect 4, which it leaves alone", async () => {
+  it("works next to Effect 4, which it does not touch", async () => {
     const path = await project("beside-effect-4", "effect@4", tarball)
     const { version } = JSON.parse(await readFile(join(path, "node_modules/effect/package.json"), "utf8"))
     assert.match(version, /^4\./)
     assert.strictEqual(await runProgram(path, "program.mjs", ollama.url), printed)
   })
 
-  it("is in one piece, and holds nothing of fast-check", () => {
+  it("is one file, without fast-check", () => {
     const { inputs, outputs }: Metafile = JSON.parse(readFileSync(join(root, "dist/.bundle.json"), "utf8"))
     assert.isNotEmpty(Object.keys(inputs).filter((file) => file.includes("node_modules/effect/")))
     const used = Object.values(outputs).flatMap(({ inputs }) =>
@@ -142,7 +142,7 @@ describe("the Promise entry", { timeout: 300_000 }, () => {
     )
   })
 
-  it("has a sister for browsers that imports nothing of Node, in whatever it loads", async () => {
+  it("has a browser entry that imports nothing of Node, also indirectly", async () => {
     // A module of Node, or one that is not there, is an error for a browser.
     const { metafile } = await build({
       entryPoints: [join(path(), "node_modules/aicortex/dist/bundle/browser.js")],
@@ -173,7 +173,7 @@ describe("the Promise entry", { timeout: 300_000 }, () => {
     assert.include(String(failed), "node:", "the other entry is noticed")
   })
 
-  it("beside another copy of Effect, sends no trace that nobody records", async () => {
+  it("next to another copy of Effect, sends no trace that is not recorded", async () => {
     const program = `
       import "effect"
       import { createServer } from "node:http"

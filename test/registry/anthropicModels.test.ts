@@ -12,7 +12,7 @@ const names = ["claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-5"]
 const made = (options: string | Server.ServerOptions) => Either.getOrThrow(Server.fromOptions(options, "the test"))
 
 describe("the protocol", () => {
-  it.each(["", "/v1"])("is named, at the address with '%s'", async (path) => {
+  it.each(["", "/v1"])("may be named, with the address '%s'", async (path) => {
     const server = await fleet.anthropic({ models: names, apiKey: "k" })
     const options = { url: `${server.url}${path}`, protocol: "anthropic", apiKey: "k" } as const
     const cortex = fleet.cortex([options])
@@ -21,7 +21,7 @@ describe("the protocol", () => {
     expect(server.requests.map(({ path }) => path)).toEqual(["/v1/models", "/v1/messages"])
   })
 
-  it("is found out by what the server answers, with a key and without one", async () => {
+  it("is detected from the server's answers, with a key and without one", async () => {
     for (const apiKey of [undefined, "k"]) {
       const server = await fleet.anthropic({ models: names, apiKey })
       const cortex = fleet.cortex([apiKey === undefined ? server.url : { url: server.url, apiKey }])
@@ -30,7 +30,7 @@ describe("the protocol", () => {
     }
   })
 
-  it("of other servers stays what it is", async () => {
+  it("of other servers is unchanged", async () => {
     const [ollama, openai] = [await fleet.ollama(), await fleet.openai()]
     const gateway = fleet.keep(await startGateway([ollama.url]))
     const found = await fleet.cortex([ollama, openai, gateway.url]).listServers()
@@ -50,7 +50,7 @@ describe("the protocol", () => {
 })
 
 describe("the key", () => {
-  it("is sent as this API wants it, and never shown", async () => {
+  it("is sent in this API's header, and never shown", async () => {
     const server = made({ url: "http://a", protocol: "anthropic", apiKey: Redacted.make("sk-ant-secret") })
     expect(Server.headersOf(server)).toEqual({ "anthropic-version": "2023-06-01", "x-api-key": "sk-ant-secret" })
     expect(JSON.stringify(server)).not.toContain("secret")
@@ -61,7 +61,7 @@ describe("the key", () => {
     expect(Server.headersOf(other)).toEqual({ authorization: "Bearer k" })
   })
 
-  it("is not given twice", () => {
+  it("is not sent twice", () => {
     const twice = Server.fromOptions(
       { url: "http://a", protocol: "anthropic", apiKey: "k", headers: { "x-api-key": "k" } },
       "the test"
@@ -74,7 +74,7 @@ describe("the key", () => {
     })
   })
 
-  it("that is wrong is said", async () => {
+  it("that is wrong is reported", async () => {
     const server = await fleet.anthropic({ models: names, apiKey: "right" })
     const cortex = fleet.cortex([{ url: server.url, protocol: "anthropic", apiKey: "wrong-secret" }])
     const [status] = await cortex.listServers()
@@ -86,7 +86,7 @@ describe("the key", () => {
 })
 
 describe("the list of models", () => {
-  it("may be missing: the server is still asked", async () => {
+  it("may be missing: the server is still used", async () => {
     const server = await fleet.anthropic({
       models: ["other"],
       faultOn: "tags",
@@ -96,7 +96,7 @@ describe("the list of models", () => {
     expect((await cortex.complete("Hi", { model: "other" })).server).toBe(server.url)
   })
 
-  it("comes in pages", async () => {
+  it("is read page by page", async () => {
     const models = Array.from({ length: 7 }, (_, i) => `claude-opus-4-${i}`)
     const server = await fleet.anthropic({ models, pageSize: 3 })
     const [status] = await fleet.cortex([{ url: server.url, protocol: "anthropic" }]).listServers()
@@ -108,7 +108,7 @@ describe("the list of models", () => {
     ])
   })
 
-  it("tells what they can do", async () => {
+  it("contains capabilities", async () => {
     const server = await fleet.anthropic({
       models: [{ name: "claude-x", contextLength: 200_000, capabilities: ["vision", "thinking"] }]
     })
@@ -126,7 +126,7 @@ describe("the list of models", () => {
 })
 
 describe("names of models", () => {
-  it("choose among the protocols", async () => {
+  it("select the protocol", async () => {
     const models = ["m:1b"]
     const servers = {
       ollama: await fleet.ollama({ models }),
@@ -147,7 +147,7 @@ describe("names of models", () => {
     }
   })
 
-  it("embeddings are not asked of such a server", async () => {
+  it("embeddings are not requested from such a server", async () => {
     const server = await fleet.anthropic({ models: ["m:1b"] })
     const error = await failure(fleet.cortex([server]).embed("Hi", { model: "m:1b" }))
     expect(error).toMatchObject({ _tag: "InvalidRequest", field: "model" })
@@ -155,7 +155,7 @@ describe("names of models", () => {
   })
 })
 
-it("is probed by its list", async () => {
+it("is probed with its model list", async () => {
   const server = await fleet.anthropic({ models: names })
   const gone = await fleet.anthropic({ models: names })
   const cortex = fleet.cortex([

@@ -24,7 +24,7 @@ const serve = async (answer: RequestListener): Promise<string> => {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
-it("two servers on the demo model are recorded, the others left out, and the registry answers a chat", async () => {
+it("two servers with the demo model are recorded, others are skipped, and the registry serves a chat", async () => {
   const demos = await useDemoServers()
   keep({ [Symbol.asyncDispose]: async () => demos.close() })
   const [one, two] = [await demos.start(), await demos.start()]

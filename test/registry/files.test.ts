@@ -41,7 +41,7 @@ const registryOf = (folder: string) =>
     }).pipe(Effect.provide(Cortex.layer({ configFile: false, servers: [], registry: [folder] })))
   )
 
-describe("a file of a registry folder that is no regular file", () => {
+describe("a file of a registry folder that is not regular", () => {
   const kinds: ReadonlyArray<readonly [string, string, (path: string) => void]> = [
     ["a pipe that nobody writes to", "it is a pipe and no regular file", makePipe],
     ["a link to a device without end", "it is a device and no regular file", (path) => symlinkSync("/dev/zero", path)],
@@ -75,7 +75,7 @@ describe("a file of a registry folder that is no regular file", () => {
     }
   })
 
-  it("many pipes at once leave the other files of the process readable", async () => {
+  it("many pipes do not block other file access of the process", async () => {
     const folder = newFolder()
     for (let i = 0; i < 16; i++) makePipe(join(folder, `${i}.json`))
     const { warnings } = await registryOf(folder)
@@ -83,7 +83,7 @@ describe("a file of a registry folder that is no regular file", () => {
     assert.isTrue((await registryOf(newFolder())).warnings.length === 0)
   })
 
-  it("a link to a regular file is read, and so is what a link's folder holds", async () => {
+  it("links to regular files and to folders are followed", async () => {
     const folder = newFolder()
     writeFileSync(join(folder, "elsewhere"), good)
     symlinkSync(join(folder, "elsewhere"), join(folder, "link.json"))
@@ -94,7 +94,7 @@ describe("a file of a registry folder that is no regular file", () => {
     assert.isTrue(found)
   })
 
-  it("a pipe or a device in the place of the folder itself is a warning", async () => {
+  it("a pipe or a device in place of the folder itself is a warning", async () => {
     for (const make of [makePipe, (path: string) => symlinkSync("/dev/zero", path)]) {
       const path = join(home, String(count++))
       make(path)
@@ -105,7 +105,7 @@ describe("a file of a registry folder that is no regular file", () => {
   })
 })
 
-describe("a configuration file that is no regular file, or of absurd size", () => {
+describe("a configuration file that is not regular, or huge", () => {
   const kinds: ReadonlyArray<readonly [string, string, (path: string) => void]> = [
     ["a folder", "it is a folder and no regular file", (path) => mkdirSync(path)],
     ["a device without end", "it is a device and no regular file", (path) => symlinkSync("/dev/zero", path)],
@@ -131,7 +131,7 @@ describe("a configuration file that is no regular file, or of absurd size", () =
     })
   })
 
-  it("a pipe that a command writes to is read, as shells make one", async () => {
+  it("a pipe of a shell's process substitution is read", async () => {
     const configFile = join(home, `${count++}.json`)
     makePipe(configFile)
     const folder = newFolder()

@@ -24,7 +24,7 @@ const sizesOf = async (registry: string): Promise<string> => {
 }
 
 describe("a refresh that is killed", { timeout: 1_200_000 }, () => {
-  it(`at ${kills} moments leaves the registry as it was, or as it should become, as a whole`, async () => {
+  it(`at ${kills} moments leaves the whole registry in its old or its new state`, async () => {
     const server = await ollama({
       models: names.map((name) => ({ name, parameterSize: "2B" }))
     })
@@ -74,7 +74,7 @@ describe("a refresh that is killed", { timeout: 1_200_000 }, () => {
   })
 })
 
-describe("a change that was not brought to its end", () => {
+describe("an unfinished change", () => {
   const fill = (folder: string) => {
     mkdirSync(folder)
     const text = (size: string) => JSON.stringify([{ model_name: "llama3:8b", parameter_size: size }])
@@ -93,7 +93,7 @@ describe("a change that was not brought to its end", () => {
     return [await size("llama3:8b"), await size("qwen3:4b"), await size("gemma3:4b")]
   }
 
-  it("holds once it is named, for the library and for the commands, and not before", async () => {
+  it("applies once it is committed, for the library and for the commands, and not before", async () => {
     await using home = makeHome()
     const folder = join(home.path, "models")
     fill(folder)

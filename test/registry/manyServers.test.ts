@@ -134,7 +134,7 @@ const mixed = (some: ReadonlyArray<string>, others: ReadonlyArray<string>) =>
   some.flatMap((url, i) => [url, others[i] ?? url])
 
 describe.each(["ollama", "openai"] as const)("many servers (%s)", (protocol) => {
-  it("are all listed in order, the refused ones with their reason, and at most 20 are asked at once", async () => {
+  it("are all listed in order, with the reasons of failures, at most 20 requests at a time", async () => {
     const many = await startMany(100, protocol, 5)
     const servers = mixed(many.urls, await refusedUrls(100))
     const statuses = await fleet.cortex(servers).listServers()
@@ -159,14 +159,14 @@ describe.each(["ollama", "openai"] as const)("many servers (%s)", (protocol) => 
     expect(many.mostInFlight()).toBeGreaterThan(5)
   })
 
-  it("are asked as many at once as discoveryConcurrency says", async () => {
+  it("are asked discoveryConcurrency at a time", async () => {
     const many = await startMany(30, protocol, 20)
     const statuses = await fleet.cortex(many.urls, { discoveryConcurrency: 3 }).listServers()
     expect(statuses.filter(({ reachable }) => reachable)).toHaveLength(30)
     expect(many.mostInFlight()).toBe(3)
   })
 
-  it("appear as they answer: the slowest one is the last, and holds up none", async () => {
+  it("appear as they answer: the slowest one is last, and delays none", async () => {
     const many = await startMany(40, protocol)
     many.set(7, "hang")
     const seen: Array<string> = []
@@ -181,7 +181,7 @@ describe.each(["ollama", "openai"] as const)("many servers (%s)", (protocol) => 
     expect(new Set(seen)).toEqual(new Set(many.urls))
   })
 
-  it("the stream of a fleet whose state is known comes at once, and asks nobody again", async () => {
+  it("the stream of a known fleet emits at once, without requests", async () => {
     const many = await startMany(5, protocol)
     const cortex = fleet.cortex(many.urls)
     await cortex.listServers()
@@ -192,7 +192,7 @@ describe.each(["ollama", "openai"] as const)("many servers (%s)", (protocol) => 
     expect(many.requests).toHaveLength(before)
   })
 
-  it("the stream can be left early, and the fleet is still closed", async () => {
+  it("the stream can be abandoned early, and the fleet is still closed", async () => {
     const many = await startMany(10, protocol)
     for (let i = 5; i < 10; i++) many.set(i, "hang")
     const cortex = fleet.cortex(many.urls)
@@ -222,7 +222,7 @@ describe.each(["ollama", "openai"] as const)("many servers (%s)", (protocol) => 
     ).toEqual([...many.urls].sort())
   })
 
-  it("a huge list is cut off at 4 MiB, and the others are listed", async () => {
+  it("a list is cut off at 4 MiB, and the others are listed", async () => {
     const many = await startMany(4, protocol)
     many.set(2, { bytes: 1_000_000_000 })
     const statuses = await fleet.cortex(many.urls).listServers()
@@ -232,7 +232,7 @@ describe.each(["ollama", "openai"] as const)("many servers (%s)", (protocol) => 
     expect(many.written()).toBeLessThan(40_000_000)
   })
 
-  it("silent servers are given up after discoveryTimeout, in a worker each, and the reason names the time", async () => {
+  it("silent servers time out after discoveryTimeout, each in a worker, and the reason has the time", async () => {
     const many = await startMany(30, protocol)
     for (let i = 0; i < 25; i++) many.set(i, "hang")
     const statuses = await fleet.cortex(many.urls, { discoveryTimeout: 300, discoveryConcurrency: 5 }).listServers()
@@ -242,7 +242,7 @@ describe.each(["ollama", "openai"] as const)("many servers (%s)", (protocol) => 
     expect(many.mostInFlight()).toBeGreaterThanOrEqual(5)
   })
 
-  it("half of 20 that went off: a listing answers from what is known, tells its age, and refreshes meanwhile", async () => {
+  it("with half of 20 down, a listing uses known data, shows its age, and refreshes in the background", async () => {
     const many = await startMany(20, protocol)
     const cortex = fleet.cortex(many.urls, { discoveryTtl: 1, discoveryTimeout: 60_000 })
     const first = await cortex.listServers()
@@ -261,7 +261,7 @@ describe.each(["ollama", "openai"] as const)("many servers (%s)", (protocol) => 
       .toBeGreaterThan(first[0]?.checkedAt ?? 0)
   })
 
-  it("the same of a gateway: its lists of models and its readiness wait for no server that went off", async () => {
+  it("also for a gateway: its model lists and readiness do not wait for servers that are down", async () => {
     const many = await startMany(10, protocol)
     const cortex = { discoveryTtl: 1, discoveryTimeout: 60_000 }
     const gateway = fleet.keep(await startGateway(many.urls, {}, { cortex }))

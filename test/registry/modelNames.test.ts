@@ -34,7 +34,7 @@ describe("Model", () => {
       for (const [size, count] of sizes) assert.strictEqual(Model.parseParameters(size), count, String(size))
     })
 
-    it("what is not a size is none", () => {
+    it("other texts have no size", () => {
       for (const text of ["", "b", "seven", "7bb", "7 gb", "-7b", "x7b", "8x", "q4", "1e3", "7b-instruct"]) {
         assert.strictEqual(Model.parseParameters(text), undefined, text)
       }
@@ -43,7 +43,7 @@ describe("Model", () => {
       }
     })
 
-    it("reads whatever it would write, to the parameter", () => {
+    it("parses every formatted size exactly", () => {
       FastCheck.assert(
         FastCheck.property(
           FastCheck.integer({ min: 1, max: 999_999 }),
@@ -57,7 +57,7 @@ describe("Model", () => {
       )
     })
 
-    it("reads every size of the catalogue", () => {
+    it("parses every size of the catalogue", () => {
       assert.strictEqual(catalogue.length, 7312)
       for (const { parameter_size } of catalogue) {
         if (parameter_size !== undefined) assert.isDefined(Model.parseParameters(parameter_size), parameter_size)
@@ -92,7 +92,7 @@ describe("Model", () => {
       for (const [name, generation] of names) assert.strictEqual(Model.generation(name), generation, name)
     })
 
-    it("family: by name, with a server's gemma3 or qwen2 in its place", () => {
+    it("family: by name, mapped to a server's names such as gemma3 or qwen2", () => {
       const families: ReadonlyArray<readonly [string, string]> = [
         ["mistral:7b", "mistral"],
         ["mixtral:8x7b", "mistral"],
@@ -155,7 +155,7 @@ describe("Model", () => {
   describe("nearest", () => {
     const names = catalogue.map((record) => record.model_name)
 
-    it("suggests what was probably meant, nearest first", () => {
+    it("suggests similar names, nearest first", () => {
       assert.strictEqual(Model.nearest("lama3.2:3b", names)[0], "llama3.2:3b")
       assert.strictEqual(Model.nearest("llama3.2:3", names)[0], "llama3.2:3b")
       assert.strictEqual(Model.nearest("phi-4", names)[0], "phi4:latest")
@@ -163,13 +163,13 @@ describe("Model", () => {
       assert.deepStrictEqual(Model.nearest("mistral:8b", ["mistral:7b", "qwen:7b", "zephyr"], 1), ["mistral:7b"])
     })
 
-    it("suggests nothing where nothing is near, and never the name itself", () => {
+    it("suggests nothing if nothing is similar, and never the name itself", () => {
       assert.deepStrictEqual(Model.nearest("nonexistent:model", names), [])
       assert.deepStrictEqual(Model.nearest("", names), [])
       assert.notInclude(Model.nearest("llama3.2", names), "llama3.2:latest")
     })
 
-    it("gives at most n distinct names, the best of a sort by distance", () => {
+    it("returns at most n distinct names, sorted by distance", () => {
       FastCheck.assert(
         FastCheck.property(
           FastCheck.stringMatching(/^[ab]{3,8}$/),

@@ -73,7 +73,7 @@ const failWith = async (home: Home, args: ReadonlyArray<string>, input?: string)
 }
 
 describe("aicortex registry refresh over 40 servers", { timeout: 300_000 }, () => {
-  it("records what is right, leaves out the rest with its reason, and writes nothing elsewhere", async () => {
+  it("records valid models, skips the rest with its reason, and writes nothing elsewhere", async () => {
     await using home = makeHome()
     const registry = join(home.path, "registry")
     const good = await Promise.all(
@@ -160,7 +160,7 @@ describe("aicortex registry refresh over 40 servers", { timeout: 300_000 }, () =
 })
 
 describe("the steps one by one", { timeout: 300_000 }, () => {
-  it("through files by default, and through pipes, come to what refresh comes to", async () => {
+  it("through files by default, and through pipes, give the result of refresh", async () => {
     await using home = makeHome()
     const { url } = await ollama(tag("llama3.2:3b"), tag("phi4:14b", { family: "phi3" }))
     const other = await serve((_, response) => response.end("It works!"))
@@ -195,7 +195,7 @@ describe("the steps one by one", { timeout: 300_000 }, () => {
     assert.deepInclude(JSON.parse(again.out), { changes: [], files: { written: [], removed: [] }, backup: null })
   })
 
-  it("a folder that is missing, and servers that all are off, are failures that change nothing", async () => {
+  it("a missing folder, and servers that are all down, are failures that change nothing", async () => {
     await using home = makeHome()
     const missing = join(home.path, "none")
     assert.include(await failWith(home, ["check", missing, "-o", "-"]), missing)
@@ -207,7 +207,7 @@ describe("the steps one by one", { timeout: 300_000 }, () => {
     assert.strictEqual(readFileSync(valid, "utf8"), "before")
   })
 
-  it("an empty or much smaller result is refused, unless it is forced; backups bring everything back", async () => {
+  it("an empty or much smaller result is refused without --force; backups restore everything", async () => {
     await using home = makeHome()
     const registry = join(home.path, "models")
     mkdirSync(registry)
@@ -265,7 +265,7 @@ describe("while servers are asked", { timeout: 300_000 }, () => {
     return { url, asked, answer }
   }
 
-  it("what another process adds to the registry stays", async () => {
+  it("additions of another process to the registry are kept", async () => {
     await using home = makeHome()
     const registry = join(home.path, "models")
     const server = await held(tag("llama3.2:3b"))
@@ -282,7 +282,7 @@ describe("while servers are asked", { timeout: 300_000 }, () => {
     )
   })
 
-  it("Ctrl-C ends it, and leaves the registry as it was", async () => {
+  it("Ctrl-C cancels it, and leaves the registry unchanged", async () => {
     await using home = makeHome()
     const registry = join(home.path, "models")
     mkdirSync(registry)
@@ -304,7 +304,7 @@ describe("while servers are asked", { timeout: 300_000 }, () => {
 })
 
 describe("import and export", { timeout: 300_000 }, () => {
-  it("family files, servers.json and addresses go in, and come out again in each form", async () => {
+  it("family files, servers.json and URLs are imported, and exported in each format", async () => {
     await using home = makeHome()
     const registry = join(home.path, "models")
     const families = join(home.path, "families")
@@ -360,7 +360,7 @@ describe("import and export", { timeout: 300_000 }, () => {
 })
 
 describe("a process that is killed", { timeout: 600_000 }, () => {
-  it("at 20 moments of its work, leaves each file as it was or as it should become", async () => {
+  it("at 20 moments leaves each file in its old or its new state", async () => {
     await using home = makeHome()
     const rows = (speed: string) =>
       ["llama3:8b", "qwen3:4b", "gemma3:4b"].flatMap((model) =>

@@ -67,7 +67,7 @@ const failureOf = <A, E>(effect: Effect.Effect<A, E, RegistryPipeline.RegistryPi
 const off = async (): Promise<string> => `http://127.0.0.1:${await unusedPort()}`
 
 describe.each(["ollama", "openai"] as const)("the steps over %s", (protocol) => {
-  it("each takes what the one before gives, as plain JSON, and together come to what refresh comes to", async () => {
+  it("each accepts the output of the previous one as plain JSON, and together they give the result of refresh", async () => {
     const url = await listing(protocol, "llama3.2:3b", "qwen3:4b")
     const gone = await off()
     const registry = join(makeFolder(), "models")
@@ -104,7 +104,7 @@ describe.each(["ollama", "openai"] as const)("the steps over %s", (protocol) => 
     )
   })
 
-  it("the Promise functions do the same, and tell of each server as soon as it has answered", async () => {
+  it("the Promise functions do the same, and report each server as soon as it answers", async () => {
     const url = await listing(protocol, "llama3.2:3b")
     const gone = await off()
     let release = () => {}
@@ -176,7 +176,7 @@ describe.each(["ollama", "openai"] as const)("the steps over %s", (protocol) => 
   )
 })
 
-describe("what a step refuses", () => {
+describe("invalid input of a step", () => {
   it("is a typed error, before any server is asked or any file is written", async () => {
     const asked: Array<string | undefined> = []
     const url = await serve((request, response) => {
@@ -246,7 +246,7 @@ describe("what a step refuses", () => {
 })
 
 describe("a step that is interrupted", () => {
-  it("asks nobody any more, and leaves the registry as it was", async () => {
+  it("sends no more requests, and leaves the registry unchanged", async () => {
     const folder = makeFolder()
     const registry = join(folder, "models")
     mkdirSync(registry)
@@ -274,7 +274,7 @@ describe("a step that is interrupted", () => {
     assert.strictEqual(readFileSync(join(registry, "llama.json"), "utf8"), text)
   })
 
-  it("waits for a folder that another process changes only until then", async () => {
+  it("stops waiting for a folder that another process is changing", async () => {
     const registry = join(makeFolder(), "models")
     mkdirSync(registry)
     const owner = ".lock-other"
@@ -303,7 +303,7 @@ describe("a step that is interrupted", () => {
 })
 
 describe("the progress of a step", () => {
-  it("counts servers; so many are asked at once as it was told, and one that is silent is given up in time", async () => {
+  it("counts servers; the concurrency limit applies, and a silent one times out", async () => {
     let most = 0
     let now = 0
     const silent = () =>

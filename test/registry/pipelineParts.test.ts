@@ -28,8 +28,8 @@ const planOf = (given: unknown, files: Record<string, unknown>, force = false) =
 
 const refusal = (plan: Either.Either<Plan.Plan, Plan.Refused>) => Either.getOrThrow(Either.flip(plan)).reason
 
-describe("records that are resolved", () => {
-  it("only the model that was measured has a measurement, and all models of a server have its place", () => {
+describe("resolved records", () => {
+  it("only the measured model has a measurement, and all models of a server have its location", () => {
     const place = { ip_city_name_en: "Berlin", ip_isp: "Net" }
     const existing = inventoryOf([record("a:1b", { perf_tokens_per_second: "94.3", ...place }), record("b:1b")])
     const { records } = Resolve.resolve(listOf({ name: "a:1b" }, { name: "b:1b" }, { name: "c:1b" }), existing, options)
@@ -43,7 +43,7 @@ describe("records that are resolved", () => {
     )
   })
 
-  it("identifier and date stay from run to run; new ones depend on server and model alone", () => {
+  it("identifier and date are stable between runs; new identifiers depend on server and model only", () => {
     const existing = inventoryOf([record("a:1b", { id: "7", date_added: "2024" })])
     const first = Resolve.resolve(listOf({ name: "a:1b" }, { name: "b:1b" }), existing, options).records
     const later = { ...options, now: "2027-01-01T00:00:00.000Z" }
@@ -65,7 +65,7 @@ describe("records that are resolved", () => {
     assert.strictEqual(found?.["perf_tokens_per_second"], speed)
   })
 
-  it("what a server says of itself is not taken: identifiers, speeds, places, files", () => {
+  it("a server's claims about itself are ignored: identifiers, speeds, locations, files", () => {
     const hostile = {
       name: "a:1b",
       id: "mine",
@@ -87,7 +87,7 @@ describe("records that are resolved", () => {
     })
   })
 
-  it("null, wrong types and repetitions are left out with their reason, and the rest is there", () => {
+  it("null, wrong types and duplicates are skipped with their reason, and the rest is used", () => {
     const models = [null, 7, "x", [], { name: null }, { name: "" }, { name: "a".repeat(300) }, { name: "a:1b" }]
     const fetched = [
       ...listOf(...models, { model: "A:1b", details: null }, { name: "b:1b", details: null, size: null }),
@@ -116,7 +116,7 @@ describe("records that are resolved", () => {
     )
   })
 
-  it("servers that are gone lose their records, or keep them where asked to; facts without a server stay", () => {
+  it("records of missing servers are removed, or kept on request; info without a server is kept", () => {
     const existing = inventoryOf([
       record("a:1b"),
       { model_name: "b:1b", ip_port: "http://10.0.0.2" },
@@ -131,14 +131,17 @@ describe("records that are resolved", () => {
   })
 })
 
-describe("the files that change", () => {
-  it.each(["../../x", "/etc/passwd", "..", "CON:", "a/b", "phi", "x\u0000"])("family %j becomes no file", (family) => {
-    const { write } = Either.getOrThrow(planOf([record("nemo:1b", { family }), record("../y:1b", { family })], {}))
-    assert.deepEqual(
-      write.map(({ name }) => name),
-      ["others.json"]
-    )
-  })
+describe("changed files", () => {
+  it.each(["../../x", "/etc/passwd", "..", "CON:", "a/b", "phi", "x\u0000"])(
+    "family %j is not written as a file",
+    (family) => {
+      const { write } = Either.getOrThrow(planOf([record("nemo:1b", { family }), record("../y:1b", { family })], {}))
+      assert.deepEqual(
+        write.map(({ name }) => name),
+        ["others.json"]
+      )
+    }
+  )
 
   const families: ReadonlyArray<readonly [string, object, string]> = [
     ["the family that is named", { family: "qwen" }, "qwen"],
@@ -156,7 +159,7 @@ describe("the files that change", () => {
     ["models", (models) => ({ models })],
     ["props.pageProps.models", (models) => ({ props: { pageProps: { models } } })]
   ]
-  it.each(shapes)("%s is read like any other, and only its differences are told", (_, shape) => {
+  it.each(shapes)("%s is read like any other format, and only differences are reported", (_, shape) => {
     const rows = [record("llama3:8b", { id: "1", date_added: "x", size: 7 }), record("llama3:70b", { id: "2" })]
     const next = [record("llama3:8b", { size: "8", id: "1", date_added: "x" }), record("qwen3:4b")]
     const plan = Either.getOrThrow(planOf(next, { "llama.json": shape(rows) }))
@@ -175,7 +178,7 @@ describe("the files that change", () => {
     assert.deepInclude(again, { write: [], remove: [], changes: [] })
   })
 
-  it("a family without records loses its file, and other files stay", () => {
+  it("the file of a family without records is removed, and others remain", () => {
     const files = {
       "llama.json": [record("llama3:8b")],
       "servers.json": { servers: [] },
@@ -186,7 +189,7 @@ describe("the files that change", () => {
     assert.deepEqual(plan.remove, ["llama.json"])
   })
 
-  it("refuses what would lose more than half, all, or a file that cannot be read; force does not", () => {
+  it("refuses changes that lose more than half, all, or an unreadable file, without force", () => {
     const files = { "llama.json": Array.from({ length: 5 }, (_, i) => record(`llama3:${i}b`)) }
     const rows = files["llama.json"]
     assert.include(refusal(planOf([], files)), "no record would be left")
@@ -198,8 +201,8 @@ describe("the files that change", () => {
   })
 })
 
-describe("files of other forms", () => {
-  it("fields under other names are exported under those of the 37", () => {
+describe("files in other formats", () => {
+  it("alternative field names are exported under those of the 37", () => {
     const row = record("llama3:8b", { ip_city: "Berlin", ip_country_name: "Germany", ip_country_iso: "DE", odd: 1 })
     const [file] = Exchange.toFamilies(inventoryOf([row]))
     const [exported] = JSON.parse(file?.text ?? "").models
@@ -208,7 +211,7 @@ describe("files of other forms", () => {
     assert.deepInclude(exported, place)
   })
 
-  it("servers, addresses and their lists of models are read into the same servers", () => {
+  it("servers, URLs and their model lists are read into the same servers", () => {
     const text =
       "# mine\n10.0.0.1:11434\n\nhttp://10.0.0.1:11434/api/tags\nhttp://10.0.0.2:8000/v1/models\nnot an address\n"
     const { rejected, servers } = Inventory.read([{ name: "list.txt", text }])
@@ -216,7 +219,7 @@ describe("files of other forms", () => {
     assert.lengthOf(rejected, 1)
   })
 
-  it("a list of servers keeps what it says when it is read and written again; passwords are not written", () => {
+  it("a list of servers survives reading and writing; passwords are not written", () => {
     const listed = {
       servers: [
         {

@@ -221,7 +221,7 @@ const c = "http://c:11434"
 
 describe("Registry", () => {
   describe("the built-in catalogue", () => {
-    it.effect("has its families and models at the first call, with no server and no network", () => {
+    it.effect("has its families and models at the first call, without server and network", () => {
       const network = new Network()
       return withRegistry({ network, catalogue: builtIn }, (registry) =>
         Effect.gen(function* () {
@@ -235,7 +235,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("a family is named in any case; an unknown one has no models", () =>
+    it.effect("family names are case-insensitive; an unknown one has no models", () =>
       withRegistry({}, (registry) =>
         Effect.gen(function* () {
           assert.deepStrictEqual(yield* registry.models({ family: "QWEN" }), ["qwen2.5:0.5b", "qwen2.5:72b"])
@@ -274,7 +274,7 @@ describe("Registry", () => {
   })
 
   describe("registry files", () => {
-    it.effect("reads every shape, nested details and numbers written as strings", () => {
+    it.effect("reads every format, nested details and numbers written as strings", () => {
       const registry = folderOf({
         "bare.json": [{ model_name: "bare:7b", size: "4096", context_length: "2048" }],
         "Page.json": { props: { pageProps: { models: [{ model: "page:7b", parameter_size: "7B" }] } } },
@@ -310,7 +310,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("names the file, the record and the field of what it cannot use, and uses the rest", () => {
+    it.effect("reports the file, record and field of invalid data, and uses the rest", () => {
       const registry = folderOf({
         "broken.json": "{ not json",
         "strange.json": { hello: "world" },
@@ -343,7 +343,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("the user's record comes before the built-in one, which fills what it does not say", () => {
+    it.effect("the user's record overrides the built-in one, which fills gaps", () => {
       const registry = folderOf({ "llama.json": [{ model_name: "Llama3.2:3B", parameter_size: "3.21B" }] })
       return withRegistry({ registry: [registry] }, (service) =>
         Effect.gen(function* () {
@@ -354,7 +354,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("modelInfo tells facts and no addresses, digests or measurements", () => {
+    it.effect("modelInfo has model facts and no addresses, digests or measurements", () => {
       const record = {
         id: "1",
         model_name: "mine:7b",
@@ -390,7 +390,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("records without a model or a server are listed around, not stumbled over", () => {
+    it.effect("records without a model or a server are skipped", () => {
       const registry = folderOf({
         "mine.json": [
           { parameter_size: "7B" },
@@ -446,7 +446,7 @@ describe("Registry", () => {
       )
     )
 
-    it.effect("available: only what a server that answers has", () =>
+    it.effect("available: only models of servers that answer", () =>
       withRegistry({ network: everywhere, servers: [a, b, c] }, (registry) =>
         Effect.gen(function* () {
           assert.deepStrictEqual(yield* registry.models({ available: true }), [
@@ -493,7 +493,7 @@ describe("Registry", () => {
       )
     )
 
-    it.effect("min_params admits no model of 134.52M, and leaves out unknown sizes", () =>
+    it.effect("min_params excludes a model of 134.52M, and unknown sizes", () =>
       withRegistry({}, (registry) =>
         Effect.gen(function* () {
           assert.deepStrictEqual(yield* registry.searchModels("", { minParams: "7b" }), [
@@ -557,7 +557,7 @@ describe("Registry", () => {
   // ===========================================================================
 
   describe("discovery", () => {
-    it.effect("finds out what a server speaks, by what it answers and not that it does", () => {
+    it.effect("detects a server's protocol by the content of its answers", () => {
       const network = new Network()
         .ollama("http://ollama:1", "m:1b")
         .on("http://openai:1/api/tags", { status: 404, body: "404 page not found" })
@@ -617,7 +617,7 @@ describe("Registry", () => {
       assert.strictEqual(Server.openAIBase(url), base)
     })
 
-    it.effect("asks the servers that it was given and no other address", () => {
+    it.effect("sends requests to the configured servers only", () => {
       const network = new Network().ollama(a, "m:1b")
       const registry = folderOf({ "mine.json": [{ model_name: "r:1b", ip_port: c }] })
       return withRegistry({ network, servers: [a, b], registry: [registry] }, (service) =>
@@ -643,7 +643,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("leaves no spans in the caller's trace", () => {
+    it.effect("adds no spans to the caller's trace", () => {
       const spans: Array<string> = []
       const native = Effect.runSync(Effect.tracer)
       const tracer = Tracer.make({
@@ -661,7 +661,7 @@ describe("Registry", () => {
       ).pipe(Effect.withTracer(tracer))
     })
 
-    it.effect("at most 20 servers are asked at once", () => {
+    it.effect("asks at most 20 servers concurrently", () => {
       const network = new Network()
       const servers = Array.from({ length: 40 }, (_, i) => `http://s${i}:1`)
       for (const server of servers) network.on(`${server}/api/tags`, { ...tags("m:1b"), delay: 100 })
@@ -676,7 +676,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("a server that says nothing for 5 s is not reachable, and its request is aborted", () => {
+    it.effect("a server that is silent for 5 s counts as unreachable, and its request is aborted", () => {
       const network = new Network().on(`${a}/api/tags`, hung)
       return withRegistry({ network, servers: [a] }, (registry) =>
         Effect.gen(function* () {
@@ -692,7 +692,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("what is under way ends with the layer", () => {
+    it.effect("running requests end with the layer", () => {
       const network = new Network().ollama(a, "m:1b").on(`${b}/api/tags`, hung)
       return Effect.gen(function* () {
         const scope = yield* Scope.make()
@@ -713,7 +713,7 @@ describe("Registry", () => {
   })
 
   describe("locate", () => {
-    it.effect("gives the servers that have the model, under the name that each of them uses", () => {
+    it.effect("returns the servers that have the model, with the name that each uses", () => {
       const network = new Network()
         .ollama(a, "Llama3.2:latest")
         .ollama(b, "llama3.2:3b")
@@ -735,7 +735,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("asks nobody again while the lists are fresh, and everybody once when they are old", () => {
+    it.effect("sends no request while the lists are fresh, and one to each server when they are old", () => {
       const network = new Network().ollama(a, "m:1b").ollama(b, "m:1b", "n:1b")
       return withRegistry({ network, servers: [a, b], settings: { discoveryTtl: 60_000 } }, (registry) =>
         Effect.gen(function* () {
@@ -753,7 +753,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("callers share one question while it is open, also when the first of them leaves", () => {
+    it.effect("concurrent callers share one request, also if the first aborts", () => {
       const network = new Network().on(`${a}/api/tags`, { ...tags("m:1b"), delay: 3_000 })
       return withRegistry({ network, servers: [a] }, (registry) =>
         Effect.gen(function* () {
@@ -775,7 +775,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("a server that was silent last time is waited for only a moment when a model is missing", () => {
+    it.effect("a previously silent server is waited for only briefly when a model is missing", () => {
       const network = new Network().on(`${a}/api/tags`, hung)
       return withRegistry({ network, servers: [a] }, (registry) =>
         Effect.gen(function* () {
@@ -798,7 +798,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("a hung server holds a call back for the grace time at most, and later calls not at all", () => {
+    it.effect("a hung server delays a call for the grace time at most, and later calls not at all", () => {
       const network = new Network().ollama(a, "m:1b").on(`${b}/api/tags`, hung)
       return withRegistry({ network, servers: [b, a] }, (registry) =>
         Effect.gen(function* () {
@@ -829,7 +829,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("a server that others only stand in for is given a second", () => {
+    it.effect("a server that others only replace gets a second", () => {
       const network = new Network().ollama(b, "m:1b").on(`${a}/api/tags`, { ...tags("m:1b"), delay: 900 })
       return withRegistry({ network, servers: [a, { url: b, priority: 1 }] }, (registry) =>
         Effect.gen(function* () {
@@ -842,7 +842,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("and no longer, and one that stands in for others no more than any", () => {
+    it.effect("but no longer, and a replacement gets no longer than others", () => {
       const network = new Network().ollama(b, "m:1b").on(`${a}/api/tags`, hung).on(`${c}/api/tags`, hung)
       const servers = [a, { url: b, priority: 1 }, { url: c, priority: 2 }]
       return withRegistry({ network, servers }, (registry) =>
@@ -857,7 +857,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("a server that comes back is found again within seconds, in the background", () => {
+    it.effect("a recovered server is found within seconds, in the background", () => {
       const network = new Network().ollama(a, "m:1b")
       return withRegistry({ network, servers: [a, b] }, (registry) =>
         Effect.gen(function* () {
@@ -874,7 +874,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("a miss reads the lists anew, but not more than once a second", () => {
+    it.effect("an unknown model refreshes the lists, but at most once a second", () => {
       const network = new Network().ollama(a, "m:1b")
       return withRegistry({ network, servers: [a] }, (registry) =>
         Effect.gen(function* () {
@@ -892,7 +892,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("ModelNotFound where nobody has heard of it, with suggestions of what the servers have", () =>
+    it.effect("ModelNotFound for an unknown model, with suggestions from the servers", () =>
       withRegistry({ network: new Network().ollama(a, "own-model:7b"), servers: [a] }, (registry) =>
         Effect.gen(function* () {
           const typo = yield* Effect.flip(registry.locate("own-modle:7b"))
@@ -906,7 +906,7 @@ describe("Registry", () => {
       )
     )
 
-    it.effect("and of the catalogue where there is no server", () =>
+    it.effect("and from the catalogue if there is no server", () =>
       withRegistry({}, (registry) =>
         Effect.gen(function* () {
           const error = yield* Effect.flip(registry.locate("qwen2.5:7b"))
@@ -916,7 +916,7 @@ describe("Registry", () => {
       )
     )
 
-    it.effect("NoServers where it is known but no server has it, or there is no server", () =>
+    it.effect("NoServers for a known model that no server has, or without servers", () =>
       Effect.gen(function* () {
         const requestCount = yield* withRegistry(
           { network: new Network().ollama(a, "m:1b"), servers: [a] },
@@ -931,7 +931,7 @@ describe("Registry", () => {
       })
     )
 
-    it.effect("servers whose list cannot be read may have it: they are tried where none is certain", () => {
+    it.effect("servers whose list cannot be read are tried if none is certain", () => {
       const network = new Network().ollama(a, "m:1b")
       return withRegistry({ network, servers: [a, b, { url: c, protocol: "openai" }] }, (registry) =>
         Effect.gen(function* () {
@@ -948,7 +948,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("a model nobody has heard of is not looked for on silent servers while others answer", () => {
+    it.effect("an unknown model is not searched on silent servers while others answer", () => {
       const network = new Network().ollama(a, "m:1b")
       return withRegistry({ network, servers: [a, b] }, (registry) =>
         Effect.gen(function* () {
@@ -960,7 +960,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("where nobody answers, every server may have it", () =>
+    it.effect("if no server answers, every server may have it", () =>
       withRegistry({ network: new Network(), servers: [a, b] }, (registry) =>
         Effect.gen(function* () {
           assert.deepStrictEqual(urls(yield* registry.locate("unheard:1b")), [a, b])
@@ -987,7 +987,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("an implicit server that does not answer is not there", () => {
+    it.effect("an implicit server that does not answer is ignored", () => {
       const implicit: Server.Server = { ...Either.getOrThrow(Server.fromOptions(a, "")), implicit: true }
       const network = new Network()
       return withRegistry({ network, servers: [implicit] }, (registry) =>
@@ -1003,7 +1003,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("the same servers are the same list, also while one that is down is asked again", () => {
+    it.effect("an unchanged result is the same array, also while one that is down is asked again", () => {
       const network = new Network().ollama(a, "m:1b").on(`${b}/api/tags`, { delay: Number.POSITIVE_INFINITY })
       const servers = [a, b].map((url) => ({ url, protocol: "ollama" as const }))
       return withRegistry({ network, servers }, (registry) =>
@@ -1021,7 +1021,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("the same holds where no server says what it has", () =>
+    it.effect("also if no server reports it", () =>
       withRegistry({ servers: [a, b] }, (registry) =>
         Effect.gen(function* () {
           const first = yield* registry.locate("llama3.2:3b")
@@ -1032,7 +1032,7 @@ describe("Registry", () => {
       )
     )
 
-    it.effect("markAbsent: the server is left out, and asked again", () => {
+    it.effect("markAbsent: the server is excluded, and asked again", () => {
       const network = new Network().ollama(a, "m:1b").ollama(b, "m:1b")
       return withRegistry({ network, servers: [a, b] }, (registry) =>
         Effect.gen(function* () {
@@ -1051,7 +1051,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("markAbsent: a server that can then not be asked may have it all the same", () => {
+    it.effect("markAbsent: a server that is then unreachable may still have it", () => {
       const network = new Network().ollama(a, "m:1b").ollama(b, "other:1b")
       return withRegistry({ network, servers: [a, b] }, (registry) =>
         Effect.gen(function* () {
@@ -1073,7 +1073,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("refresh asks everybody at once", () => {
+    it.effect("refresh asks all servers concurrently", () => {
       const network = new Network().ollama(a, "m:1b")
       return withRegistry({ network, servers: [a] }, (registry) =>
         Effect.gen(function* () {
@@ -1085,7 +1085,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("missing: the same error, without asking", () => {
+    it.effect("missing: the same error, without requests", () => {
       const network = new Network().ollama(a, "m:1b")
       return withRegistry({ network, servers: [a] }, (registry) =>
         Effect.gen(function* () {
@@ -1096,7 +1096,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("the built-in model is here, always, and nobody is asked for it", () => {
+    it.effect("the built-in model is always available, without requests", () => {
       const network = new Network().ollama(a, "aicortex-demo:latest")
       return withRegistry({ network, servers: [a] }, (registry) =>
         Effect.gen(function* () {
@@ -1221,7 +1221,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("what was measured here comes before what a file says", () =>
+    it.effect("own measurements override those of files", () =>
       withRegistry({ network, registry: [measured] }, (registry, fleet) =>
         Effect.gen(function* () {
           leaseOn(fleet, a, "m:1b").succeed({ firstTokenTime: 10, tokensPerSecond: 20, keepAlive: 0 })
@@ -1234,7 +1234,7 @@ describe("Registry", () => {
       )
     )
 
-    it.effect("a server of the settings and of a file is one, with the location of the file", () =>
+    it.effect("a server of the settings and of a file are merged, with the location of the file", () =>
       withRegistry({ network, servers: [{ url: a, apiKey: "k" }], registry: [measured] }, (registry) =>
         Effect.gen(function* () {
           const hosts = yield* registry.locate("m:1b")
@@ -1245,7 +1245,7 @@ describe("Registry", () => {
       )
     )
 
-    it.effect("a recorded server is listed while it is silent, and not once it says that it has not", () => {
+    it.effect("a recorded server is listed while it is silent, and not once it reports that it lacks the model", () => {
       const registry = folderOf({ "mine.json": [record("m:1b", a, {}), record("m:1b", b, {}), record("n:1b", c, {})] })
       return withRegistry({ network: new Network().ollama(a, "other:1b"), registry: [registry] }, (service) =>
         Effect.gen(function* () {
@@ -1260,7 +1260,7 @@ describe("Registry", () => {
       )
     })
 
-    it.effect("serverInfo: the first, or the one asked for; else why not", () =>
+    it.effect("serverInfo: the first, or the requested one; else the reason", () =>
       withRegistry({ network, servers: [a, b] }, (registry) =>
         Effect.gen(function* () {
           assert.strictEqual((yield* registry.serverInfo("m:1b")).url, a)
@@ -1274,7 +1274,7 @@ describe("Registry", () => {
     )
   })
 
-  it.effect("what a server allows of a model's context comes before what the model could", () => {
+  it.effect("a server's context limit overrides the model's", () => {
     const catalogued = "llama3.2:3b"
     const network = new Network()
       .ollama(a, catalogued)
@@ -1303,7 +1303,7 @@ describe("Registry", () => {
     })
   })
 
-  it.effect("a server that has no list is told apart by its protocol: the problem says so", () =>
+  it.effect("a server without a model list is recognized by its protocol: the problem says so", () =>
     withRegistry(
       {
         network: new Network().on("http://v:1/api/tags", { status: 404 }).on("http://v:1/v1/models", { status: 404 }),
@@ -1325,7 +1325,7 @@ describe("Registry", () => {
       .on("http://v:1/v1/models", openai("vllm"))
     const servers = [a, b, { url: "http://v:1", protocol: "openai" as const }]
 
-    it.effect("without a model it is the configured one; OpenAI's clients get the address with its version", () =>
+    it.effect("without a model uses the configured one; OpenAI's clients get the address with its version", () =>
       withRegistry({ network, servers, settings: { model: "n:1b" } }, (registry) =>
         Effect.gen(function* () {
           assert.deepStrictEqual(yield* registry.llmParams(), { model: "n:1b", base_url: b, baseUrl: b })
@@ -1335,7 +1335,7 @@ describe("Registry", () => {
       )
     )
 
-    it.effect("chooses among the servers, and none that rests while another does not", () =>
+    it.effect("chooses among the servers, and a resting one only as the last", () =>
       withRegistry({ network, servers }, (registry, fleet) =>
         Effect.gen(function* () {
           const sample = Effect.map(Effect.all(Array.from({ length: 60 }, () => registry.llmParams("m:1b"))), (all) =>
@@ -1350,7 +1350,7 @@ describe("Registry", () => {
       ).pipe(Effect.withRandom(Random.make("seed")))
     )
 
-    it.effect("random is over every model that can talk and every server that speaks Ollama's protocol", () =>
+    it.effect("random covers every chat model and every server with Ollama's protocol", () =>
       withRegistry({ network, servers }, (registry) =>
         Effect.gen(function* () {
           const all = yield* Effect.all(Array.from({ length: 200 }, () => registry.randomLlmParams))
@@ -1364,7 +1364,7 @@ describe("Registry", () => {
       ).pipe(Effect.withRandom(Random.make("seed")))
     )
 
-    it.effect("never an address that does not answer, whatever the model is called", () =>
+    it.effect("never returns an address that does not answer, for any model name", () =>
       withRegistry(
         { network: new Network().ollama(a, "m:1b"), servers: [a, "http://down:1"], settings: { discoveryTtl: 1_000 } },
         (registry) =>
@@ -1392,7 +1392,7 @@ describe("Registry", () => {
       )
     )
 
-    it.effect("never the built-in model; without a server there is an error that says so", () =>
+    it.effect("never returns the built-in model; without a server the error says so", () =>
       withRegistry({}, (registry) =>
         Effect.gen(function* () {
           assert.strictEqual((yield* Effect.flip(registry.llmParams("aicortex-demo")))._tag, "NoServers")

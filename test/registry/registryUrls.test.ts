@@ -61,7 +61,7 @@ const until = <A, E, R>(read: Effect.Effect<A, E, R>, holds: (value: A) => boole
 
 const hour = 3_600_000
 
-describe("a registry by its address", () => {
+describe("a registry by URL", () => {
   const one = "http://127.0.0.1:20000"
   const forms: ReadonlyArray<readonly [string, string, string]> = [
     ["servers.json", "/servers.json", JSON.stringify({ servers: [{ url: one, models: ["m:1b"] }] })],
@@ -125,7 +125,7 @@ describe("a registry by its address", () => {
       (origin) => origin.answers((_, response) => response.writeHead(302, { location: "file:///etc/passwd" }).end())
     ]
   ]
-  it.live.each(wrong)("%s is %s, and no server", ([, reason, set, options = {}]) =>
+  it.live.each(wrong)("%s is %s, and not a server", ([, reason, set, options = {}]) =>
     Effect.gen(function* () {
       const origin = yield* Effect.promise(host)
       set(origin)
@@ -146,7 +146,7 @@ describe("a registry by its address", () => {
     })
   )
 
-  it.effect("is asked after half of its time whether it has changed, and taken over when it has", () =>
+  it.effect("is revalidated after half of its lifetime, and replaced if it has changed", () =>
     Effect.gen(function* () {
       const origin = yield* Effect.promise(host)
       origin.holds(servers(...many(1)), '"one"')
@@ -173,7 +173,7 @@ describe("a registry by its address", () => {
     })
   )
 
-  it.effect("is not forgotten while the source is away, broken, empty or much smaller", () =>
+  it.effect("is kept while the source is down, broken, empty or much smaller", () =>
     Effect.gen(function* () {
       const origin = yield* Effect.promise(host)
       const good = servers(...many(10))
@@ -208,7 +208,7 @@ describe("a registry by its address", () => {
     })
   )
 
-  it.effect("takes over what is much smaller where it is told to", () =>
+  it.effect("accepts a much smaller source on request", () =>
     Effect.gen(function* () {
       const origin = yield* Effect.promise(host)
       origin.holds(servers(...many(10)), '"ten"')
@@ -221,7 +221,7 @@ describe("a registry by its address", () => {
     })
   )
 
-  it.effect("that failed is asked again soon, then ever more rarely", () =>
+  it.effect("that failed is retried soon, then less and less often", () =>
     Effect.gen(function* () {
       const origin = yield* Effect.promise(host)
       origin.answers((_, response) => response.writeHead(500).end())
@@ -238,7 +238,7 @@ describe("a registry by its address", () => {
     })
   )
 
-  it.live("is served from the copy that was kept while the source is away, and then replaced", () =>
+  it.live("is served from the stored copy while the source is down, and then replaced", () =>
     Effect.gen(function* () {
       const folder = newFolder()
       const origin = yield* Effect.promise(host)
@@ -269,7 +269,7 @@ describe("a registry by its address", () => {
     })
   )
 
-  it.live("keys go to the host that they are for, and to no other", () =>
+  it.live("keys are sent to their own host only", () =>
     Effect.gen(function* () {
       const origin = yield* Effect.promise(host)
       const other = yield* Effect.promise(host)
@@ -296,7 +296,7 @@ describe("a registry by its address", () => {
     })
   )
 
-  it("names servers that calls go to, over both protocols, whole and as a stream", async () => {
+  it("provides servers for calls, with both protocols, complete and streamed", async () => {
     const servers = [await ollama(), await openai()]
     const origin = await host()
     for (const server of servers) {
@@ -310,7 +310,7 @@ describe("a registry by its address", () => {
     }
   })
 
-  it("that is silent delays the calls of a configured server no longer than two seconds", async () => {
+  it("that is silent delays calls to a configured server by two seconds at most", async () => {
     const server = await ollama()
     const origin = await host()
     origin.answers(() => {})
@@ -327,7 +327,7 @@ describe("a registry by its address", () => {
     [{ url: "https://host/x.json", ttl: 0 }, "above 0"],
     [{ url: "https://host/x.json", headers: { host: "a" } }, "is set by what sends the request"],
     [{ url: "https://host/x.json", apiKey: "two words" }, "must be one word"]
-  ])("%j is refused before anything is asked", async (registry, reason) => {
+  ])("%j is refused before any request", async (registry, reason) => {
     const fleet = keep(createCortex({ configFile: false, servers: [], registry: registry as string }))
     const error = await failure(fleet.registrySources())
     assert.strictEqual(error._tag, "InvalidConfig")

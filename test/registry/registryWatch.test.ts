@@ -69,7 +69,7 @@ describe("the files of a registry are watched", () => {
     await has(fleet, one, two)
   })
 
-  it("files of a folder that come, change and go, and a folder that comes later", async () => {
+  it("files that are added, changed and removed in a folder, and a folder that is created later", async () => {
     const [one, two] = [await ollama(), await openai()]
     const folder = join(newFolder(), "later")
     const fleet = cortex([], { registry: folder })
@@ -83,7 +83,7 @@ describe("the files of a registry are watched", () => {
     await has(fleet, two)
   })
 
-  it("a file that is broken keeps what it held, and that is told", async () => {
+  it("an invalid file keeps its last content, and is reported", async () => {
     const [one, two] = [await ollama(), await openai()]
     const folder = newFolder()
     const file = join(folder, "servers.json")
@@ -113,7 +113,7 @@ describe("the files of a registry are watched", () => {
     await has(fleet, two)
   })
 
-  it("a stream on a server that is removed goes on to its end there", async () => {
+  it("a stream on a removed server continues to its end", async () => {
     const tokens = Array.from({ length: 40 }, (_, i) => `${i} `)
     for (const start of [ollama, openai]) {
       const [old, next] = [await start({ reply: tokens, perToken: 20 }), await ollama()]
@@ -137,7 +137,7 @@ describe("the files of a registry are watched", () => {
   })
 })
 
-describe("a gateway takes over a registry", () => {
+describe("a gateway with a watched registry", () => {
   it("that is written 20 times under load: no request fails", async () => {
     const servers = [await ollama(), await openai(), await ollama()]
     const file = join(newFolder(), "servers.json")

@@ -29,7 +29,7 @@ const listening = (child: ChildProcess): Promise<string> =>
   })
 
 describe("aicortex serve --workers 2 with a registry that is watched", () => {
-  it("every worker takes the new registry, and each request is answered", async () => {
+  it("every worker uses the new registry, and each request is answered", async () => {
     const [old, young] = [
       keep(await startFakeOllama({ models: [model], reply: "old" })),
       keep(await startFakeOllama({ models: [model], reply: "young" }))

@@ -51,7 +51,7 @@ for (const engine of engines) {
       return { gateways: gateways as [TestGateway, TestGateway], another, store }
     }
 
-    it.each(upstreams)("a place that one has taken is not free for the others (%s)", async (_, startServer) => {
+    it.each(upstreams)("a slot taken by one gateway is not free for the others (%s)", async (_, startServer) => {
       const server = keep(await startServer({ models: [model], loaded: [model], reply: "One.", firstToken: 600 }))
       const { gateways } = await start([{ url: server.url, maxInFlight: 1 }], 2)
       const [one, two] = gateways
@@ -66,7 +66,7 @@ for (const engine of engines) {
       await eventually(async () => (await serverOf(two)).in_flight_elsewhere === 0, "it is free again")
     })
 
-    it("a rest is known everywhere within 300 ms, and so is its end; also at a gateway that starts later", async () => {
+    it("a rest, and its end, is known everywhere within 300 ms, also at a gateway that starts later", async () => {
       const bad = keep(await startFakeOllama({ models: [model], loaded: [model], reply: "Good." }))
       const { another, gateways } = await start([{ url: bad.url }], 2)
       const [one, two] = gateways
@@ -103,7 +103,7 @@ for (const engine of engines) {
       }, "the speed is known")
     })
 
-    it("what a gateway that is gone had in flight counts no more", async () => {
+    it("in-flight requests of a dead gateway no longer count", async () => {
       const server = keep(
         await startFakeOllama({ models: [model], loaded: [model], faults: { kind: "hang" }, faultOn: "chat" })
       )
@@ -161,7 +161,7 @@ for (const engine of engines) {
       }
     )
 
-    it("a server that an operator lets rest rests everywhere", async () => {
+    it("a server that an operator rests is resting everywhere", async () => {
       const server = keep(await startFakeOllama({ models: [model], loaded: [model], reply: "One." }))
       const { gateways } = await start([{ url: server.url }], 2)
       const [one, two] = gateways
@@ -174,7 +174,7 @@ for (const engine of engines) {
       await eventually(async () => (await serverOf(one)).state === "closed", "it is woken everywhere")
     })
 
-    it("what operators did while the store was away is known everywhere when it is back, the last action", async ({
+    it("operator actions during a store outage are known everywhere afterwards, the last one wins", async ({
       skip
     }) => {
       if (database.outage === undefined) return skip()
@@ -199,7 +199,7 @@ for (const engine of engines) {
       }
     })
 
-    it("goes on alone while the store is away, and together afterwards", async ({ skip }) => {
+    it("works alone during a store outage, and together afterwards", async ({ skip }) => {
       if (database.outage === undefined) return skip()
       const server = keep(await startFakeOllama({ models: [model], loaded: [model], reply: "One." }))
       const { gateways } = await start([{ url: server.url }], 2)

@@ -35,7 +35,7 @@ const makeChannel = () => {
   return { messages, sent: () => sent }
 }
 
-describe("the last place of a server", () => {
+describe("the last slot of a server", () => {
   beforeEach(() => {
     vi.useFakeTimers()
   })
@@ -104,7 +104,7 @@ describe("the last place of a server", () => {
     }
   )
 
-  it("other places are told of in batches", async () => {
+  it("other slots are announced in batches", async () => {
     const { channel, end, processes } = await start(2, 1_000)
     const [one] = processes
     const before = channel.sent()

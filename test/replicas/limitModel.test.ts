@@ -165,7 +165,7 @@ describe("limits over gateways in virtual time", { timeout: 60_000 }, () => {
     ["connections break", 0, 0.05],
     ["both", 0.01, 0.02]
   ] as const
-  it.each(kinds)("are used up to 1 %%, and not exceeded by more, where %s", async (_, slow, lost) => {
+  it.each(kinds)("are used up to 1 %%, and not exceeded by more, with %s", async (_, slow, lost) => {
     for (let seed = 1; seed <= runs; seed++) {
       const world = new World(randomOf(seed))
       const { random, table, time } = world
@@ -206,7 +206,7 @@ describe("limits over gateways in virtual time", { timeout: 60_000 }, () => {
     }
   })
 
-  it("are lost by one percent at most where a gateway is killed", async () => {
+  it("lose one percent at most if a gateway is killed", async () => {
     for (let seed = 1; seed <= runs; seed++) {
       const world = new World(randomOf(seed))
       const { random, table, time } = world
@@ -232,7 +232,7 @@ describe("limits over gateways in virtual time", { timeout: 60_000 }, () => {
     }
   })
 
-  it("hold for tokens, whose number is known at the end", async () => {
+  it("are enforced for tokens, whose number is known at the end", async () => {
     for (let seed = 1; seed <= runs; seed++) {
       const world = new World(randomOf(seed))
       const { random, table, time } = world
@@ -258,7 +258,7 @@ describe("limits over gateways in virtual time", { timeout: 60_000 }, () => {
     }
   })
 
-  it("hold for requests at once, and all places are free again at the end", async () => {
+  it("are enforced for concurrent requests, and all slots are free again at the end", async () => {
     for (let seed = 1; seed <= runs; seed++) {
       const world = new World(randomOf(seed))
       const { random, table, time } = world
@@ -292,7 +292,7 @@ describe("limits over gateways in virtual time", { timeout: 60_000 }, () => {
     }
   })
 
-  it("are served from slices while the store is away, which is said once, and so is its return", async () => {
+  it("are served from slices during a store outage, which is logged once, and so is its end", async () => {
     const world = new World(randomOf(7))
     const { table, time } = world
     const limit = 6_000

@@ -66,7 +66,7 @@ for (const engine of engines) {
         )
       ).then(([row]) => ({ version: row?.version ?? 0, state: JSON.parse(row?.state ?? "{}") as SharedLimits }))
 
-    it.each([30, 120])("%d requests per minute hold over three gateways", async (limit) => {
+    it.each([30, 120])("%d requests per minute are enforced over three gateways", async (limit) => {
       const { gateways } = await start(3, { requestsPerMinute: limit })
       const began = performance.now()
       const answers = await spread(gateways, limit + 40, "limited-secret")
@@ -80,7 +80,7 @@ for (const engine of engines) {
       )
     })
 
-    it("few requests ask the store, and what is left goes back when a gateway stops", async () => {
+    it("few requests access the store, and unused slices are returned when a gateway stops", async () => {
       const limit = 60_000
       const { gateways, store } = await start(2, { requestsPerMinute: limit })
       expect(admitted(await spread(gateways, 150, "limited-secret"))).toBe(150)
@@ -92,7 +92,7 @@ for (const engine of engines) {
       expect(state.requests?.left).toBeGreaterThanOrEqual(limit - 151)
     })
 
-    it("an idle gateway keeps no slice", async () => {
+    it("an idle gateway returns its slice", async () => {
       const { gateways, store } = await start(2, {
         requestsPerMinute: 6_000,
         tokensPerMinute: 60_000,
@@ -106,7 +106,7 @@ for (const engine of engines) {
       expect((await rowOf(store)).state.requests?.left).toBeGreaterThan(5_993)
     })
 
-    it("tokens per minute hold over gateways", async () => {
+    it("tokens per minute are enforced over gateways", async () => {
       const each = (await ask((await start(1, {})).gateways[0] as TestGateway, freeKey.key)).tokens
       const limit = each * 40
       const { gateways } = await start(2, { tokensPerMinute: limit })
@@ -119,7 +119,7 @@ for (const engine of engines) {
       expect(used).toBeLessThanOrEqual(limit + refilled + 2 * each)
     })
 
-    it("requests at once hold over gateways, and their places are free again", async () => {
+    it("concurrent requests are limited over gateways, and their slots are free again", async () => {
       const { gateways, ollama } = await start(3, { concurrency: 4 }, 300)
       const round = () =>
         Promise.all(Array.from({ length: 12 }, (_, i) => ask(gateways[i % 3] as TestGateway, "limited-secret")))
@@ -131,7 +131,7 @@ for (const engine of engines) {
       for (let i = 0; i < 6; i++) expect((await ask(gateways[i % 3] as TestGateway, "limited-secret")).status).toBe(200)
     })
 
-    it("while the store is away, slices go on and it is said once", async ({ skip }) => {
+    it("during a store outage slices still work, which is logged once", async ({ skip }) => {
       if (database.outage === undefined) return skip()
       const { gateways } = await start(1, { requestsPerMinute: 6_000 })
       const [gateway] = gateways as [TestGateway]
@@ -167,7 +167,7 @@ for (const engine of engines) {
   })
 }
 
-describe("an exchange", () => {
+describe("a slice exchange", () => {
   const wanted = (replica: string, more: Partial<SliceExchange> = {}): SliceExchange => ({
     replica,
     limits: { requests: 600, tokens: Number.POSITIVE_INFINITY, slots: 5 },
@@ -181,20 +181,20 @@ describe("an exchange", () => {
     ...more
   })
 
-  it("takes a slice of one percent at most, of all that use the key", () => {
+  it("grants a slice of one percent at most, for all that use the key", () => {
     const [one, first] = exchange({}, wanted("a"), 0)
     expect(first).toMatchObject({ requests: 7, held: 1, replicas: 1 })
     const [, second] = exchange(one, wanted("b"), 0)
     expect(second).toMatchObject({ requests: 4, held: 1, replicas: 2 })
   })
 
-  it("the places of a replica that was killed come back after a minute, and not before", () => {
+  it("the slots of a killed replica are free after a minute, and not before", () => {
     const [held] = exchange({}, wanted("a", { need: { requests: 1, tokens: 0, slots: 5 } }), 0)
     expect(exchange(held, wanted("b"), 59_000)[1].held).toBe(0)
     expect(exchange(held, wanted("b"), 60_000)[1].held).toBe(1)
   })
 
-  it("says how long there is nothing, and refills by the time that has passed", () => {
+  it("returns the time until the limit allows more, and refills with time", () => {
     const [empty, all] = exchange({}, wanted("a", { need: { requests: 600, tokens: 0, slots: 0 } }), 0)
     expect(all.requests).toBe(600)
     expect(exchange(empty, wanted("b"), 0)[1]).toMatchObject({ requests: 0, wait: { requests: 100 } })
@@ -203,7 +203,7 @@ describe("an exchange", () => {
     expect(exchange(empty, wanted("b"), -60_000)[1].requests).toBe(0)
   })
 
-  it("takes a debt from what is left", () => {
+  it("subtracts overuse from the rest", () => {
     const [owed] = exchange(
       {},
       wanted("a", { give: { requests: -700, tokens: 0 }, need: { requests: 0, tokens: 0, slots: 0 } }),

@@ -76,8 +76,8 @@ const untimed = (events: ReadonlyArray<ChatEvent>) => events.map(({ timestamp: _
 // hits
 // -----------------------------------------------------------------------------
 
-describe("a kept answer", () => {
-  it("is not kept unless asked for", async () => {
+describe("a cached answer", () => {
+  it("caching is off by default", async () => {
     const { cortex, server } = await alone()
     expect([await cortex.chat("Hi"), await cortex.chat("Hi")]).toEqual(["answer 0", "answer 1"])
     await cortex.chat("Hi", { cache: false })
@@ -88,7 +88,7 @@ describe("a kept answer", () => {
     expect(await cortex.chat("Hi", cached)).toBe("answer 3")
   })
 
-  it.each(["ollama", "openai"] as const)("is given without asking a server, in every form (%s)", async (protocol) => {
+  it.each(["ollama", "openai"] as const)("is returned without a request, in every form (%s)", async (protocol) => {
     const reply = {
       tokens: ['{"a"', ":", "1}"],
       thinking: ["Hm", ", well"],
@@ -138,13 +138,13 @@ describe("a kept answer", () => {
     expect(server.requests.filter(({ kind }) => kind === "chat")).toEqual([])
   })
 
-  it("of a stream is kept, too, and given as text", async () => {
+  it("of a stream is cached, too, and returned as text", async () => {
     const { cortex, server } = await alone()
     expect(textOf(await eventsOf(await cortex.chat("Hi", { ...cached, stream: true })))).toBe("answer 0")
     expect(await cortex.complete("Hi", cached)).toMatchObject({ text: "answer 0", cached: true, server: server.url })
   })
 
-  it("with tool calls is given with them, and with copies of their arguments", async () => {
+  it("with tool calls is returned with copies of them", async () => {
     const tools = [{ name: "weather" }]
     const reply = { tokens: ["Let me see."], toolCalls: [{ name: "weather", arguments: { city: "Zürich" } }] }
     const { cortex, server } = await alone({ reply })
@@ -159,7 +159,7 @@ describe("a kept answer", () => {
     expect(chats(server)).toEqual([1])
   })
 
-  it("is a policy of the fleet: on where nobody says, off where a call says so", async () => {
+  it("follows the fleet's policy: on by default, off if a call says so", async () => {
     const { cortex, server } = await alone({}, { cache: { ttl: 60_000 } })
     expect([await cortex.chat("Hi"), await cortex.chat("Hi")]).toEqual(["answer 0", "answer 0"])
     expect(await cortex.chat("Hi", { cache: false })).toBe("answer 1")
@@ -180,7 +180,7 @@ describe("a kept answer", () => {
     })
   })
 
-  it("is forgotten by clearResponseCache, also one that was under way", async () => {
+  it("is removed by clearResponseCache, also one in progress", async () => {
     const { cortex, server } = await alone({ perToken: 20 })
     await cortex.chat("Hi", cached)
     await cortex.clearResponseCache()
@@ -208,7 +208,7 @@ describe("a kept answer", () => {
 // the key
 // -----------------------------------------------------------------------------
 
-describe("the same question", () => {
+describe("the cache key", () => {
   type Variation = readonly [counts: boolean, one: unknown, other: unknown]
   /** Whether an option is part of the question, and two values of it. A new option must be entered here. */
   const options: { readonly [K in keyof Required<ChatRequest.Options>]: Variation } = {
@@ -251,7 +251,7 @@ describe("the same question", () => {
   }
   const personas = { pirate: "Talk like a pirate.", poet: "Talk like a poet." }
 
-  it("every option is either part of it or not", () => {
+  it("every option is either part of it or excluded", () => {
     expect(Object.keys(options).sort()).toEqual(Object.keys(ChatRequest.Options.fields).sort())
   })
 
@@ -297,7 +297,7 @@ describe("the same question", () => {
     expect(await cortex.complete(one, cached)).toMatchObject({ cached: true })
   })
 
-  it("the form of the answer is part of it, down to the order of a schema", async () => {
+  it("the answer's format is part of it, including the order of a schema", async () => {
     const { cortex, server } = await alone({ reply: '{"a":1,"b":2}' })
     const schema = (...names: ReadonlyArray<string>) => ({
       type: "object",
@@ -316,7 +316,7 @@ describe("the same question", () => {
     }
   })
 
-  it("is the same however a model, an option or a persona is written", async () => {
+  it("is the same for equivalent models, options and personas", async () => {
     const { cortex, server } = await alone({}, { personas })
     await cortex.chat("Hi", { ...cached, model: "M:1B", stop: "x", options: { a: 1, b: 2 }, system: personas.poet })
     await cortex.chat([{ role: "user", content: "Hi" }], {
@@ -329,7 +329,7 @@ describe("the same question", () => {
     expect(chats(server)).toEqual([1])
   })
 
-  it("another version of the model is another question", async () => {
+  it("another version of the model has another key", async () => {
     const version = (digest: string) => [{ name: model, digest }]
     const { server } = await alone({ models: version("sha256:1") })
     const runtime = ManagedRuntime.make(CortexLayer.layer({ servers: [server.url], model, configFile: false }))
@@ -346,7 +346,7 @@ describe("the same question", () => {
     expect(await ask()).toBe("answer 0")
   })
 
-  it("as long as one server has another version, too, both count", async () => {
+  it("while one server has another version, both are cached", async () => {
     const [a, b] = await Promise.all(
       ["sha256:1", "sha256:2"].map((digest) => fleet.ollama({ reply: "Hi", models: [{ name: model, digest }] }))
     )
@@ -365,14 +365,14 @@ describe("the same question", () => {
     expect(await ask(b)).toMatchObject({ cached: false })
   })
 
-  it("the digest stays inside", async () => {
+  it("the digest is not exposed", async () => {
     const { cortex } = await alone({ models: [{ name: model, digest: "sha256:secret" }] })
     await cortex.chat("Hi", cached)
     const shown = [await cortex.getModelInfo(model), await cortex.listServers(), await cortex.bestServer(model)]
     expect(JSON.stringify(shown)).not.toContain("secret")
   })
 
-  it("a key says what the request says: equal for equal requests, in any order, and for no others", () => {
+  it("keys are equal for equal requests, in any order, and for no others", () => {
     const text = fc.constantFrom("", "a", "b", '"', "],[")
     const part = fc.dictionary(
       fc.constantFrom("a", "b", "1", "__proto__"),
@@ -419,7 +419,7 @@ describe("the same question", () => {
 // sharing
 // -----------------------------------------------------------------------------
 
-describe("equal calls at the same time", () => {
+describe("concurrent equal calls", () => {
   const words = Array.from({ length: 40 }, (_, i) => ` word${i}`)
   const story = words.join("")
 
@@ -434,7 +434,7 @@ describe("equal calls at the same time", () => {
     expect(chats(server)).toEqual([1])
   })
 
-  it("as soon as one of them differs in what it allows, it asks for itself", async () => {
+  it("a call with different limits gets its own request", async () => {
     const { cortex, server } = await alone({ reply: words, perToken: 2 })
     await Promise.all([
       cortex.chat("Hi", cached),
@@ -447,7 +447,7 @@ describe("equal calls at the same time", () => {
     expect(chats(server)).toEqual([5])
   })
 
-  it("who comes later is given what there was, and follows", async () => {
+  it("a later caller gets the text so far, and the rest as it arrives", async () => {
     const { cortex, server } = await alone({ reply: words, perToken: 5 })
     const first = await cortex.chat("Hi", { ...cached, stream: true })
     const reading = first.text()
@@ -479,7 +479,7 @@ describe("equal calls at the same time", () => {
       }
     ]
   ]
-  it.each(leaders)("the first one %s: the others go on", async (_, leave) => {
+  it.each(leaders)("the first one %s: the others continue", async (_, leave) => {
     const { cortex, server } = await alone({ reply: words, perToken: 4 })
     const shared = sharing()
     const first = await cortex.chat("Hi", { ...cached, stream: true })
@@ -496,7 +496,7 @@ describe("equal calls at the same time", () => {
     expect(await cortex.complete("Hi", cached)).toMatchObject({ cached: true })
   })
 
-  it("the first one leaves before anything came: the others go on", async () => {
+  it("the first one aborts before any output: the others continue", async () => {
     const { cortex, server } = await alone({ reply: words, firstToken: 100 })
     const leaving = new AbortController()
     const shared = sharing()
@@ -510,7 +510,7 @@ describe("equal calls at the same time", () => {
     expect(chats(server)).toEqual([1])
   })
 
-  it("when the last one has left, the server's work is stopped, and nothing is kept", async () => {
+  it("when the last one aborts, the request is cancelled, and nothing is cached", async () => {
     const { cortex, server } = await alone({ reply: words, perToken: 10 })
     const leaving = new AbortController()
     const shared = sharing()
@@ -529,7 +529,7 @@ describe("equal calls at the same time", () => {
     expect(chats(server)).toEqual([2])
   })
 
-  it("a deadline is each caller's own", async () => {
+  it("each caller has its own deadline", async () => {
     const { cortex, server } = await alone({ reply: words, perToken: 10 })
     const other = cortex.chat("Hi", cached)
     await server.waitForChats(1)
@@ -540,7 +540,7 @@ describe("equal calls at the same time", () => {
     expect(chats(server)).toEqual([1])
   })
 
-  it("fail together, and none of it is kept", async () => {
+  it("fail together, and nothing is cached", async () => {
     const { cortex, server } = await alone({ reply: words, faults: { kind: "hang" } })
     const patient = { ...cached, firstTokenTimeout: 500, maxRetries: 1 }
     const errors = await Promise.all(Array.from({ length: 10 }, () => failure(cortex.chat("Hi", patient))))
@@ -551,7 +551,7 @@ describe("equal calls at the same time", () => {
     expect(await cortex.complete("Hi", cached)).toMatchObject({ text: story, cached: false })
   })
 
-  it("a stream that breaks fails its readers after what was read; whole answers are begun again", async () => {
+  it("an interrupted stream fails its readers after what they read; complete answers are requested again", async () => {
     const [broken, other] = await Promise.all([
       fleet.ollama({ reply: words, perToken: 2, faults: { kind: "cut", after: 10 } }),
       fleet.ollama({ reply: ["something", " else"], firstToken: 30 })
@@ -570,7 +570,7 @@ describe("equal calls at the same time", () => {
     expect(await cortex.complete("Hi", cached)).toMatchObject({ text: "something else", cached: true })
   })
 
-  it("who comes late to an answer too long to be held asks for himself; a slow reader loses nothing", async () => {
+  it("a late caller of an answer too long to buffer gets its own request; a slow reader loses nothing", async () => {
     const long = Array.from({ length: 400 }, (_, i) => ` ${"word".repeat(5)}${i}`)
     const { cortex, server } = await alone({ reply: long }, { cache: { maxBytes: 4_000 } })
     const ask = () => cortex.chat("Hi", { stream: true })
@@ -585,7 +585,7 @@ describe("equal calls at the same time", () => {
   })
 })
 
-describe("a flight", () => {
+describe("a shared answer", () => {
   const pause = (turns: number) =>
     Array.from({ length: turns }).reduce<Promise<unknown>>((done) => done.then(() => {}), Promise.resolve())
 
@@ -630,7 +630,7 @@ describe("a flight", () => {
     return { answer, state }
   }
 
-  it("clients that join and leave each get all of it in order, and it is cancelled when the last one has left", async () => {
+  it("clients that join and leave get all of it in order, and it is cancelled when the last one has left", async () => {
     const reader = fc.record({
       comes: fc.nat(60),
       /** After so many events; who reads it whole only comes to the end. */
@@ -768,21 +768,21 @@ describe("a flight", () => {
 // what is not kept
 // -----------------------------------------------------------------------------
 
-describe("not kept are", () => {
-  it("answers that were broken off", async () => {
+describe("not cached are", () => {
+  it("interrupted answers", async () => {
     const { cortex, server } = await alone({ perToken: 10, reply: ["one", " two", " three", " four"] })
     for await (const event of await cortex.chat("Hi", { ...cached, stream: true })) if (event.type === "token") break
     expect(await cortex.chat("Hi", cached)).toBe("one two three four")
     expect(chats(server)).toEqual([2])
   })
 
-  it("answers without a word", async () => {
+  it("empty answers", async () => {
     const { cortex, server } = await alone({ reply: "" })
     expect([await cortex.chat("Hi", cached), await cortex.chat("Hi", cached)]).toEqual(["", ""])
     expect(chats(server)).toEqual([2])
   })
 
-  it("those of calls whose tools are executed here", async () => {
+  it("answers of calls whose tools are executed here", async () => {
     const reply = (_: Json, n: number) =>
       n % 2 === 0 ? { tokens: ["Let me see."], toolCalls: [{ name: "f", arguments: {} }] } : "It rains."
     const { cortex, server } = await alone({ reply })
@@ -799,7 +799,7 @@ describe("not kept are", () => {
 // -----------------------------------------------------------------------------
 
 describe("sessions", () => {
-  it("are given a kept answer like any other, and what was said is part of the question", async () => {
+  it("use cached answers, and their history is part of the key", async () => {
     const { cortex, server } = await alone()
     const [a, b] = [await cortex.Session.create(), await cortex.Session.create()]
     for (const session of [a, b]) {
@@ -818,7 +818,7 @@ describe("sessions", () => {
     expect(await cortex.chat("Two?", { ...cached, session: a })).toBe("answer 2")
   })
 
-  it("share an answer, and each keeps it", async () => {
+  it("share an answer, and each stores it", async () => {
     const { cortex, server } = await alone({ perToken: 5 })
     const sessions = await Promise.all(Array.from({ length: 5 }, () => cortex.Session.create()))
     await Promise.all(
@@ -849,21 +849,21 @@ describe("sessions", () => {
 describe("values", () => {
   const schema = { type: "object", properties: { n: { type: "number" } }, required: ["n"] }
 
-  it("a reply that does not fit is not kept; the mended one is, for the question itself", async () => {
+  it("a reply that does not match is not cached; the repaired one is, for the original request", async () => {
     const { cortex, server } = await alone({ reply: (_, n) => ['{"n":"no"}', '{"n":1}', '{"n":2}'][n] ?? "" })
     const ask = () => cortex.chat("A number?", { ...cached, schema })
     expect([await ask(), await ask()]).toEqual([{ n: 1 }, { n: 1 }])
     expect(chats(server)).toEqual([2])
   })
 
-  it("are mended once for all who ask at the same time", async () => {
+  it("are repaired once for concurrent callers", async () => {
     const { cortex, server } = await alone({ firstToken: 20, reply: (_, n) => ['{"n":"no"}', '{"n":1}'][n] ?? "" })
     const calls = Array.from({ length: 10 }, () => cortex.chat<{ n: number }>("A number?", { ...cached, schema }))
     expect(new Set((await Promise.all(calls)).map(({ n }) => n))).toEqual(new Set([1]))
     expect(chats(server)).toEqual([2])
   })
 
-  it("nothing is kept where mending does not help", async () => {
+  it("nothing is cached if the repair fails", async () => {
     const { cortex, server } = await alone({ reply: '{"n":"no"}' })
     for (let i = 1; i <= 2; i++) {
       expect(await failure(cortex.chat("A number?", { ...cached, schema }))).toMatchObject({ _tag: "SchemaMismatch" })
@@ -871,7 +871,7 @@ describe("values", () => {
     }
   })
 
-  it("a cached text is decoded again: where it does not fit another decoder, the request is sent again", async () => {
+  it("a cached text is decoded again: if it does not match another decoder, the request is sent again", async () => {
     const { server } = await alone({ reply: (_, n) => `{"n":${n + 1}}` })
     const runtime = ManagedRuntime.make(CortexLayer.layer({ servers: [server.url], model, configFile: false }))
     fleet.keep({ [Symbol.asyncDispose]: () => runtime.dispose() })
@@ -908,7 +908,7 @@ describe("time", () => {
       )
     )
 
-  it("an answer is given until its time is over, an hour where nobody says", async () => {
+  it("an answer is returned until it expires, after an hour by default", async () => {
     const { server } = await alone()
     const ask = (ttl?: number) =>
       Effect.map(Chat.complete("Hi", { cache: ttl === undefined ? true : { ttl } }), ({ text }) => text)
@@ -932,7 +932,7 @@ describe("time", () => {
     )
   })
 
-  it("the policy says how long, and a call otherwise", async () => {
+  it("the policy sets the lifetime, and a call overrides it", async () => {
     const { server } = await alone()
     const ask = (cache?: ChatRequest.Options["cache"]) => Effect.map(Chat.complete("Hi", { cache }), ({ text }) => text)
     await timed(
@@ -950,7 +950,7 @@ describe("time", () => {
   })
 })
 
-describe("a shelf of answers that somebody else wrote into", () => {
+describe("cache entries written by another program", () => {
   it.each([
     ["nested too deeply", `${"[".repeat(200_000)}${"]".repeat(200_000)}`],
     [
@@ -960,7 +960,7 @@ describe("a shelf of answers that somebody else wrote into", () => {
     ["half written", '[{"key":"00'],
     ["of something else", '{"a":1}'],
     ["empty", ""]
-  ])("is as good as empty where it is %s, and is written anew", async (_, text) => {
+  ])("count as missing if they are %s, and are replaced", async (_, text) => {
     const folder = mkdtempSync(join(tmpdir(), "aicortex-shelf-"))
     const { cortex, server } = await alone({}, { cacheFolder: folder })
     expect(await cortex.complete("Hi", cached)).toMatchObject({ cached: false })
@@ -992,7 +992,7 @@ describe.each(stores)("a store %s", (name, make) => {
   const texts = (store: ResponseCache.Store, ...keys: ReadonlyArray<number>) =>
     Effect.forEach(keys, (n) => Effect.map(store.get(key(n)), (found) => Option.getOrUndefined(found)?.text))
 
-  it("gives back what was put, the newest, until it expires or all is cleared", () =>
+  it("returns what was stored, the newest, until it expires or all is cleared", () =>
     test((store) =>
       Effect.gen(function* () {
         expect(yield* texts(store, 1)).toEqual([undefined])
@@ -1010,7 +1010,7 @@ describe.each(stores)("a store %s", (name, make) => {
       })
     ))
 
-  it("lets go of what was not used for longest", () =>
+  it("evicts the least recently used", () =>
     test(
       (store) =>
         Effect.gen(function* () {
@@ -1022,7 +1022,7 @@ describe.each(stores)("a store %s", (name, make) => {
       { maxEntries: 3 }
     ))
 
-  it("of several owners, the one with the most loses its own", () =>
+  it("of several owners, the one with the most loses its own entries", () =>
     test(
       (store) =>
         Effect.gen(function* () {
@@ -1033,7 +1033,7 @@ describe.each(stores)("a store %s", (name, make) => {
       { maxEntries: 3 }
     ))
 
-  it("never holds more than so many, nor more bytes than that", () =>
+  it("never exceeds its limits of entries and bytes", () =>
     test(
       (store) =>
         Effect.gen(function* () {
@@ -1047,7 +1047,7 @@ describe.each(stores)("a store %s", (name, make) => {
       { maxEntries: 40 }
     ))
 
-  it("bounds bytes, and does not make room for what can never fit", () =>
+  it("limits bytes, and evicts nothing for an entry that can never fit", () =>
     test(
       (store) =>
         Effect.gen(function* () {
@@ -1061,7 +1061,7 @@ describe.each(stores)("a store %s", (name, make) => {
     ))
 })
 
-it("a fleet keeps as many as its policy says", async () => {
+it("a fleet caches as many as its policy allows", async () => {
   const { cortex, server } = await alone({}, { cache: { maxEntries: 2 } })
   for (const prompt of ["1", "2", "1", "3", "1", "2"]) await cortex.chat(prompt)
   expect(server.chatRequests.map(({ body }) => body.messages[0].content)).toEqual(["1", "2", "3", "2"])
@@ -1072,7 +1072,7 @@ it("a fleet keeps as many as its policy says", async () => {
 // -----------------------------------------------------------------------------
 
 describe("in files", () => {
-  it("answers are there for the next program, and cleared for all", async () => {
+  it("answers are available to the next program, and cleared for all", async () => {
     const cacheFolder = join(folder(), "deep", "down")
     const { cortex, server } = await alone({}, { cacheFolder })
     await cortex.chat("Off", { cache: false })
@@ -1105,7 +1105,7 @@ describe("in files", () => {
     ["half of it", (text: string) => text.slice(0, text.length / 2)],
     ["a wrong type", (text: string) => text.replace('"pieces":[', '"pieces":["x",')],
     ["pieces that do not fit", (text: string) => text.replace('"pieces":[', '"pieces":[7,')]
-  ])("one that holds %s is as if it were not there, with a warning", async (_, spoil) => {
+  ])("one that contains %s counts as missing, with a warning", async (_, spoil) => {
     const cacheFolder = folder()
     const { server } = await alone()
     const messages: Array<string> = []
@@ -1123,7 +1123,7 @@ describe("in files", () => {
     expect(await ask()).toMatchObject({ text: "answer 1", cached: true })
   })
 
-  it("a folder that cannot be made costs the cache, not the answer", async () => {
+  it("an unusable folder disables the cache, not the answer", async () => {
     const file = join(folder(), "file")
     writeFileSync(file, "")
     const { server } = await alone()
@@ -1141,7 +1141,7 @@ describe("in files", () => {
 // -----------------------------------------------------------------------------
 
 describe("in Effect", () => {
-  it("an interrupted leader leaves the answer to the others; the last interruption stops it", async () => {
+  it("an interrupted first caller leaves the answer to the others; the last interruption cancels it", async () => {
     const words = Array.from({ length: 40 }, (_, i) => ` word${i}`)
     const { server } = await alone({ reply: words, perToken: 5 })
     const runtime = ManagedRuntime.make(CortexLayer.layer({ servers: [server.url], model, configFile: false }))

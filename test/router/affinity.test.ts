@@ -154,7 +154,7 @@ describe("a conversation stays on its server", () => {
     expect(places(fakes).size).toBe(conversations * turns)
   })
 
-  it.each(Object.keys(histories))("by what was said, at %s", async (name) => {
+  it.each(Object.keys(histories))("by its messages, at %s", async (name) => {
     const fakes = await both()
     const gateway = keep(await startGateway(fakes))
     await interleaved((c, t) => posted(gateway, ...(histories[name] as (typeof histories)[string])(c, t)))
@@ -162,7 +162,7 @@ describe("a conversation stays on its server", () => {
     expect(places(fakes).size).toBe(conversations * turns)
   })
 
-  it("by what was said, where the library is given the messages", async () => {
+  it("by its messages, if the library gets them", async () => {
     const fakes = await both()
     const cortex = fleet.cortex(fakes)
     await interleaved((c, t) => cortex.chat([{ role: "system", content: system }, ...history(c, t)]))
@@ -194,7 +194,7 @@ describe("a conversation stays on its server", () => {
     }
   )
 
-  it("but equal questions that go on with nothing are spread", async () => {
+  it("but equal first questions are spread", async () => {
     const fakes = await both()
     const gateway = keep(await startGateway(fakes))
     const cortex = fleet.cortex(fakes)
@@ -239,7 +239,7 @@ describe("a conversation leaves its server", () => {
     for (let t = 1; t < 12; t++) expect(found.get(`0.${t}`)).toBe(1 - before)
   })
 
-  it("that has more than its share: one name for everything fills no server", async () => {
+  it("that has more than its share: one conversation name for everything does not fill a server", async () => {
     const fakes = await Promise.all([1, 2, 3].map(() => fleet.openai({ reply: said, firstToken: 1_000 })))
     const gateway = keep(await startGateway(fakes))
     const ask: SendTurn = (c, t) => posted(gateway, "/v1/chat/completions", chat(only(c, t), { user: "everybody" }))
@@ -266,7 +266,7 @@ describe("the fingerprint of a conversation", () => {
     return found
   }
 
-  it("of a turn is a beginning of the next one's, also after tools and several questions in a row", () => {
+  it("of a turn is a prefix of the next one's, also after tools and several questions in a row", () => {
     const call = { id: "1", name: "read", arguments: { path: "/a" } }
     const second: ReadonlyArray<Message.Message> = [
       ...first,
@@ -279,19 +279,19 @@ describe("the fingerprint of a conversation", () => {
     expect(of(first).from).toEqual([])
   })
 
-  it("tells apart what differs anywhere in the beginning", () => {
+  it("differs for any difference in the beginning", () => {
     const changed = (at: number) => Message.system(`${system.slice(0, at)}#${system.slice(at + 1)}`)
     const keys = [0, 250, 500, 900].map((at) => of([changed(at), Message.user("a question")]).to[0])
     expect(new Set([...keys, of(first).to[0], of(first, "another key").to[0]]).size).toBe(6)
   })
 
-  it("finds a history that was changed in the middle by its beginning", () => {
+  it("matches a history that was changed in the middle by its beginning", () => {
     const long = [...first, Message.assistant("1"), Message.user("2"), Message.assistant("3"), Message.user("4")]
     const cut = [...first, Message.assistant("a summary"), Message.user("5")]
     expect(of(cut).from).toContain(of(long).to[1])
   })
 
-  it("reads a bounded part of a history of many megabytes, and still knows it again", () => {
+  it("reads a bounded part of a history of many megabytes, and still matches it", () => {
     const huge = Array.from({ length: 4_000 }, (_, i) => [
       Message.user(`${i} ${"x".repeat(4_000)}`),
       Message.assistant("Yes.")

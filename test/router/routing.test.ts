@@ -63,7 +63,7 @@ const places = {
 }
 
 describe("strategies on the wire", () => {
-  it("fastest is the server that was fast here, whatever a file says", async () => {
+  it("fastest is the server measured as fastest here, whatever a file says", async () => {
     // These tell no speed of their own: our clock counts.
     const reply = "one two three four"
     const slow = await fleet.openai({ flavour: "vllm", reply, perToken: 70 })
@@ -89,7 +89,7 @@ describe("strategies on the wire", () => {
     expect(b).toBeLessThan(50)
   })
 
-  it("nearest is by distance from where you are", async () => {
+  it("nearest goes by distance from the user", async () => {
     const servers = await Promise.all(Array.from({ length: 3 }, () => fleet.ollama()))
     const located = [places.tokyo, places.newYork, places.paris].map((location, i) => ({
       url: servers[i]?.url ?? "",
@@ -111,7 +111,7 @@ describe("strategies on the wire", () => {
     }
   })
 
-  it("without places nearest is by the measured round trip", async () => {
+  it("without locations nearest goes by the measured round trip", async () => {
     const far = await fleet.ollama({ faults: { kind: "slow", ms: 150 }, faultOn: "tags" })
     const near = await fleet.ollama()
     const cortex = fleet.cortex([far, near])
@@ -147,7 +147,7 @@ describe("strategies on the wire", () => {
     for (const { url } of servers) expect(counts.get(url)).toBeGreaterThanOrEqual(8)
   })
 
-  it("the weight of a server is its share, its priority comes before any strategy", async () => {
+  it("the weight of a server is its share, its priority precedes any strategy", async () => {
     const [heavy, light, spare] = await Promise.all(Array.from({ length: 3 }, () => fleet.openai()))
     if (heavy === undefined || light === undefined || spare === undefined) return
     const cortex = fleet.cortex([
@@ -161,7 +161,7 @@ describe("strategies on the wire", () => {
     for (const routing of strategies) expect((await count(cortex, 3, routing)).get(spare.url)).toBeUndefined()
   })
 
-  it("maxInFlight sends what is too much for one server to another", async () => {
+  it("maxInFlight sends excess requests to another server", async () => {
     const [small, large] = await Promise.all([fleet.ollama({ firstToken: 100 }), fleet.ollama()])
     const cortex = fleet.cortex([
       { url: small.url, maxInFlight: 2 },
@@ -230,7 +230,7 @@ describe("order", () => {
   const seed = fc.integer()
   const strategy = fc.constantFrom(...strategies)
 
-  it("is a permutation of the candidates, whatever is known of them", () => {
+  it("is a permutation of the candidates, for any state", () => {
     fc.assert(
       fc.property(strategy, candidates, location, seed, (routing, found, location, seed) => {
         const before = [...found]
@@ -243,7 +243,7 @@ describe("order", () => {
     )
   })
 
-  it("puts those that rest last, the longest rested first, then tiers of priority, then the certain ones", () => {
+  it("puts resting servers last, the longest resting first, then tiers of priority, then certain servers", () => {
     fc.assert(
       fc.property(strategy, candidates, location, seed, (routing, found, location, seed) => {
         const ordered = Router.order(routing, found, { location, random: Prng.make(seed) })
@@ -265,7 +265,7 @@ describe("order", () => {
     )
   })
 
-  it("within a tier, fastest and nearest are sorted, a speed not shown yet counts as the best; nothing is ever NaN", () => {
+  it("within a tier, fastest and nearest are sorted, an unknown speed counts as the best; nothing is ever NaN", () => {
     const equal = candidates.map((found) =>
       found.map(
         (c): Router.ServerCandidate => ({
@@ -289,7 +289,7 @@ describe("order", () => {
     )
   })
 
-  it("is the same for the same chance, and does not depend on the order in which servers are named", () => {
+  it("is the same for the same random numbers, and independent of the order of servers", () => {
     fc.assert(
       fc.property(strategy, candidates, location, seed, (routing, found, location, seed) => {
         const once = Router.order(routing, found, { location, random: Prng.make(seed) })
@@ -354,7 +354,7 @@ describe("order", () => {
     for (const share of others) expect(share).toBeGreaterThan(0.04)
   })
 
-  it("the same among hundreds, whatever some of them weigh or have shown", () => {
+  it("also among hundreds, with any weights and measurements", () => {
     const many = (...others: ReadonlyArray<Router.ServerCandidate>) => {
       const found = [...others, ...Array.from({ length: 300 }, () => plain({}))]
       const pool = Router.columnsOf(found, undefined, 0)
@@ -379,7 +379,7 @@ describe("order", () => {
     close(slow, 30 / 420)
   })
 
-  it("an impossible figure is not believed", () => {
+  it("an impossible value is ignored", () => {
     for (const figure of [16_483.52, 1e9, Number.POSITIVE_INFINITY, 0]) {
       expect(Router.speed(plain({ figure }))).toBeUndefined()
     }
@@ -422,7 +422,7 @@ describe("the caches", () => {
     return found
   }
 
-  it("bestServer is remembered per model and strategy, until its time is over", async () => {
+  it("bestServer is cached per model and strategy, until it expires", async () => {
     const servers = await Promise.all(Array.from({ length: 3 }, () => fleet.ollama()))
     expect((await urls(fleet.cortex(servers), 40)).size).toBe(1)
     const short = fleet.cortex(servers, { bestServerTtl: 1 })
@@ -435,7 +435,7 @@ describe("the caches", () => {
       .toBe(3)
   })
 
-  it("bestServer is not remembered past a failure of that server", async () => {
+  it("bestServer is forgotten after a failure of that server", async () => {
     const [a, b] = await Promise.all([fleet.ollama(), fleet.ollama()])
     const cortex = fleet.cortex(inOrder(a, b))
     expect((await cortex.bestServer(model)).url).toBe(a.url)
@@ -444,7 +444,7 @@ describe("the caches", () => {
     expect((await cortex.bestServer(model)).url).toBe(b.url)
   })
 
-  it("clearServerCache forgets the bad, the good and the best", async () => {
+  it("clearServerCache forgets failures, lists and the best server", async () => {
     const [a, b] = await Promise.all([fleet.ollama(), fleet.ollama()])
     const cortex = fleet.cortex(inOrder(a, b))
     await cortex.listServers()
@@ -469,7 +469,7 @@ describe("the caches", () => {
     expect(found.size).toBe(3)
   })
 
-  it("what is under way when it is cleared does no harm", async () => {
+  it("clearing does not affect running calls", async () => {
     const only = await fleet.ollama({ firstToken: 50 })
     const cortex = fleet.cortex([{ url: only.url, maxInFlight: 1 }])
     const call = cortex.chat("Hi")
@@ -479,7 +479,7 @@ describe("the caches", () => {
     expect(await cortex.complete("Hi")).toMatchObject({ attempts: [] })
   })
 
-  it("a configuration file that is named must be there", async () => {
+  it("a named configuration file must exist", async () => {
     const file = join(tmpdir(), "aicortex-there-is-no-such-file.json")
     const error = await failure(fleet.cortex([], { configFile: file }).families())
     expect(error).toMatchObject({ _tag: "InvalidConfig", source: file, field: "file" })
@@ -592,7 +592,7 @@ describe("the other functions of the facade", () => {
     return { a, b, cortex: fleet.cortex([a, b, `http://127.0.0.1:${gone}`], { model: "llama3.2:3b" }), gone }
   }
 
-  it("families and models are there at once, without a network", async () => {
+  it("families and models are available at once, without a network", async () => {
     const cortex = fleet.cortex([])
     expect(await cortex.families()).toEqual(["deepseek", "gemma", "llama", "mistral", "others", "qwen"])
     expect((await cortex.models()).length).toBeGreaterThan(50)
@@ -615,7 +615,7 @@ describe("the other functions of the facade", () => {
     ])
   })
 
-  it("a search by size leaves out what is smaller, larger or of unknown size", async () => {
+  it("a search by size excludes smaller, larger and unknown sizes", async () => {
     const { cortex } = await world()
     const names = await cortex.searchModels("", { available: true, minParams: "1b", maxParams: "10b" })
     expect([...names].sort()).toEqual(["llama3.2:3b", "private:7b"])
@@ -625,7 +625,7 @@ describe("the other functions of the facade", () => {
     })
   })
 
-  it("getModelInfo: facts, or ModelNotFound with suggestions", async () => {
+  it("getModelInfo: model info, or ModelNotFound with suggestions", async () => {
     const { cortex } = await world()
     const info = await cortex.getModelInfo("llama3.2:3b")
     expect(info).toMatchObject({ model_name: "llama3.2:3b", family: "llama" })
@@ -645,7 +645,7 @@ describe("the other functions of the facade", () => {
     expect(await cortex.listModelServers("nonsense")).toEqual([])
   })
 
-  it("records that lack a name or an address are listed around", async () => {
+  it("records that lack a name or an address are skipped", async () => {
     const a = await fleet.ollama()
     const registry = registryOf(
       { ip_port: a.url },
@@ -660,7 +660,7 @@ describe("the other functions of the facade", () => {
     expect((await cortex.registryWarnings()).length).toBeGreaterThan(0)
   })
 
-  it("getServerInfo: the first, or the one that is named", async () => {
+  it("getServerInfo: the first, or the named one", async () => {
     const { a, b, cortex } = await world()
     expect((await cortex.getServerInfo("llama3.2:3b")).url).toBe(a.url)
     expect((await cortex.getServerInfo("llama3.2:3b", { serverUrl: `${b.url}/` })).url).toBe(b.url)
@@ -704,7 +704,7 @@ describe("the other functions of the facade", () => {
     expect(await failure(fleet.cortex([]).getRandomLlmParams())).toMatchObject({ _tag: "NoServers" })
   })
 
-  it("buildApiRequest: the payload to the letter, and nothing is sent", async () => {
+  it("buildApiRequest: the exact payload, and nothing is sent", async () => {
     const { a, cortex } = await world()
     await cortex.listServers()
     const before = a.requests.length
@@ -742,7 +742,7 @@ describe("the other functions of the facade", () => {
     expect(a.requests.length).toBe(before)
   })
 
-  it("buildApiRequest refuses what Ollama's API does not have, and an unknown model", async () => {
+  it("buildApiRequest refuses options that Ollama's API lacks, and an unknown model", async () => {
     const { cortex } = await world()
     for (const field of ["tool_choice", "session_id", "memory", "metadata", "temprature"]) {
       const error = await failure(cortex.buildApiRequest("llama3.2:3b", "Hi", { [field]: "x" }))
@@ -751,7 +751,7 @@ describe("the other functions of the facade", () => {
     expect(await failure(cortex.buildApiRequest("nonsense", "Hi"))).toMatchObject({ _tag: "ModelNotFound" })
   })
 
-  it("a setting that cannot be used makes every call fail with it", async () => {
+  it("an invalid setting makes every call fail with it", async () => {
     const only = await fleet.ollama()
     for (const [servers, field] of [
       [["ftp://x"], "servers.url"],

@@ -57,13 +57,13 @@ const audited = (
 }
 
 describe("the fleet simulation", () => {
-  it("gives equal outcomes for equal seeds, and others for others", () => {
+  it("has equal outcomes for equal seeds, and different ones for others", () => {
     const run = (seed: number) => JSON.stringify(trial(scenario("everything"), 20, 300, seed, contenders))
     expect(run(1)).toBe(run(1))
     expect(run(2)).not.toBe(run(1))
   })
 
-  it("loses no request and counts none twice, whatever breaks", () => {
+  it("loses no request and counts none twice, with any failures", () => {
     for (const { name } of scenarios) {
       const world = makeWorld(scenario(name), 20, 400, 3)
       for (const contender of [random, oracle, leastBusy, warm]) {
@@ -82,7 +82,7 @@ describe("the fleet simulation", () => {
     }
   })
 
-  it("has an oracle that nobody beats by much on the average", () => {
+  it("has an oracle that no strategy beats by much on average", () => {
     for (const name of ["steady", "uniform", "hung", "cold"]) {
       const results = [1, 2, 3].map((seed) => trial(scenario(name), 20, 500, seed, contenders))
       const mean = (policy: string) =>
@@ -92,7 +92,7 @@ describe("the fleet simulation", () => {
     }
   })
 
-  it("shows that least-busy and warm keep the targets in a fleet of forty", () => {
+  it("least-busy and warm meet the targets in a fleet of forty", () => {
     for (const name of ["steady", "bursts", "hung", "error", "flapping"]) {
       const results = [1, 2, 3].map((seed) =>
         trial(scenario(name), 40, 4_000, seed, [random, roundRobin, oracle, leastBusy, warm])
@@ -113,7 +113,7 @@ describe("the fleet simulation", () => {
     }
   })
 
-  it("leaves a hung server alone after the first timeouts", () => {
+  it("sends no requests to a hung server after the first timeouts", () => {
     const hung: Scenario = { ...scenario("steady"), only: 1, placement: 1 }
     const world = makeWorld(hung, 10, 1_500, 1)
     const broken = { ...world, outages: [{ server: 0, mode: "hung", from: 0, to: Number.POSITIVE_INFINITY } as const] }

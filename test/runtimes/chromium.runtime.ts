@@ -120,7 +120,7 @@ const protocols: ReadonlyArray<readonly [string, (options?: Options) => Promise<
 ]
 
 describe.each(protocols)("a page over two servers, %s", (_, begin) => {
-  it("chats, remembers, and finds what there is", async () => {
+  it("chats, keeps sessions, and finds models and servers", async () => {
     const servers = inOrder(await begin(), await begin())
     const page = await open()
     const result = await page.evaluate(
@@ -145,7 +145,7 @@ describe.each(protocols)("a page over two servers, %s", (_, begin) => {
     expect(servers.map(({ url }) => url)).toContain(result.best)
   })
 
-  it("streams, is cut in mid-answer, and goes on with the other", async () => {
+  it("streams, is interrupted, and continues with the other server", async () => {
     const cut = await begin({ faults: { kind: "cut", after: 4 } })
     const well = await begin()
     const page = await open()
@@ -158,7 +158,7 @@ describe.each(protocols)("a page over two servers, %s", (_, begin) => {
     assert.strictEqual(await page.textContent("#answer"), whole)
   })
 
-  it("stops the server's work when the page goes away", async () => {
+  it("cancels the request when the page is closed", async () => {
     const stalling = await begin({ faults: { kind: "stall", after: 2 } })
     const page = await open()
     void stream(page, inOrder(stalling)).catch(() => {})
@@ -237,7 +237,7 @@ describe("a page over `aicortex serve`", () => {
     return `http://127.0.0.1:${own}`
   }
 
-  it("that allows it: chats, streams, is cut with its gateway, and goes on with another", async () => {
+  it("that allows it: chats, streams, loses its gateway, and continues with another", async () => {
     const upstream = await fleet.ollama({ reply: words, perToken: 20 })
     const [first, second] = await Promise.all([serve(upstream, "--cors", origin), serve(upstream, "--cors", origin)])
     const page = await open()
@@ -250,7 +250,7 @@ describe("a page over `aicortex serve`", () => {
     expect(await stream(page, servers)).toMatchObject({ text: whole, servers: [dying, second] })
   })
 
-  it("that does not: says both possibilities, and the flag; and with the flag it does", async () => {
+  it("that does not allow it: the error lists both possibilities and the flag, which works", async () => {
     const upstream = await fleet.ollama({ reply: words })
     const page = await open(foreign)
     const gateway = await serve(upstream)
@@ -265,7 +265,7 @@ describe("a page over `aicortex serve`", () => {
   })
 })
 
-describe("what the browser does not say", () => {
+describe("failures that the browser does not explain", () => {
   it("a page over https may not ask a server over http", async () => {
     const context = await browser.newContext()
     fleet.keep({ [Symbol.asyncDispose]: () => context.close() })
@@ -284,7 +284,7 @@ describe("what the browser does not say", () => {
     assert.include(message, "mixed content")
   })
 
-  it("an Ollama that does not know the page's origin, and one that is not there", async () => {
+  it("an Ollama that does not allow the page's origin, and one that is down", async () => {
     const page = await open(foreign)
     const ollama = await fleet.ollama({ reply: words })
     for (const url of [ollama.url, `http://127.0.0.1:${await unusedPort()}`]) {

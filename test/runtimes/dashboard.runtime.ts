@@ -134,7 +134,7 @@ const screens = [
 ] as const
 
 describe("the page", () => {
-  it("is small, and asks no other host for anything", async () => {
+  it("is small, and loads nothing from other hosts", async () => {
     const folder = join(root, "dist/dashboard")
     const sizeOf = (names: ReadonlyArray<string>) =>
       names.reduce((sum, name) => sum + gzipSync(readFileSync(join(folder, name)), { level: 9 }).length, 0)
@@ -167,7 +167,7 @@ describe("the page", () => {
     ["phone", { colorScheme: "light", viewport: { width: 390, height: 844 }, hasTouch: true }],
     ["phone-dark", { colorScheme: "dark", viewport: { width: 390, height: 844 } }]
   ]
-  it.each(looks)("has no violation of accessibility on any screen (%s)", async (look, options) => {
+  it.each(looks)("has no accessibility violation on any screen (%s)", async (look, options) => {
     const busy = await ollama({ perToken: 25 })
     const broken = await openai({ faults: { kind: "status", code: 503 } })
     const gateway = await serve([broken, await ollama({ perToken: 10, faults: { kind: "cut", after: 12 } }), busy])
@@ -214,7 +214,7 @@ describe("the page", () => {
 })
 
 describe("a request", () => {
-  it("whose server is killed in mid-answer is seen to be resumed within a second", async () => {
+  it("whose server is killed in mid-answer is shown as resumed within a second", async () => {
     const dying = await ollama({ perToken: 30 })
     const gateway = await serve([dying, await ollama({ perToken: 30 })])
     const { page } = await open(gateway, "#/live")
@@ -234,7 +234,7 @@ describe("a request", () => {
     await page.getByText("done", { exact: true }).waitFor()
   })
 
-  it("that began before the page listened, or while its list was on the way, is shown", async () => {
+  it("that began before the page subscribed, or while its list was loading, is shown", async () => {
     const slow = await ollama({ perToken: 60, reply: "word ".repeat(2_000) })
     const gateway = await serve([slow])
     const page = await (await browser.newContext()).newPage()
@@ -260,7 +260,7 @@ describe("a request", () => {
     await page.context().close()
   })
 
-  it("is broken off where an administrator says so", async () => {
+  it("can be cancelled by an administrator", async () => {
     const slow = await ollama({ perToken: 60, reply: "word ".repeat(2_000) })
     const gateway = await serve([slow])
     const { page } = await open(gateway, "#/live")
@@ -275,7 +275,7 @@ describe("a request", () => {
   })
 })
 
-describe("what administrators do", () => {
+describe("operations of administrators", () => {
   it("drain, wake, load, unload, pull and remove", async () => {
     const one = await ollama()
     const gateway = await serve([one])
@@ -306,7 +306,7 @@ describe("a gateway with keys", () => {
     { name: "ann", key: "key-of-ann" }
   ]
 
-  it("asks for one, keeps it nowhere, and lets each key do what it may", async () => {
+  it("asks for a key, does not store it, and applies its permissions", async () => {
     const gateway = await serve([await ollama()], { keys })
     const { page, problems } = await open(gateway)
     const addresses: Array<string> = []
@@ -340,7 +340,7 @@ describe("a gateway with keys", () => {
 })
 
 describe("the API viewer", () => {
-  it("sends requests with the session of the page, and shows what comes", async () => {
+  it("sends requests with the page's session, and shows the response", async () => {
     const keys = [{ name: "root", key: "key-of-the-administrator", admin: true }]
     const one = await ollama()
     const gateway = await serve([one], { keys })
@@ -529,7 +529,7 @@ const temporary = (): string => {
 }
 
 describe("benchmarks and settings", () => {
-  it("are compared, over time too, and told with where they come from", async () => {
+  it("are compared, also over time, and shown with their sources", async () => {
     const folder = temporary()
     const [one, two] = [await ollama(), await ollama()]
     const result = (server: FakeServer, at: number, tokensPerSecond: number): Benchmark.Result => ({
@@ -587,7 +587,7 @@ describe("usage and keys", () => {
       response.text()
     )
 
-  it("are seen and changed by those who may", async () => {
+  it("are shown and changed with permission", async () => {
     const gateway = await stored()
     const { page, problems } = await open(gateway, "#/keys")
     const addresses: Array<string> = []
@@ -724,7 +724,7 @@ describe("a hostile model", () => {
     expect(problems).toEqual([])
   })
 
-  it("has only its safe links opened, as elements", async () => {
+  it("opens only its safe links, as elements", async () => {
     const reply = ["[bad](javascript:alert(1)) [good](https://example.com/a) <https://b.example> `code` **bold**"]
     const gateway = await serve([await ollama({ reply })])
     const { page } = await open(gateway, "#/playground")
@@ -743,7 +743,7 @@ describe("a hostile model", () => {
 })
 
 describe("the playground", () => {
-  it("asks two models side by side, stops, asks again, and shows the request as code", async () => {
+  it("runs two models side by side, stops, repeats, and shows the request as code", async () => {
     const one = await ollama({ perToken: 40, reply: "word ".repeat(500) })
     const gateway = await serve([one])
     const { page } = await open(gateway, "#/playground")
@@ -785,7 +785,7 @@ describe("the playground", () => {
     expect(one.chatRequests).toHaveLength(4)
   })
 
-  it("keeps conversations: they are opened, continued, asked again, renamed and deleted", async () => {
+  it("stores conversations: open, continue, retry, rename and delete", async () => {
     const one = await ollama({ reply: "First answer.", perToken: 1 })
     const gateway = await serve([one])
     const { page, problems } = await open(gateway, "#/playground")
@@ -865,7 +865,7 @@ describe("the playground", () => {
     expect(problems).toEqual([])
   })
 
-  it("says what could not be stored, and asks on with what is on the page", async () => {
+  it("reports what could not be stored, and continues with what is on the page", async () => {
     const one = await ollama({ reply: "First answer.", perToken: 1 })
     const gateway = await serve([one])
     const { page, problems } = await open(gateway, "#/playground")
@@ -896,7 +896,7 @@ describe("the playground", () => {
     expect(problems).toEqual([])
   })
 
-  it("shows thinking apart, and sends images", async () => {
+  it("shows thinking separately, and sends images", async () => {
     const one = await openai({ reply: { thinking: ["Let me see."], tokens: "Blue." } })
     const gateway = await serve([one])
     const { page } = await open(gateway, "#/playground")
@@ -915,7 +915,7 @@ describe("the playground", () => {
 })
 
 describe("a page that stays open", () => {
-  it("leaves the events when nobody has seen it for 15 seconds, and comes back when it is shown", async () => {
+  it("unsubscribes after 15 hidden seconds, and subscribes again when it is shown", async () => {
     const gateway = await serve([await ollama({ perToken: 200 })])
     const context = await browser.newContext()
     keep({ [Symbol.asyncDispose]: () => context.close() })
@@ -972,7 +972,7 @@ describe("a page that stays open", () => {
     await meanwhile.body?.cancel()
   })
 
-  it("does not grow with what happens", async () => {
+  it("does not grow with the number of events", async () => {
     const gateway = await serve([await ollama({ reply: "Hi.", perToken: "burst" })])
     const { page } = await open(gateway, "#/live")
     await page.getByRole("status").filter({ hasText: "Live" }).waitFor()

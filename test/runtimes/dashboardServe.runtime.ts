@@ -63,7 +63,7 @@ const open = async (prepare: (page: Page) => Promise<unknown> = async () => {}, 
 }
 
 describe("the page of aicortex serve", () => {
-  it("asks the demo model, and shows the request", async () => {
+  it("chats with the demo model, and shows the request", async () => {
     const page = await open(undefined, "playground")
     await page.getByLabel("Model", { exact: true }).first().selectOption("tiny:2m")
     await page.getByLabel("Message", { exact: true }).fill("What is the capital of France?")
@@ -74,7 +74,7 @@ describe("the page of aicortex serve", () => {
     await page.context().close()
   })
 
-  it("a server that is killed in mid-answer is seen to be resumed within a second", async () => {
+  it("a server that is killed in mid-answer is shown as resumed within a second", async () => {
     const page = await open()
     await page.getByRole("status").filter({ hasText: "Live" }).waitFor()
     const answer = fetch(`${url}/v1/chat/completions`, {

@@ -127,7 +127,7 @@ describe("a turn that cannot be stored after the model has answered", () => {
     }
   )
 
-  it("answers that run tools, and values of a schema, are not lost either", async () => {
+  it("answers with tools, and values of a schema, are not lost either", async () => {
     const server = await start("openai", {
       reply: ({ messages }: { readonly messages: ReadonlyArray<Message> }) =>
         messages.some(({ role }) => role === "tool")
@@ -160,7 +160,7 @@ describe("a turn that cannot be stored after the model has answered", () => {
     assert.deepEqual(await Effect.runPromise(Effect.provide(read, layerOf(json.url, "ollama"))), { colour: "blue" })
   })
 
-  it("an answer that another call or the response cache gave is not lost either", async () => {
+  it("a shared or cached answer is not lost either", async () => {
     const server = await start("ollama")
     const disk = new Disk()
     const store = await storeOn(disk, newFolder())
@@ -182,7 +182,7 @@ describe("a turn that cannot be stored after the model has answered", () => {
     for (const { warnings } of [first, second, end]) assert.instanceOf(warnings?.[0], TurnNotStored)
   })
 
-  it("a conversation that was removed meanwhile is still an error, and so is one that cannot be read before", async () => {
+  it("a conversation that was removed meanwhile, or cannot be read before, is still an error", async () => {
     const server = await start("ollama")
     const memory = await Effect.runPromise(Sessions.makeStoreMemory())
     let removing = false
@@ -217,7 +217,7 @@ describe("a turn that cannot be stored after the model has answered", () => {
   })
 })
 
-describe("a disk that is really full", () => {
+describe("a full disk", () => {
   const place = join(home, "tmpfs")
   mkdirSync(place)
   const mounted = spawnSync("mount", ["-t", "tmpfs", "-o", "size=4m", "tmpfs", place]).status === 0
@@ -225,7 +225,7 @@ describe("a disk that is really full", () => {
     if (mounted) spawnSync("umount", ["--lazy", place])
   })
 
-  it.skipIf(!mounted)("the answer is there, the turns before stay, and nothing half written is left", async () => {
+  it.skipIf(!mounted)("the answer is returned, earlier turns remain, and nothing partial is stored", async () => {
     const server = await start("ollama")
     const cortex = createCortex({ servers: [server.url], model, configFile: false, store: join(place, "store.db") })
     stops.push(() => cortex.close())
@@ -275,7 +275,7 @@ describe("the gateway with a store that fails", () => {
     ["Ollama's chat", "/api/chat", { messages }]
   ] as const
 
-  it.each(faces)("%s: the answer with a warning, whole and as a stream", async (_, path, body) => {
+  it.each(faces)("%s: the answer with a warning, complete and streamed", async (_, path, body) => {
     const server = await start("ollama")
     const disk = new Disk()
     const folder = newFolder()

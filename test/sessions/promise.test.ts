@@ -12,7 +12,7 @@ const begin = async (): Promise<Cortex> => {
   return keep(createCortex({ servers: [server.url], configFile: false }))
 }
 
-it("keep what each answer has used, of text, streams and JSON", async () => {
+it("sessions store the usage of each answer, of text, streams and JSON", async () => {
   const cortex = await begin()
   const session = await cortex.Session.create({ title: "Mountains", metadata: { project: "x" } })
   await cortex.chat("one", { session, model })
@@ -32,7 +32,7 @@ it("keep what each answer has used, of text, streams and JSON", async () => {
   expect(await session.details()).toMatchObject({ title: "one", titled: false })
 })
 
-it("are listed, searched, copied, exported, imported and pruned", async () => {
+it("sessions are listed, searched, copied, exported, imported and pruned", async () => {
   const cortex = await begin()
   const { Session } = cortex
   const session = await Session.create({ messages: [{ role: "user", content: "Where is K2?" }] })

@@ -32,7 +32,7 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("an id that is taken is never taken over", () =>
+  it.effect("an existing id is never reused", () =>
     Effect.gen(function* () {
       const store = yield* Sessions.makeStoreMemory()
       const requests: Array<string> = []
@@ -54,7 +54,7 @@ describe("Sessions", () => {
     })
   )
 
-  it.effect("an unknown id fails at once, with words that help", () =>
+  it.effect("an unknown id fails at once, with a helpful message", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
       const operations: ReadonlyArray<Effect.Effect<unknown, unknown>> = [
@@ -84,7 +84,7 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("calls on one session run one after another and each sees those before it", () =>
+  it.effect("calls in one session run one after another and each sees those before it", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
       const { id } = yield* sessions.create()
@@ -114,7 +114,7 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("so many may wait for their turn, and no more", () =>
+  it.effect("the number of waiting turns is limited", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
       const { id } = yield* sessions.create()
@@ -131,7 +131,7 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("sessions do not wait for each other", () =>
+  it.effect("different sessions do not wait for each other", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
       const one = yield* sessions.begin((yield* sessions.create()).id)
@@ -141,7 +141,7 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("an interruption leaves the queue, also in a region that cannot be interrupted", () =>
+  it.effect("an interruption leaves the queue, also in an uninterruptible region", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
       const { id } = yield* sessions.create()
@@ -178,7 +178,7 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("history is frozen to the last part, and apart from what the caller holds", () =>
+  it.effect("history is deeply frozen, and independent of the caller's objects", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
       const { id } = yield* sessions.create()
@@ -208,7 +208,7 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("reset forgets and keeps the id; remove ends the session", () =>
+  it.effect("reset clears the history and keeps the id; remove ends the session", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
       const { id } = yield* sessions.create()
@@ -278,7 +278,7 @@ describe("Sessions", () => {
     }).pipe(withMemory())
   )
 
-  it.effect("a store that cannot be reached is a failure that says so, and nobody keeps a turn", () =>
+  it.effect("an unreachable store is a failure that says so, and no turn remains", () =>
     Effect.gen(function* () {
       const store = yield* Sessions.makeStoreMemory()
       let broken = false
@@ -297,7 +297,7 @@ describe("Sessions", () => {
     })
   )
 
-  it.effect("without turns in the store, what another process said meanwhile goes first", () =>
+  it.effect("with a store without turns, what another process stored meanwhile comes first", () =>
     Effect.gen(function* () {
       const { turn: _, ...store } = yield* Sessions.makeStoreMemory()
       const layer = Layer.provide(Sessions.layer, Layer.succeed(Sessions.SessionStore, store))
@@ -319,7 +319,7 @@ describe("Sessions", () => {
     })
   )
 
-  it.effect("the store in memory is bounded: least recently used and idle sessions go", () =>
+  it.effect("the memory store is bounded: least recently used and idle sessions are evicted", () =>
     Effect.gen(function* () {
       const store = yield* Sessions.makeStoreMemory({ maxSessions: 2, ttl: 1000 })
       const exists = (id: string) => Effect.map(store.load(id), Option.isSome)
@@ -341,7 +341,7 @@ describe("Sessions", () => {
     })
   )
 
-  it.effect("the store in memory holds no more than so many bytes, but always the conversation of now", () =>
+  it.effect("the memory store has a limit of bytes, but always keeps the current conversation", () =>
     Effect.gen(function* () {
       const store = yield* Sessions.makeStoreMemory({ maxBytes: 10_000 })
       const exists = (id: string) => Effect.map(store.load(id), Option.isSome)
@@ -367,7 +367,7 @@ describe("Sessions", () => {
     })
   )
 
-  it.effect("a session that an answer is under way for is neither crowded out nor too old", () =>
+  it.effect("a session with a running answer is neither evicted nor expired", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions.Sessions
       const { id } = yield* sessions.create()
@@ -391,7 +391,7 @@ describe("Sessions", () => {
     }).pipe(Effect.provide(Sessions.layerMemory({ maxSessions: 2, ttl: 1000 })))
   )
 
-  it("concurrent turns never lose, repeat or interleave what was said", async () => {
+  it("concurrent turns never lose, repeat or mix messages", async () => {
     const step = fc.record({
       session: fc.nat(1),
       start: fc.nat(20),
@@ -473,7 +473,7 @@ describe("History.trim", () => {
   const result: Message.Message = { role: "tool", content: "1", toolCallId: "1", toolName: "t" }
   const turns = (n: number) => Array.from({ length: n }, (_, i) => say(`${i}`.padEnd(30, "."))).flat()
 
-  it("leaves everything that fits, in order: the caller's system prompt, the history, the question", () => {
+  it("keeps everything that fits, in order: the caller's system prompt, the history, the question", () => {
     const { messages, trimmed } = History.trim(say("a"), [system("s"), user("b")], { contextLength: 100, reserve: 20 })
     assert.deepEqual(texts(messages), ["s", "a", "re: a", "b"])
     assert.strictEqual(trimmed, 0)
@@ -482,14 +482,14 @@ describe("History.trim", () => {
     assert.lengthOf(unknown.messages, 1001)
   })
 
-  it("drops the oldest turns, whole, and says how many messages", () => {
+  it("drops the oldest turns, each whole, and returns the number of messages", () => {
     const history = [user("x".repeat(300)), call, result, assistant("done"), ...say("near")]
     const { messages, trimmed } = History.trim(history, [system("s"), user("now")], { contextLength: 60, reserve: 10 })
     assert.deepEqual(texts(messages), ["s", "near", "re: near", "now"])
     assert.strictEqual(trimmed, 4)
   })
 
-  it("keeps system messages, and the question when nothing else fits", () => {
+  it("keeps system messages, and the question if nothing else fits", () => {
     const history = [system("rules"), ...turns(3)]
     const { messages, trimmed } = History.trim(history, [user("q".repeat(900))], { contextLength: 64, reserve: 32 })
     assert.deepEqual(texts(messages).slice(0, 1), ["rules"])
@@ -506,7 +506,7 @@ describe("History.trim", () => {
     assert.strictEqual(trimmed, 2)
   })
 
-  it("never parts a turn, never exceeds the room, and drops no more than it must", () => {
+  it("never splits a turn, never exceeds the limit, and drops no more than needed", () => {
     const text = fc.string({ maxLength: 40 })
     const aTurn = fc.oneof(
       text.map(say),

@@ -44,7 +44,7 @@ for (const [kind, open] of kinds) {
       return ids.filter((_, i) => Option.isSome(found[i] as Option.Option<unknown>))
     }
 
-    it("an owner that creates without end deletes only its own", async () => {
+    it("an owner that keeps creating conversations evicts only its own", async () => {
       const store = await open({ maxSessions: 40 })
       const good = Array.from({ length: 20 }, (_, n) => id("good-", n))
       for (const one of good) {
@@ -57,7 +57,7 @@ for (const [kind, open] of kinds) {
       assert.deepEqual(await alive(store, flood), flood.slice(-20))
     })
 
-    it("an owner that writes without end deletes only its own", async () => {
+    it("an owner that keeps writing evicts only its own", async () => {
       const store = await open({ maxBytes: 64_000 })
       const good = Array.from({ length: 4 }, (_, n) => id("good-", n))
       for (const one of good) {
@@ -71,7 +71,7 @@ for (const [kind, open] of kinds) {
       assert.deepEqual(await alive(store, good), good)
     })
 
-    it("an owner without any has room although another one holds all", async () => {
+    it("an owner without any can store one although another one holds all", async () => {
       const store = await open({ maxSessions: 32 })
       const first = Array.from({ length: 32 }, (_, n) => id("first-", n))
       for (const one of first) await run(store.create(one))
@@ -83,7 +83,7 @@ for (const [kind, open] of kinds) {
       assert.isTrue((await alive(store, [id("late-", 19), id("late-", 18)])).length === 2)
     })
 
-    it("one conversation that would take all room is refused, and the others stay", async () => {
+    it("a conversation that would take all space is refused, and the others remain", async () => {
       const store = await open({ maxBytes: 64_000 })
       const good = Array.from({ length: 5 }, (_, n) => id("good-", n))
       for (const one of good) {
@@ -101,7 +101,7 @@ for (const [kind, open] of kinds) {
       assert.deepEqual(await alive(store, good), good)
     })
 
-    it("one owner alone loses its oldest", async () => {
+    it("a single owner loses its oldest", async () => {
       const store = await open({ maxSessions: 3 })
       for (let n = 0; n < 5; n++) await run(store.create(id("", n)))
       assert.lengthOf(await run(store.list()), 3)

@@ -76,7 +76,7 @@ for (const engine of engines) {
 
     const said = (id: string) => `${id} 0,re: 0,${id} 1,re: 1,${id} 2,re: 2`
 
-    it("are there once, whoever takes them in and however often, and the folder is kept aside", async () => {
+    it("are imported once, by any number of processes and attempts, and the folder is kept aside", async () => {
       const folder = folderOf(["a", "b", "c"])
       const address = await database.address()
       const all = await Promise.all([listed(address, folder), listed(address, folder)])
@@ -96,7 +96,7 @@ for (const engine of engines) {
       assert.deepEqual(await listed(address, folder), { b: `${said("b")},more`, c: said("c") })
     })
 
-    it("keep their turns and times; what was reset is not among them", async () => {
+    it("keep their turns and times; turns before a reset are not among them", async () => {
       const folder = folderOf(["a"])
       const time = (file: string, seconds: number) => utimesSync(join(folder, file), seconds, seconds)
       for (const i of [1, 2, 3]) time(join("a", `${i}.json`), 1_700_000_000 + i)
@@ -131,7 +131,7 @@ for (const engine of engines) {
       assert.deepEqual([of(b), of(c), of(d)], [[["new"]], [["last"]], []])
     })
 
-    it("an import that was interrupted is gone on with: a conversation that the store has stays as it is", async () => {
+    it("an interrupted import is continued: a conversation that the store has is unchanged", async () => {
       const folder = folderOf(["a", "b"])
       const address = await database.address()
       const other = folderOf(["a"])
@@ -147,7 +147,7 @@ for (const engine of engines) {
       assert.deepEqual(await listed(address, folder), { a: `${said("a")},newer`, b: said("b") })
     })
 
-    it("what cannot be read stays in the folder, and what others have put there stops nothing", async () => {
+    it("unreadable files stay in the folder, and foreign files do not stop the import", async () => {
       const folder = folderOf(["a"])
       write(folder, "half", [{ messages: [user("x")] }])
       writeFileSync(join(folder, "half", "2.json"), "{")
@@ -216,7 +216,7 @@ describe("the packages of a store", () => {
     }
   )
 
-  it("are not loaded by importing the library, nor bundled into what pages load", async () => {
+  it("are not loaded by importing the library, and not in browser bundles", async () => {
     const { metafile } = await build({
       entryPoints: ["src/index.ts", "src/promise.ts", "src/browser.ts"],
       bundle: true,

@@ -70,33 +70,36 @@ for (const engine of engines) {
       assert.strictEqual(fourth.output.at(-1).content[0].text, "7")
     })
 
-    it.each(upstreams)("a conversation goes on at any of them, and after all have ended (%s)", async (_, start) => {
-      const server = await upstream(start)
-      const address = await database.address()
-      const one = await gateway(server, address)
-      const { id } = await json(one.post("/v1/sessions", {}))
-      const two = await gateway(server, address)
-      const ask = (at: typeof one, stream: boolean) =>
-        at
-          .post("/v1/chat/completions", {
-            model,
-            stream,
-            session: id,
-            messages: [{ role: "user", content: "next" }]
-          })
-          .then((response) => response.text())
-      for (const [i, at] of [one, two, one, two].entries()) await ask(at, i % 2 === 0)
-      await one.close()
-      await two.close()
-      const three = await gateway(server, address)
-      assert.include(await ask(three, false), '"content":"9"')
-      // Many at once: none is lost, and each answer stands behind its question.
-      const four = await gateway(server, address)
-      await Promise.all(Array.from({ length: 12 }, (_, i) => ask(i % 2 === 0 ? three : four, i % 3 === 0)))
-      const { messages } = await json(four.get(`/v1/sessions/${id}`))
-      const roles = (messages as ReadonlyArray<{ readonly role: string }>).map(({ role }) => role)
-      assert.deepEqual(roles, Array.from({ length: 17 }, () => ["user", "assistant"]).flat())
-    })
+    it.each(upstreams)(
+      "a conversation continues at any of them, and after all have restarted (%s)",
+      async (_, start) => {
+        const server = await upstream(start)
+        const address = await database.address()
+        const one = await gateway(server, address)
+        const { id } = await json(one.post("/v1/sessions", {}))
+        const two = await gateway(server, address)
+        const ask = (at: typeof one, stream: boolean) =>
+          at
+            .post("/v1/chat/completions", {
+              model,
+              stream,
+              session: id,
+              messages: [{ role: "user", content: "next" }]
+            })
+            .then((response) => response.text())
+        for (const [i, at] of [one, two, one, two].entries()) await ask(at, i % 2 === 0)
+        await one.close()
+        await two.close()
+        const three = await gateway(server, address)
+        assert.include(await ask(three, false), '"content":"9"')
+        // Many at once: none is lost, and each answer stands behind its question.
+        const four = await gateway(server, address)
+        await Promise.all(Array.from({ length: 12 }, (_, i) => ask(i % 2 === 0 ? three : four, i % 3 === 0)))
+        const { messages } = await json(four.get(`/v1/sessions/${id}`))
+        const roles = (messages as ReadonlyArray<{ readonly role: string }>).map(({ role }) => role)
+        assert.deepEqual(roles, Array.from({ length: 17 }, () => ["user", "assistant"]).flat())
+      }
+    )
 
     const withResponses = async (use: (open: () => ReturnType<typeof StoredResponses.make>) => Promise<void>) => {
       const scope = Effect.runSync(Scope.make())
@@ -116,7 +119,7 @@ for (const engine of engines) {
     })
     const bounds = { maxEntries: 1_000, maxBytes: 1_000_000, ttl: 3_600_000 }
 
-    it("a gateway that keeps no responses leaves those of the others", () =>
+    it("a gateway that stores no responses keeps those of the others", () =>
       withResponses(async (open) => {
         const [one, off] = [open(), open()]
         one.bound(bounds)
@@ -127,7 +130,7 @@ for (const engine of engines) {
         assert.include(await one.get("o", "a"), '"id":"a"')
       }))
 
-    it("nobody reads what another owner has stored, and items are found by their ids", () =>
+    it("no owner can read another's responses, and items are found by id", () =>
       withResponses(async (open) => {
         const one = open()
         one.bound(bounds)
@@ -145,7 +148,7 @@ for (const engine of engines) {
         assert.lengthOf((await one.chain("o", "b_1")) ?? [], 2)
       }))
 
-    it("so many and so much is kept; who holds the most loses its oldest, and one that is too long is refused", () =>
+    it("number and size are limited; the owner with the most loses its oldest, and one that is too long is refused", () =>
       withResponses(async (open) => {
         const one = open()
         one.bound({ ...bounds, maxEntries: 20, maxBytes: 100_000 })
@@ -161,8 +164,8 @@ for (const engine of engines) {
   })
 }
 
-describe("a gateway whose store cannot be used", () => {
-  it("does not start, and says why without the password", async () => {
+describe("a gateway with an unusable store", () => {
+  it("does not start, and the error has no password", async () => {
     const store = `postgres://u:${secretOfTests}@127.0.0.1:1/x`
     const error = await startGateway([], {}, { cortex: { store, configFile: false, servers: [] } }).then(
       () => undefined,

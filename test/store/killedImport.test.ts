@@ -128,7 +128,7 @@ for (const engine of engines) {
       60_000 + kills * 10_000
     )
 
-    it("is done once by several at the same time, some of which are killed", async () => {
+    it("is done once by several concurrent processes, some of which are killed", async () => {
       const address = await database.address()
       const folder = makeFolder()
       const ends = await Promise.all([

@@ -100,7 +100,7 @@ for (const kind of kinds) {
     }
     const ids = (all: ReadonlyArray<{ readonly id: string }>) => all.map(({ id }) => id)
 
-    it("have a title, metadata, times and what each answer has used", async () => {
+    it("have a title, metadata, times and the usage of each answer", async () => {
       const { advance, create, now, say, sessions } = await begin()
       const id = await create()
       assert.include(await run(sessions.details(id)), { title: undefined, titled: false, messages: 0, turns: 0 })
@@ -142,7 +142,7 @@ for (const kind of kinds) {
       assert.match(await failure(sessions.update("nothing", { title: "x" })), /SessionNotFound/)
     })
 
-    it("refuse titles and metadata that cannot be kept, and change nothing", async () => {
+    it("refuse invalid titles and metadata, and change nothing", async () => {
       const { create, sessions } = await begin()
       const id = await create("Hi", { title: "Before", metadata: { a: 1 } })
       const cyclic: Record<string, unknown> = { a: 1 }
@@ -244,7 +244,7 @@ for (const kind of kinds) {
       }
     })
 
-    it("are searched turn by turn, the newest first", async () => {
+    it("are searched by turn, newest first", async () => {
       const { advance, create, say, sessions } = await begin()
       const a = await create(`${"long ago ".repeat(50)}the NEEDLE is here ${"and more ".repeat(50)}`)
       advance(day)
@@ -279,7 +279,7 @@ for (const kind of kinds) {
       assert.match(await failure(sessions.search("re:", { cursor: list })), /cursor/)
     })
 
-    it("are exported and imported as they were, each as a whole or not at all", async () => {
+    it("are exported and imported unchanged, each completely or not at all", async () => {
       const { create, say, sessions } = await begin()
       const a = await create("one", { title: "First", metadata: { project: "x", list: [1, { a: null }] } })
       await say(a, "two", usage)
@@ -345,7 +345,7 @@ for (const kind of kinds) {
       assert.lengthOf(await run(other.sessions.list()), 4)
     })
 
-    it("come from AI Cortex, Oblix and lists of messages", async () => {
+    it("are imported from AI Cortex, Oblix and lists of messages", async () => {
       const { now, sessions } = await begin()
       const history = [
         { role: "user", content: "My name is Alice." },
@@ -413,7 +413,7 @@ for (const kind of kinds) {
       assert.lengthOf(await run(sessions.list()), before)
     })
 
-    it("are copied, and go their own ways", async () => {
+    it("are copied, and independent afterwards", async () => {
       const { create, say, sessions } = await begin()
       const id = await create("one", { prefix: "team-", private: true, title: "T", metadata: { a: 1 } })
       await say(id, "two", usage)
@@ -432,7 +432,7 @@ for (const kind of kinds) {
       assert.match(await failure(sessions.copy(id, { title: "" })), /title/)
     })
 
-    it("are pruned by age, but for those that are in use", async () => {
+    it("are pruned by age, except those in use", async () => {
       const { advance, create, sessions } = await begin()
       const a = await create("old")
       const held = await create("old but in use")

@@ -50,7 +50,7 @@ for (const engine of engines) {
       return ids.filter((_, i) => Option.isSome(found[i] as Option.Option<unknown>))
     }
 
-    it("a turn whose transaction is lost while it ends, and that is not there then, fails after a second attempt", async () => {
+    it("a turn whose commit is lost fails after a second attempt if it is not stored", async () => {
       const sound = await storeAt(await database.address())
       let attempts = 0
       let losing = false
@@ -77,7 +77,7 @@ for (const engine of engines) {
       assert.isTrue(await run(sessions.append(id("a", 1), 0, say("two"))))
     })
 
-    it("hold everything that a message may hold, for whoever opens the store next", async () => {
+    it("store everything that a message may contain, for other processes", async () => {
       const address = await database.address()
       const store = await open({}, address)
       const messages: ReadonlyArray<Message> = [
@@ -106,7 +106,7 @@ for (const engine of engines) {
       assert.deepEqual(await run(again.load("b")), Option.none())
     })
 
-    it("are added to only by who knows what was said last", async () => {
+    it("accept a turn only from a caller that knows the last one", async () => {
       const address = await database.address()
       const [one, two] = [await open({}, address), await open({}, address)]
       await run(one.create("a"))
@@ -124,7 +124,7 @@ for (const engine of engines) {
         assert.isFalse(await run(gone))
     })
 
-    it("an id that cannot be kept is refused, or means nothing", async () => {
+    it("an invalid id is refused, or unknown", async () => {
       const store = await open()
       for (const wrong of ["", "a\u0000b", "x".repeat(600)]) {
         assert.isTrue(Either.isLeft(await run(Effect.either(store.create(wrong)))))
@@ -141,7 +141,7 @@ for (const engine of engines) {
       assert.lengthOf(await run(store.list({ prefix: "%" })), 0)
     })
 
-    it("are listed, the one that was written to last first", async () => {
+    it("are listed, last written first", async () => {
       const { advance, clock } = makeClock()
       const store = await open({}, undefined, clock)
       assert.deepEqual(await run(store.list()), [])
@@ -167,7 +167,7 @@ for (const engine of engines) {
       )
     })
 
-    it("end after their time, but not while an answer is under way", async () => {
+    it("expire, but not during an answer", async () => {
       const { advance, clock } = makeClock()
       const store = await open({ ttl: "5 minutes" }, undefined, clock)
       await run(store.create("a"))
@@ -184,7 +184,7 @@ for (const engine of engines) {
       assert.lengthOf(await run(store.list()), 0)
     })
 
-    it("an owner that makes or writes without end loses only its own", async () => {
+    it("an owner that keeps creating or writing evicts only its own", async () => {
       const store = await open({ maxSessions: 40 })
       const good = Array.from({ length: 20 }, (_, n) => id("good-", n))
       for (const one of good) await run(store.create(one))
@@ -205,7 +205,7 @@ for (const engine of engines) {
       assert.isBelow((await run(small.list({ prefix: "flood-" }))).length, 8)
     })
 
-    it("one conversation that would take all room is refused", async () => {
+    it("a conversation that would take all space is refused", async () => {
       const store = await open({ maxBytes: 64_000 })
       const good = Array.from({ length: 5 }, (_, n) => id("good-", n))
       for (const one of good) {

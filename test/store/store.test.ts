@@ -32,7 +32,7 @@ for (const engine of engines) {
       return open(address)
     }
 
-    it("is opened by several at once, and its tables are made once", async () => {
+    it("is opened concurrently, and its tables are created once", async () => {
       const address = await database.address()
       scope = Effect.runSync(Scope.make())
       const stores = await Promise.all(Array.from({ length: 6 }, () => open(address)))
@@ -47,7 +47,7 @@ for (const engine of engines) {
       )
     })
 
-    it("numbers, texts and nothing come back as they went in", async () => {
+    it("numbers, texts and null are read back unchanged", async () => {
       const store = await fresh()
       await run(store.use((sql) => sql.unsafe("CREATE TABLE kinds (a BIGINT, b TEXT, c DOUBLE PRECISION, d TEXT)")))
       const values = [
@@ -65,7 +65,7 @@ for (const engine of engines) {
       )
     })
 
-    it("a transaction is done as a whole or not at all, and others go on after one that failed", async () => {
+    it("a transaction is atomic, and others continue after a failed one", async () => {
       const store = await fresh()
       await run(store.use((sql) => sql.unsafe("CREATE TABLE words (word TEXT PRIMARY KEY)")))
       const insert = (word: string) => store.transaction((sql) => sql`INSERT INTO words (word) VALUES (${word})`)
@@ -96,7 +96,7 @@ for (const engine of engines) {
       )
     })
 
-    it("what reads and then writes in a transaction is not mixed with others that do", async () => {
+    it("transactions that read and then write are isolated", async () => {
       const address = await database.address()
       scope = Effect.runSync(Scope.make())
       const stores = await Promise.all([open(address), open(address), open(address)])
@@ -128,7 +128,7 @@ for (const engine of engines) {
       statements: ["CREATE TABLE IF NOT EXISTS later (id TEXT PRIMARY KEY)"]
     }
 
-    it("versions one step apart use it together, and a step that shuts older ones out says so", async () => {
+    it("versions one migration apart can share it, and a migration that excludes older ones says so", async () => {
       const address = await database.address()
       const store = await fresh(address)
       await run(store.open)
@@ -144,7 +144,7 @@ for (const engine of engines) {
       assert.match(error.reason, /newer version of aicortex/)
     })
 
-    it("a step with a smaller number that was added later is taken once, and whoever lacks it goes on", async () => {
+    it("a migration with a smaller number that was added later runs once, and processes without it continue", async () => {
       const address = await database.address()
       const store = await fresh(address)
       const late = { ...added, id: added.id - 1, name: "late", statements: ["CREATE TABLE late (id TEXT)"] }
@@ -154,7 +154,7 @@ for (const engine of engines) {
       await run((await open(address)).open)
     })
 
-    it("a step that fails leaves nothing of itself, and is done the next time", async () => {
+    it("a failed migration is rolled back, and runs the next time", async () => {
       const store = await fresh()
       await run(store.open)
       const broken = { ...added, statements: ["CREATE TABLE half (id TEXT)", "CREATE TABLE nonsense ("] }
@@ -167,11 +167,11 @@ for (const engine of engines) {
   })
 }
 
-describe("a store that cannot be used", () => {
+describe("an unusable store", () => {
   const make = (address: string) =>
     run(Effect.scoped(Effect.flatMap(Store.make(address), ({ open }) => Effect.either(open))))
 
-  it("says why, without the password, and is tried again", async () => {
+  it("the error says why, without the password, and the store is tried again", async () => {
     for (const address of [
       `postgres://aicortex:${secretOfTests}@127.0.0.1:1/x`,
       `postgresql://aicortex:${secretOfTests}@localhost:1/x?sslmode=disable`
@@ -186,7 +186,7 @@ describe("a store that cannot be used", () => {
     assert.include(Either.getOrThrow(Either.flip(folder)).reason, "/dev/null/store.db")
   })
 
-  it("an address of another kind is a wrong setting", async () => {
+  it("an address of another kind is an invalid setting", async () => {
     for (const address of [
       "mysql://a:b@c/d",
       "http://x",
@@ -204,7 +204,7 @@ describe("a store that cannot be used", () => {
     }
   })
 
-  it("addresses of files are read as people write them", () => {
+  it("file paths are accepted in any usual form", () => {
     const path = (address: string) => {
       const parsed = Either.getOrThrow(parse(address))
       return parsed.kind === "sqlite" ? parsed.path : "postgres"
@@ -220,7 +220,7 @@ describe("a store that cannot be used", () => {
 })
 
 describe("a file", () => {
-  it("is for its user's eyes", async () => {
+  it("is readable by its user only", async () => {
     const [engine] = engines
     const database = await (engine ?? assert.fail("SQLite")).start()
     try {

@@ -58,7 +58,7 @@ for (const engine of engines) {
     })
     afterAll(() => database.close())
 
-    it("eight processes at once leave one order, in which nothing is missing or double", async () => {
+    it("eight concurrent processes produce one order, in which nothing is missing or duplicate", async () => {
       const address = await database.address()
       await withSessions(address, ({ create }) => create("a"))
       const names = ["a", "b", "c", "d", "e", "f", "g", "h"]
@@ -100,7 +100,7 @@ for (const engine of engines) {
       60_000 + kills * 6_000
     )
 
-    it("one that goes away fails what needs it, is used again when it is back, and has lost nothing", async (context) => {
+    it("during an outage, operations fail; afterwards it is used again, and has lost nothing", async (context) => {
       const { outage } = database
       if (outage === undefined) return context.skip()
       const address = await database.address()

@@ -74,14 +74,14 @@ const asked = (turns: ReadonlyArray<Sessions.StoredTurn>): ReadonlyArray<string>
   })
 
 for (const { name, start } of kinds) {
-  describe(`writers of one conversation in ${name}, amid changes of all kinds`, () => {
+  describe(`writers of one conversation in ${name}, with concurrent changes of all kinds`, () => {
     let kind: Kind
     beforeAll(async () => {
       kind = await start()
     })
     afterAll(() => kind.close())
 
-    it("lose, double and reorder no turn; copies are what it was at one moment; what is deleted stays so", async () => {
+    it("lose, duplicate and reorder no turn; copies are consistent; deletions are permanent", async () => {
       const [main, other, ...each] = await kind.open(writers.length + 2)
       if (main === undefined || other === undefined) throw new Error("too few")
       const title = (n: number) => ({ title: `Title ${n}`, metadata: { n } })

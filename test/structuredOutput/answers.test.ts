@@ -80,7 +80,7 @@ const streamed: ReadonlyArray<readonly [path: string, body: (schema: object) => 
 ]
 
 describe.each(upstreams)("over %s", (_, start) => {
-  it.each(odd)("promises check replies against $name", async ({ fits, other, schema }) => {
+  it.each(odd)("the Promise functions validate replies with $name", async ({ fits, other, schema }) => {
     const server = await start({ reply: JSON.stringify(fits) })
     const cortex = fleet.cortex([server.url], { model })
     expect(await cortex.chat("Hi", { schema })).toEqual(fits)
@@ -90,7 +90,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     expect(server.chatRequests).toHaveLength(3)
   })
 
-  it.each(streamed)("%s: a stream is checked at its end", async (path, body, mismatch) => {
+  it.each(streamed)("%s: a stream is validated at its end", async (path, body, mismatch) => {
     for (const { fits, name, other, schema } of odd) {
       const server = await start({ reply: JSON.stringify(fits) })
       await using gateway = await startGateway([server.url])
@@ -103,7 +103,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     }
   })
 
-  it("a reply that is too costly to check is not asked for again", async () => {
+  it("a reply that is too costly to validate is not requested again", async () => {
     const server = await start({ reply: deep })
     const cortex = fleet.cortex([server.url], { model })
     const error = await failure(cortex.chat("Hi", { schema: doubling }))
@@ -122,7 +122,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     }
   })
 
-  it("a pattern that stands in many places counts once", async () => {
+  it("a pattern that is used in many places counts once", async () => {
     const day = { type: "string", pattern: "^\\d{4}-(0[1-9]|1[0-2])-[0-3]\\d$" }
     const properties = Object.fromEntries(times(1_500, (i) => [`day${i}`, day]))
     const server = await start({ reply: '{"day7":"2026-11-29"}' })

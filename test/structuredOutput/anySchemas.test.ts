@@ -146,7 +146,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     }
   }
 
-  it.each(fitting)("%s gives its output, and tells the server its shape", async (_, schema, value) => {
+  it.each(fitting)("%s returns its output, and the server gets its JSON Schema", async (_, schema, value) => {
     const { asks, server } = await faces(good)
     for (const ask of asks) {
       expect(await ask(schema)).toEqual(value)
@@ -159,7 +159,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     expect(chats(server)).toEqual([asks.length])
   })
 
-  it.each(fitting)("%s has a reply mended that does not fit, and told where", async (_, schema, value) => {
+  it.each(fitting)("%s has a reply that does not match repaired, with the issues", async (_, schema, value) => {
     const { asks, server } = await faces((_, n) => (n % 2 === 0 ? bad : good))
     for (const ask of asks) {
       expect(await ask(schema)).toEqual(value)
@@ -182,7 +182,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     expect(chats(server)).toEqual([asks.length * 2])
   })
 
-  it("a refinement that JSON Schema cannot express is still checked", async () => {
+  it("a refinement that JSON Schema cannot express is still validated", async () => {
     const { asks, server } = await faces((_, n) => (n % 2 === 0 ? '{"a":1,"b":2}' : '{"a":2,"b":2}'))
     const same = z.object({ a: z.number(), b: z.number() }).refine(({ a, b }) => a === b, { error: "a is not b" })
     const when = z.object({ at: z.coerce.date() })
@@ -194,7 +194,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     for (const ask of asks) expect(await ask(when)).toEqual({ at: new Date("2020-01-02T00:00:00Z") })
   })
 
-  it("the path of an issue leads through lists", async () => {
+  it("the path of an issue includes list indices", async () => {
     const { asks } = await faces('{"list":[{"n":1},{"n":"two"}]}')
     const schemas = [
       z.object({ list: z.array(z.object({ n: z.number() })) }),
@@ -209,7 +209,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     }
   })
 
-  it("what validation throws is the caller's own bug, and ends the call", async () => {
+  it("an exception in validation is the caller's bug, and rejects the call", async () => {
     const { asks } = await faces(good)
     const bug = new RangeError("a bug in a transformation")
     const throwing = () => {
@@ -289,7 +289,7 @@ describe.each(upstreams)("over %s", (_, start) => {
     for (const ask of asks) expect(await ask(schema)).toEqual({ capital: "Berlin", population: 3 })
   })
 
-  it("an answer that is cached fits the schema that it is asked for by", async () => {
+  it("a cached answer is validated with the current schema", async () => {
     const server = await start({ reply: (_, n) => (n === 0 ? good : '{"capital":"Bonn","population":4}') })
     const cortex = fleet.cortex([server.url], { model })
     const schema = z.object({ capital: z.string(), population: z.int().refine(async (n) => n !== 3) })
@@ -305,7 +305,7 @@ function standard(own: object): object {
   return { "~standard": { version: 1, vendor: "mine", validate: (value: unknown) => ({ value }), ...own } }
 }
 
-it("an Effect schema may need services, which are those of the call", async () => {
+it("an Effect schema may need services, which come from the call", async () => {
   const server = await fleet.openai({ reply: good })
   const scaled = Schema.Struct({
     population: Schema.transformOrFail(Schema.Int, Schema.Int, {

@@ -13,7 +13,7 @@ beforeAll(() => {
 }, 120_000)
 
 describe("hostile schemas against aicortex serve", () => {
-  it("hold up nobody else, take bounded memory, and do not keep it from ending", async () => {
+  it("do not block other requests, use bounded memory, and do not prevent its end", async () => {
     const args = ["bench/schemas.mjs", "--seed", "7", "--count", "350", "--long-every", "50", "--json"]
     const child = spawn(process.execPath, args, { cwd: root, stdio: ["ignore", "pipe", "inherit"] })
     let out = ""
@@ -38,7 +38,7 @@ describe("hostile schemas against aicortex serve", () => {
   }, 180_000)
 })
 
-describe("bodies with more JSON than may be read at once", () => {
+describe("bodies with more JSON than may be parsed at once", () => {
   const fleet = useFleet()
   const faces = [
     ["/v1/chat/completions", '"messages":[{"role":"user","content":"Hi"}]'],
@@ -57,7 +57,7 @@ describe("bodies with more JSON than may be read at once", () => {
     ["texts with escaped quotes", `[${'"\\"",'.repeat(500_001)}""]`]
   ] as const
 
-  it.each(faces)("%s refuses them before it reads them", async (path, rest) => {
+  it.each(faces)("%s refuses them before parsing", async (path, rest) => {
     const server = await fleet.ollama({ reply: "Well." })
     await using gateway = await startGateway([server.url])
     for (const [name, value] of costly) {
@@ -68,7 +68,7 @@ describe("bodies with more JSON than may be read at once", () => {
     expect(server.chatRequests).toEqual([])
   })
 
-  it("long texts, also of what looks like JSON, and lists of tokens are no such bodies", async () => {
+  it("long texts, also ones that look like JSON, and lists of tokens are accepted", async () => {
     const server = await fleet.ollama({ reply: "Well." })
     await using gateway = await startGateway([server.url])
     for (const content of [

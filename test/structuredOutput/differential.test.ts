@@ -18,7 +18,7 @@ const fits = async (schema: JsonObject, value: unknown): Promise<boolean> => {
   return Either.isRight(decoder.decode(JSON.stringify(value)))
 }
 
-describe.each(["draft-07", "2020-12"] as const)("schemas by chance, %s", (dialect) => {
+describe.each(["draft-07", "2020-12"] as const)("random schemas, %s", (dialect) => {
   it(
     "are judged as ajv judges them",
     async () => {
@@ -59,7 +59,7 @@ describe.each(["draft-07", "2020-12"] as const)("schemas by chance, %s", (dialec
   )
 })
 
-describe("patterns by chance", () => {
+describe("random patterns", () => {
   it(
     "match as JavaScript's do",
     () => {
@@ -246,7 +246,7 @@ const spec: ReadonlyArray<readonly [name: string, schema: JsonObject, fit: Array
   ]
 ]
 
-describe("as the specification has it", () => {
+describe("according to the specification", () => {
   it.each(spec)("%s", async (_, schema, fit, not) => {
     for (const value of fit) expect(await fits(schema, value), JSON.stringify(value)).toBe(true)
     for (const value of not) expect(await fits(schema, value), JSON.stringify(value)).toBe(false)

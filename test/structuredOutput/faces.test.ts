@@ -117,7 +117,7 @@ const hostile: ReadonlyArray<readonly [name: string, schema: JsonObject, reason:
 ]
 
 describe.each(upstreams)("through the gateway, over %s", (_, start) => {
-  it.each(faces)("$name: odd schemas are checked, and reach the server", async (face) => {
+  it.each(faces)("$name: odd schemas are validated, and reach the server", async (face) => {
     for (const [name, schema, fits, other] of odd) {
       const server = await start({ reply: JSON.stringify(fits) })
       await using gateway = await startGateway([server.url])
@@ -132,7 +132,7 @@ describe.each(upstreams)("through the gateway, over %s", (_, start) => {
     }
   })
 
-  it.each(faces)("$name: hostile schemas are refused before any server is asked", async (face) => {
+  it.each(faces)("$name: hostile schemas are refused before any request", async (face) => {
     const server = await start({ reply: "{}" })
     await using gateway = await startGateway([server.url])
     for (const [name, schema, reason] of hostile) {
@@ -146,7 +146,7 @@ describe.each(upstreams)("through the gateway, over %s", (_, start) => {
     expect(server.chatRequests).toEqual([])
   })
 
-  it("a pattern of catastrophic backtracking is still matched", async () => {
+  it("a pattern with catastrophic backtracking is still matched", async () => {
     const reply = JSON.stringify(`${"a".repeat(10_000)}!`)
     const server = await start({ reply })
     await using gateway = await startGateway([server.url])
@@ -189,7 +189,7 @@ describe("the limit of a schema's length", () => {
   const schema = { enum: times(200, (i) => `a value with the number ${i}`) }
   const reply = JSON.stringify("a value with the number 7")
 
-  it("is an option of the library, and holds in the gateway", async () => {
+  it("is an option of the library, and applies in the gateway", async () => {
     const server = await fleet.ollama({ reply })
     const cortex = fleet.cortex([server.url], { model, maxSchemaBytes: 1_000 })
     const error = await failure(cortex.chat("Hi", { schema }))
@@ -232,7 +232,7 @@ const command = (args: ReadonlyArray<string>, env: Record<string, string>) =>
   })
 
 describe("the command line", () => {
-  it("checks with odd schemas, refuses hostile ones, and has the limit from environment and file", async () => {
+  it("validates with odd schemas, refuses hostile ones, and takes the limit from environment and file", async () => {
     const server = await fleet.openai({ reply: '{"n":1,"next":{"n":2}}' })
     const file = (name: string, value: unknown) => {
       const path = join(folder, name)

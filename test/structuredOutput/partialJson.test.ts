@@ -32,8 +32,8 @@ const growsInto = (part: unknown, whole: unknown): boolean => {
   return Object.is(part, whole)
 }
 
-describe("a value that grows", () => {
-  it("is told at every letter", () => {
+describe("a partial value", () => {
+  it("is emitted after every character", () => {
     expect(valuesOf('{"a":"xy","b":[1,{"c":true}]}')).toEqual([
       {},
       { a: "" },
@@ -47,7 +47,7 @@ describe("a value that grows", () => {
     ])
   })
 
-  it("grows into the whole, however it is cut, and never changes afterwards", () => {
+  it("grows into the complete value for any split, and never changes what it had", () => {
     const containers = fc.oneof(fc.array(fc.jsonValue()), fc.dictionary(fc.string(), fc.jsonValue()))
     fc.assert(
       fc.property(containers, fc.integer({ min: 1, max: 7 }), fc.boolean(), (given, size, pretty) => {
@@ -71,11 +71,11 @@ describe("a value that grows", () => {
     )
   })
 
-  it("comes out of a fence", () => {
+  it("is extracted from a code fence", () => {
     expect(valuesOf(["```json\n", '{"a":', "1}", "\n```"]).at(-1)).toEqual({ a: 1 })
   })
 
-  it("keeps escapes that are cut, and a property of any name", () => {
+  it("handles split escapes, and properties of any name", () => {
     const text = String.raw`{"__proto__":{"\u00e9\n":"\ud83d\ude00\"\\\/"},"constructor":1}`
     for (const size of [1, 2, 3, 100]) {
       const last = valuesOf(chunks(text, size)).at(-1) as object
@@ -93,13 +93,13 @@ describe("a value that grows", () => {
     ['["\\x"]', [""]],
     [`${"[".repeat(600)}`, undefined],
     ["no JSON at all", undefined]
-  ])("ends at the first fault: %s", (text, last) => {
+  ])("ends at the first error: %s", (text, last) => {
     const values = valuesOf(text)
     if (last !== undefined) expect(values.at(-1)).toEqual(last)
     if (text.startsWith("no")) expect(values).toEqual([])
   })
 
-  it("costs as much as its text: what is copied is bounded for each letter, also of long lists and objects", () => {
+  it("has linear cost: copying is bounded per character, also for long lists and objects", () => {
     /** How many entries of open objects and lists are copied. */
     const copied = (pieces: ReadonlyArray<string>): number => {
       const values = valuesOf(pieces)

@@ -293,7 +293,7 @@ describe("schemas that are refused", () => {
     )
   }
 
-  it.effect("the limit of their length can be set", () =>
+  it.effect("the limit of their length is configurable", () =>
     Effect.gen(function* () {
       const schema = { enum: times(1000, (i) => `a value with the number ${i}`) }
       assert.match(
@@ -367,7 +367,7 @@ const costly: ReadonlyArray<readonly [name: string, schema: JsonObject, reply: u
   ]
 ]
 
-describe("what a schema may cost", () => {
+describe("the cost of a schema", () => {
   for (const [name, schema, reply, fits] of costly) {
     it.effect(name, () =>
       Effect.gen(function* () {

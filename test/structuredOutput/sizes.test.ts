@@ -13,12 +13,12 @@ const doubling = (levels: number, use: (ref: JsonObject) => JsonObject): JsonObj
   )
 })
 
-describe("schemas that are spelt out", () => {
+describe("schemas with inlined references", () => {
   it.each([
     (ref: JsonObject) => ({ type: "object", properties: { a: ref, b: ref } }),
     (ref: JsonObject) => ({ anyOf: [ref, { type: "array", items: ref }] }),
     (ref: JsonObject) => ({ type: "array", prefixItems: [ref, ref] })
-  ])("references stay where spelling them out would double a schema with every level", (use) => {
+  ])("references are kept if inlining would double a schema with every level", (use) => {
     const small = inlineRefs(doubling(5, use))
     expect(JSON.stringify(small)).not.toContain("$ref")
     const large = inlineRefs(doubling(40, use))

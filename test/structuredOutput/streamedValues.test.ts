@@ -77,7 +77,7 @@ describe.each(upstreams)("over %s", (protocol, start) => {
     return { server, cortex, runtime, faces }
   }
 
-  it.each(kinds)("%s: partial values grow, and the value is checked", async (_, schema, result) => {
+  it.each(kinds)("%s: partial values grow, and the value is validated", async (_, schema, result) => {
     const { faces, server } = await one(tokens)
     for (const ask of faces) {
       const events = await ask(schema)
@@ -101,7 +101,7 @@ describe.each(upstreams)("over %s", (protocol, start) => {
     expect(chats(server)).toEqual([2])
   })
 
-  it.each(kinds)("%s: a reply that does not fit is repaired, and what was told is void", async (_, schema, result) => {
+  it.each(kinds)("%s: a reply that does not match is repaired, and its events are void", async (_, schema, result) => {
     const { faces } = await one((_, n) => (n % 2 === 0 ? bad : tokens))
     for (const ask of faces) {
       const events = await ask(schema)
@@ -137,7 +137,7 @@ describe.each(upstreams)("over %s", (protocol, start) => {
     expect(chats(server)).toEqual([4])
   })
 
-  it("value() is the value, text() the text without what is void", async () => {
+  it("value() is the value, text() the text without void parts", async () => {
     const { cortex } = await one((_, n) => (n === 0 ? bad : tokens))
     const stream = await cortex.chat("Hi", { schema: shape, stream: true })
     const [first, text] = await Promise.all([stream.value(), stream.text()])
@@ -146,7 +146,7 @@ describe.each(upstreams)("over %s", (protocol, start) => {
     expect(await stream.value()).toEqual(value)
   })
 
-  it("goes on when a server breaks in the middle", async () => {
+  it("continues after a server failure", async () => {
     const broken = await start({ reply: tokens, faults: [{ kind: "cut", after: 3 }] })
     const whole = await start({ reply: tokens })
     const cortex = fleet.cortex(inOrder(broken, whole), { model })
@@ -157,7 +157,7 @@ describe.each(upstreams)("over %s", (protocol, start) => {
     expect(events.at(-1)).toMatchObject({ type: "end", server: whole.url })
   })
 
-  it("remembers in a session only the reply that fits", async () => {
+  it("stores only the matching reply in a session", async () => {
     const { cortex } = await one((_, n) => (n === 0 ? bad : tokens))
     const session = await cortex.Session.create()
     const stream = await cortex.chat("Hi", { schema: shape, stream: true, session })
@@ -190,7 +190,7 @@ describe.each(upstreams)("over %s", (protocol, start) => {
     expect((await faces[1]?.(shape, { tools }))?.at(-2)).toMatchObject({ type: "value", value })
   })
 
-  it("a cached reply streams, too, and one that does not fit the schema is requested again", async () => {
+  it("a cached reply streams, too, and one that does not match the schema is requested again", async () => {
     const { cortex, server } = await one((_, n) => (n === 0 ? ['{"n":', "1}"] : ['{"n":', "2}"]))
     const ask = async (schema: object) =>
       ((await cortex.chat("Hi", { schema, stream: true, cache: true })) as StructuredStream).value()
@@ -220,7 +220,7 @@ describe.each(upstreams)("over %s", (protocol, start) => {
     expect(chats(server)[0]).toBeLessThanOrEqual(3)
   })
 
-  it("JSON without a schema stays an error, and so does what is no schema; nothing is sent", async () => {
+  it("JSON without a schema, and an invalid schema, are still errors; nothing is sent", async () => {
     const { cortex, server } = await one(tokens)
     const without = await failure(cortex.chat("Hi", { responseFormat: "json", stream: true }))
     expect(without).toMatchObject({ _tag: "InvalidRequest", field: "stream" })
@@ -232,7 +232,7 @@ describe.each(upstreams)("over %s", (protocol, start) => {
   })
 })
 
-it("works with a scripted model", async () => {
+it("works with the test model", async () => {
   const events = Chat.streamJson("Hi", Schema.Struct({ n: Schema.Number })).pipe(
     Stream.runCollect,
     Effect.provide(Layer.fresh(Chat.layerTest({ text: ['{"n"', ": 1", "}"] })))

@@ -24,14 +24,14 @@ const accepts = <A>(decoder: StructuredOutput.Decoder<A>, input: unknown) =>
   Either.isRight(decoder.decode(JSON.stringify(input)))
 
 describe("parse", () => {
-  it("takes plain JSON of every kind", () => {
+  it("accepts plain JSON of every kind", () => {
     assert.deepStrictEqual(value(' \n{"a":[1,null]}\n'), { a: [1, null] })
     assert.deepStrictEqual(value("\uFEFF[1,2]"), [1, 2])
     assert.strictEqual(value("null"), null)
     assert.strictEqual(value('"```"'), "```")
   })
 
-  it("takes fenced JSON", () => {
+  it("accepts fenced JSON", () => {
     for (const text of [
       '```json\n{"a":1}\n```',
       '```\n{"a":1}\n```',
@@ -50,13 +50,13 @@ describe("parse", () => {
     assert.deepStrictEqual(value("```json\n[1]\n```"), [1])
   })
 
-  it("never edits the content of strings when it takes a fence away", () => {
+  it("never edits the content of strings when removing a fence", () => {
     const code = { code: "```json\n{}\n```", more: "``` and ```" }
     assert.deepStrictEqual(value(JSON.stringify(code)), code)
     assert.deepStrictEqual(value(`Sure:\n\`\`\`json\n${JSON.stringify(code, null, 2)}\n\`\`\`\nDone.`), code)
   })
 
-  it("says what is wrong with what is not JSON", () => {
+  it("reports why a text is not JSON", () => {
     assert.match(problem("The capital is Berlin."), /^the reply is not JSON: /)
     assert.match(problem('{"a":1'), /^the reply is not JSON: /)
     assert.match(problem("```json\n{a:1}\n```"), /^the reply is not JSON: /)
@@ -177,7 +177,7 @@ describe("fromSchema", () => {
     )
   })
 
-  it("checks top-level arrays", () => {
+  it("validates top-level arrays", () => {
     const decoder = StructuredOutput.fromSchema(Schema.Array(Schema.Int))
     assert.isTrue(accepts(decoder, [1, 2]))
     assert.deepEqual(
@@ -186,7 +186,7 @@ describe("fromSchema", () => {
     )
   })
 
-  it("is made once per schema, and checks what JSON Schema cannot express", () => {
+  it("is created once per schema, and validates what JSON Schema cannot express", () => {
     assert.strictEqual(StructuredOutput.fromSchema(Person), StructuredOutput.fromSchema(Person))
     const odd = StructuredOutput.fromSchema(Schema.Struct({ x: Schema.BigIntFromSelf }))
     assert.isUndefined(odd.jsonSchema)
@@ -244,7 +244,7 @@ describe("fromJsonSchema", () => {
     })
   )
 
-  it.effect("is made once per object, and the same $id may come again", () =>
+  it.effect("is created once per object, and the same $id may be reused", () =>
     Effect.gen(function* () {
       const schema = { $id: "https://example.com/s", type: "integer" }
       assert.strictEqual(yield* make(schema), yield* make(schema))
@@ -274,7 +274,7 @@ describe("fromJsonSchema", () => {
     })
   )
 
-  it.effect("what is not JSON is an issue, not an exception", () =>
+  it.effect("invalid JSON is an issue, not an exception", () =>
     Effect.gen(function* () {
       const decoder = yield* make({ type: "object" })
       assert.isTrue(Either.isLeft(decoder.decode("Sorry, no.")))

@@ -84,7 +84,7 @@ describe.each(["serve", "the supervisor's endpoint"] as const)("%s", (where) => 
   }
   const clientOf = (apiKey: string) => new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 })
 
-  it("is alive, and tells the machine and its engines", { timeout }, async () => {
+  it("is alive, and describes the machine and its engines", { timeout }, async () => {
     assert.include((await send("GET", "/healthz", undefined, {})).body, { status: "ok" })
     const hardware = await send("GET", "/v1/hardware", undefined, { authorization: `Bearer ${user}` })
     assert.strictEqual(hardware.status, 200)
@@ -100,7 +100,7 @@ describe.each(["serve", "the supervisor's endpoint"] as const)("%s", (where) => 
     }
   })
 
-  it("tells its models, and which forms of one there are", { timeout }, async () => {
+  it("lists its models, and the variants of one", { timeout }, async () => {
     const none = await send("GET", "/local/models", undefined, { authorization: `Bearer ${user}` })
     assert.strictEqual(none.status, 200)
     assert.isArray(none.body.models)
@@ -111,7 +111,7 @@ describe.each(["serve", "the supervisor's endpoint"] as const)("%s", (where) => 
     assert.strictEqual((await send("GET", "/local/models", undefined, {})).status, 401)
   })
 
-  it("manages nothing for whoever may not, or from another origin", { timeout }, async () => {
+  it("refuses management without permission, or from another origin", { timeout }, async () => {
     for (const [method, path, body] of routes) {
       const code = async (headers: Record<string, string>) => {
         const answer = await send(method, path, body, headers)
@@ -132,7 +132,7 @@ describe.each(["serve", "the supervisor's endpoint"] as const)("%s", (where) => 
     assert.include(preflight.headers.get("access-control-allow-methods"), "PATCH")
   })
 
-  it("says what is wrong with a body, and what there is not", { timeout }, async () => {
+  it("reports invalid bodies and missing resources", { timeout }, async () => {
     for (const [method, path, body, status, word] of [
       ["POST", "/v1/models/start", {}, 400, "model"],
       ["POST", "/v1/models/start", { model: 1 }, 400, "model"],
@@ -209,7 +209,7 @@ describe.each(["serve", "the supervisor's endpoint"] as const)("%s", (where) => 
     assert.deepStrictEqual(readFileSync(demo).length, bytes.length)
   })
 
-  it("downloads with progress as events; one is cancelled, and goes on later", { timeout }, async () => {
+  it("downloads with progress events; one is cancelled, and continued later", { timeout }, async () => {
     const controller = new AbortController()
     const watching = await fetch(`${url}/events?types=download,model`, {
       headers: { authorization: `Bearer ${user}` },

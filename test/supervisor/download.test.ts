@@ -43,7 +43,7 @@ describe("a model that must be downloaded", () => {
     })
   }
 
-  it("what cannot be had is told, and no supervisor is started for it", async () => {
+  it("an unavailable model is an error, and no supervisor is started for it", async () => {
     await using local = localHome({ HF_ENDPOINT: hub.url })
     for (const command of [["run", "-d"], ["start"]]) {
       const { code, err, out } = await local.run(...command, "hf:owner/none", "--port", "0")

@@ -24,7 +24,7 @@ const enginesOf = (home: string): ReadonlyArray<ReadonlyArray<string>> =>
   })
 
 describe.skipIf(process.platform !== "linux")("the engine of a model that is run with no supervisor", () => {
-  it("is the one that was started first, and the only one", async () => {
+  it("is the one that was started early, and the only one", async () => {
     await using local = localHome()
     await local.ok("run", "-d", demo, "--port", "0", "--ctx", "256", "--parallel", "2")
     const [engine = [], ...more] = enginesOf(local.home.path)
@@ -41,7 +41,7 @@ describe.skipIf(process.platform !== "linux")("the engine of a model that is run
     assert.lengthOf(enginesOf(local.home.path), 1)
   })
 
-  it("of two that run side by side, one was started first", async () => {
+  it("of two that run side by side, one was started early", async () => {
     await using local = localHome()
     await local.ok("run", "-d", demo, "--port", "0", "--replicas", "2")
     const ports = enginesOf(local.home.path).map((args) => args[args.indexOf("--port") + 1])
@@ -53,7 +53,7 @@ describe.skipIf(process.platform !== "linux")("the engine of a model that is run
     assert.lengthOf(new Set(local.engines().map(({ url }) => url)), 2)
   })
 
-  it("is ended where the model may not be run", async () => {
+  it("is ended if the model may not run", async () => {
     await using local = localHome({}, { models: { memory: 1000 } })
     const { code, err } = await local.run("run", "-d", demo, "--port", "0")
     assert.strictEqual(code, 1)
@@ -62,7 +62,7 @@ describe.skipIf(process.platform !== "linux")("the engine of a model that is run
     assert.strictEqual(JSON.parse(await local.ok("status", "--json")).running, true)
   })
 
-  it("says what is wrong with a model that cannot be loaded", async () => {
+  it("reports why a model cannot be loaded", async () => {
     await using local = localHome()
     const broken = local.home.write("broken.gguf", readFileSync(demo).subarray(0, 200_000))
     const { code, err } = await local.run("run", "-d", broken, "--port", "0")

@@ -16,7 +16,7 @@ beforeAll(build, 120_000)
 const demo = defaultModelPath()
 
 describe("one supervisor", () => {
-  it("of several that start at once one holds the models, and the others say so", async () => {
+  it("of several concurrent starts one gets the models, and the others say so", async () => {
     await using local = localHome()
     const all = [1, 2, 3].map(() => local.home.start(["start", "--foreground", "--port", "0"]))
     let errors = ""
@@ -31,7 +31,7 @@ describe("one supervisor", () => {
     assert.strictEqual(local.state()?.pid, all.find(({ exitCode }) => exitCode === null)?.pid)
   })
 
-  it("the socket of one that was killed, and a file in its place, are out of the way", {
+  it("the socket of a killed one, and a file in its place, are replaced", {
     timeout: 90_000
   }, async () => {
     await using local = localHome()
@@ -48,7 +48,7 @@ describe("one supervisor", () => {
     await local.ok("start", "--port", "0")
   })
 
-  it.skipIf(process.getuid?.() !== 0)("another user can neither reach nor see it", async () => {
+  it.skipIf(process.getuid?.() !== 0)("another user can neither connect to nor see it", async () => {
     await using local = localHome()
     await local.ok("start", "--port", "0")
     const script = `require("node:net").connect(process.argv[1]).on("connect", () => process.exit(0)).on("error", (e) => { console.log(e.code); process.exit(7) })`
@@ -66,7 +66,7 @@ describe("one supervisor", () => {
   })
 })
 
-describe("what an earlier one has noted", () => {
+describe("state of an earlier supervisor", () => {
   const engine = (pid: number, processStart: string | null) => ({
     model: "m",
     state: "ready",
@@ -85,7 +85,7 @@ describe("what an earlier one has noted", () => {
   })
   const model = { name: "m", path: null, size: 1, contextSize: null, family: "others", embeddings: false }
 
-  it("a process that has its number, and is another one, is left alone", async () => {
+  it("a process that reuses its pid is not killed", async () => {
     await using local = localHome()
     const bystander = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"], {
       detached: true,
@@ -106,7 +106,7 @@ describe("what an earlier one has noted", () => {
     }
   })
 
-  it("what cannot be read is no obstacle", async () => {
+  it("unreadable state is ignored", async () => {
     await using local = localHome()
     mkdirSync(local.folder, { recursive: true, mode: 0o700 })
     writeFileSync(join(local.folder, "state.json"), "{ half")
@@ -114,7 +114,7 @@ describe("what an earlier one has noted", () => {
   })
 })
 
-describe("a model that runs", () => {
+describe("a running model", () => {
   it("is stopped before it is deleted", async () => {
     await using engines = fakeEngines(["llama-server"])
     await using local = localHome(engines.env)
@@ -128,7 +128,7 @@ describe("a model that runs", () => {
     assert.notInclude((await local.run("ls")).out, "mine")
   })
 
-  it("with another context it is refused, and the built-in one is known by name", async () => {
+  it("a start with another context is refused, and the built-in model is known by name", async () => {
     await using engines = fakeEngines(["llama-server"])
     await using local = localHome(engines.env)
     const run = ["run", "-d", "aicortex-demo", "--engine", "llama-server", "--port", "0"]
@@ -157,7 +157,7 @@ describe("a model that runs", () => {
     }
   })
 
-  it("that cannot be kept running is given up, and ps and status say so", { timeout: 120_000 }, async () => {
+  it("that keeps crashing is not restarted, and ps and status say so", { timeout: 120_000 }, async () => {
     await using engines = fakeEngines(["llama-server"])
     await using local = localHome(engines.env)
     await local.ok("run", "-d", demo, "--engine", "llama-server", "--port", "0")
@@ -179,7 +179,7 @@ describe("a model that runs", () => {
     assert.match(await local.ok("status"), /aicortex-demo +ready/)
   })
 
-  it("its port is taken by another program: it gets another one", async () => {
+  it("gets another port if its own is taken by another program", async () => {
     await using engines = fakeEngines(["llama-server"])
     await using local = localHome(engines.env)
     const run = ["run", "-d", demo, "--engine", "llama-server", "--port", "0"]

@@ -15,8 +15,8 @@ afterEach(() => {
   vi.unstubAllEnvs()
 })
 
-describe("what is told of graphics cards", () => {
-  it("is what drivers tell, in bytes, and null where they do not", async () => {
+describe("data about graphics cards", () => {
+  it("comes from drivers, in bytes, and null if unknown", async () => {
     const nvidia = { vendor: "NVIDIA Corporation", model: "GA102 [GeForce RTX 3090]", name: "NVIDIA GeForce RTX 3090" }
     expect(
       await toGpus(
@@ -40,7 +40,7 @@ describe("what is told of graphics cards", () => {
     ])
   })
 
-  it("is asked once a minute, and once for all who ask at the same time", async () => {
+  it("is read once a minute, and once for concurrent callers", async () => {
     let asked = 0
     let now = 0
     const graphics = makeGraphics(
@@ -59,7 +59,7 @@ describe("what is told of graphics cards", () => {
     expect(await names()).toEqual(["card 2"])
   })
 
-  it("is asked again where the system could not be asked", async () => {
+  it("is read again if the system could not be asked", async () => {
     const answers = [undefined, new Error("no"), [{ model: "late" }]]
     const graphics = makeGraphics(async () => {
       const answer = answers.shift()
@@ -71,7 +71,7 @@ describe("what is told of graphics cards", () => {
     expect(await Effect.runPromise(graphics)).toMatchObject([{ name: "late" }])
   })
 
-  it.runIf(process.platform === "linux")("comes from the programs of the system, beside the rest", async () => {
+  it.runIf(process.platform === "linux")("also comes from the system's programs", async () => {
     const folder = mkdtempSync(join(tmpdir(), "aicortex-graphics-"))
     try {
       const card = "VGA compatible controller: NVIDIA Corporation GA102 [GeForce RTX 3090] (rev a1) (prog-if 00)"

@@ -38,7 +38,7 @@ const parsed = async (words: ReadonlyArray<string>): Promise<unknown> => {
   return Exit.isSuccess(exit) ? found : undefined
 }
 
-describe("flags that are read without the parser of the command line", () => {
+describe("flags that are parsed without the command line's parser", () => {
   it.each([
     ["-d", "m.gguf"],
     ["m.gguf", "--detach", "--json"],

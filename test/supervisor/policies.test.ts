@@ -174,7 +174,7 @@ const waitsFor = Effect.fnUntraced(function* <A, E>(effect: Effect.Effect<A, E>)
 })
 
 describe("memory", () => {
-  it.scoped("the least recently used one goes, not the one that was started first", () =>
+  it.scoped("the least recently used model is unloaded, not the first started", () =>
     Effect.gen(function* () {
       const self = yield* setUp()
       for (const name of ["a", "b", "c"]) {
@@ -210,7 +210,7 @@ describe("memory", () => {
     )
   }
 
-  it.scoped("where all stay busy, the start fails, and says who is", () =>
+  it.scoped("if all stay busy, the start fails, with their names", () =>
     Effect.gen(function* () {
       const self = yield* setUp()
       for (const name of ["a", "b", "c"]) yield* self.start(name)
@@ -223,7 +223,7 @@ describe("memory", () => {
     })
   )
 
-  it.scoped("one that another process uses is held, though it tells so but now and then", () =>
+  it.scoped("a model used by another process stays loaded, though it reports that rarely", () =>
     Effect.gen(function* () {
       const self = yield* setUp()
       for (const name of ["a", "b", "c"]) yield* self.start(name)
@@ -241,7 +241,7 @@ describe("memory", () => {
     })
   )
 
-  it.scoped("what can never fit is refused at once", () =>
+  it.scoped("a model that can never fit is refused at once", () =>
     Effect.gen(function* () {
       const self = yield* setUp()
       yield* self.start("a")
@@ -251,7 +251,7 @@ describe("memory", () => {
     })
   )
 
-  it.scoped("a start that waits for room keeps nobody from a model that runs", () =>
+  it.scoped("a start that waits for memory does not block running models", () =>
     Effect.gen(function* () {
       const self = yield* setUp()
       for (const name of ["a", "b", "c"]) yield* self.start(name)
@@ -261,7 +261,7 @@ describe("memory", () => {
     })
   )
 
-  it.scoped("one that is ending still has its memory", () =>
+  it.scoped("a stopping model still counts its memory", () =>
     Effect.gen(function* () {
       const self = yield* setUp({ endsSlowly: true })
       for (const name of ["a", "b", "c"]) yield* self.start(name)
@@ -278,7 +278,7 @@ describe("memory", () => {
   )
 })
 
-describe("how long a model stays", () => {
+describe("keep-alive", () => {
   for (const [keepAlive, seconds, stays] of [
     [0, 1, true],
     [0, 3, false],
@@ -322,7 +322,7 @@ describe("how long a model stays", () => {
     )
   }
 
-  it.scoped("one that takes longer to load than it is kept is there for those who waited", () =>
+  it.scoped("a model whose load takes longer than its keep-alive still serves waiting requests", () =>
     Effect.gen(function* () {
       const self = yield* setUp({ keepAlive: 2_000, loads: true })
       yield* self.want("a")
@@ -336,7 +336,7 @@ describe("how long a model stays", () => {
     })
   )
 
-  it.scoped("whoever starts it decides, also where a request has loaded it before", () =>
+  it.scoped("an explicit start sets the keep-alive, also after a request loaded it", () =>
     Effect.gen(function* () {
       const self = yield* setUp({ keepAlive: 5_000 })
       yield* self.want("a")
@@ -351,8 +351,8 @@ describe("how long a model stays", () => {
   )
 })
 
-describe("engines that end", () => {
-  it.scoped("are started again after 1, 2, 4 and 8 s, and given up at the fifth end within a minute", () =>
+describe("engines that exit", () => {
+  it.scoped("are restarted after 1, 2, 4 and 8 s, and not after the fifth end within a minute", () =>
     Effect.gen(function* () {
       const self = yield* setUp()
       yield* self.start("a")
@@ -384,7 +384,7 @@ describe("engines that end", () => {
     })
   )
 
-  it.scoped("rarely are never given up", () =>
+  it.scoped("that end rarely are always restarted", () =>
     Effect.gen(function* () {
       const self = yield* setUp()
       yield* self.start("a")
@@ -399,7 +399,7 @@ describe("engines that end", () => {
     })
   )
 
-  it.scoped("before the first answer fail the start with their last 80 lines", () =>
+  it.scoped("that end before the first answer fail the start with their last 80 lines", () =>
     Effect.gen(function* () {
       const self = yield* setUp({ loads: true })
       const fiber = yield* waitsFor(Effect.flip(self.start("a")))
@@ -412,7 +412,7 @@ describe("engines that end", () => {
     })
   )
 
-  it.scoped("one of several that cannot start does not keep the others from answering", () =>
+  it.scoped("one failing start does not block others", () =>
     Effect.gen(function* () {
       const self = yield* setUp({ loads: true })
       const fiber = yield* waitsFor(self.start("a", { replicas: 2 }))
@@ -426,8 +426,8 @@ describe("engines that end", () => {
   )
 })
 
-describe("requests that cross each other", () => {
-  it.scoped("several starts at once are one engine", () =>
+describe("concurrent requests", () => {
+  it.scoped("concurrent starts share one engine", () =>
     Effect.gen(function* () {
       const self = yield* setUp({ loads: true })
       const fibers = yield* Effect.forEach([1, 2, 3], () => waitsFor(self.start("a")))
@@ -441,7 +441,7 @@ describe("requests that cross each other", () => {
     })
   )
 
-  it.scoped("stop while it is loading: the start fails, and nothing is left", () =>
+  it.scoped("stop during the load: the start fails, and nothing remains", () =>
     Effect.gen(function* () {
       const self = yield* setUp({ loads: true })
       const fiber = yield* waitsFor(self.start("a"))
@@ -454,7 +454,7 @@ describe("requests that cross each other", () => {
     })
   )
 
-  it.scoped("a start while it is ending waits, and has the same address", () =>
+  it.scoped("a start during the stop waits, and gets the same address", () =>
     Effect.gen(function* () {
       const self = yield* setUp({ endsSlowly: true })
       yield* self.start("a")
@@ -479,17 +479,19 @@ describe("requests that cross each other", () => {
     ["a", { replicas: 2 }, "replicas"],
     ["/elsewhere/a", {}, "model"]
   ] as const) {
-    it.scoped(`what runs in another way is refused, not taken for the same: ${name} ${JSON.stringify(options)}`, () =>
-      Effect.gen(function* () {
-        const self = yield* setUp()
-        yield* self.start("a", { contextSize: 512 })
-        const error = yield* Effect.flip(self.start(name, options))
-        assert.instanceOf(error, InvalidRequest)
-        assert.strictEqual(error.field, field)
-        assert.match(error.reason, /stop it first/)
-        assert.strictEqual(yield* self.start("a", { contextSize: 512, keepAlive: -1 }), "a")
-        assert.lengthOf(self.engines, 1)
-      })
+    it.scoped(
+      `a start with other options is refused, not treated as the same: ${name} ${JSON.stringify(options)}`,
+      () =>
+        Effect.gen(function* () {
+          const self = yield* setUp()
+          yield* self.start("a", { contextSize: 512 })
+          const error = yield* Effect.flip(self.start(name, options))
+          assert.instanceOf(error, InvalidRequest)
+          assert.strictEqual(error.field, field)
+          assert.match(error.reason, /stop it first/)
+          assert.strictEqual(yield* self.start("a", { contextSize: 512, keepAlive: -1 }), "a")
+          assert.lengthOf(self.engines, 1)
+        })
     )
   }
 })

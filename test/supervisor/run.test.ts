@@ -86,7 +86,7 @@ describe("from nothing to an endpoint", () => {
     assert.include(err, "does not run on this machine")
   })
 
-  it("run is idempotent: a model that runs is not started twice", async () => {
+  it("run is idempotent: a running model is not started again", async () => {
     await using engines = fakeEngines(["llama-server"])
     await using local = localHome(engines.env)
     const args = ["run", "-d", "--engine", "llama-server", "--port", "0", demo]
@@ -115,7 +115,7 @@ describe("from nothing to an endpoint", () => {
     }
   })
 
-  it("an engine that cannot load the model: its last lines are the error", async () => {
+  it("an engine that cannot load the model: the error has its last lines", async () => {
     await using engines = fakeEngines(["llama-server"], { exit: 1 })
     await using local = localHome(engines.env)
     const { code, err } = await local.run("run", "-d", demo, "--engine", "llama-server", "--port", "0")
@@ -126,7 +126,7 @@ describe("from nothing to an endpoint", () => {
     assert.include(await local.ok("logs", "aicortex-demo"), "error: the model cannot be loaded")
   })
 
-  it("what is wrong is told before anything is started", async () => {
+  it("invalid arguments are reported before anything is started", async () => {
     await using local = localHome()
     for (const [args, code, word] of [
       [["run"], 2, "MODEL"],
@@ -161,8 +161,8 @@ describe("from nothing to an endpoint", () => {
   })
 })
 
-describe("what is left behind", () => {
-  it("the control socket is for its user alone", async () => {
+describe("cleanup", () => {
+  it("the control socket is accessible to its user only", async () => {
     await using local = localHome()
     await local.ok("start", "--port", "0")
     assert.strictEqual(statSync(join(local.folder, "supervisor.sock")).mode & 0o777, 0o600)
@@ -197,7 +197,7 @@ describe("what is left behind", () => {
     })
   }
 
-  it("a supervisor and the guard that are killed at once: the next supervisor ends what they left", {
+  it("supervisor and guard killed together: the next supervisor ends their engines", {
     timeout: 90_000
   }, async () => {
     await using engines = fakeEngines(["llama-server"])

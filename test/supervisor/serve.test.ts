@@ -100,7 +100,7 @@ describe("serve with models of this machine", () => {
     assert.lengthOf(local.pids(), 1)
   })
 
-  it("a model that is not used any more is unloaded, and loaded again", { timeout }, async () => {
+  it("an idle model is unloaded, and loaded again on demand", { timeout }, async () => {
     await using local = localHome({}, { models: { keepAlive: 1 } })
     await local.ok("pull", demo, "--name", "tiny")
     await using served = await serveIn(local)
@@ -112,7 +112,7 @@ describe("serve with models of this machine", () => {
     }
   })
 
-  it("several workers answer for the same models, and one load is enough", { timeout }, async () => {
+  it("several workers serve the same models, with one load", { timeout }, async () => {
     await using local = localHome()
     await local.ok("pull", demo, "--name", "tiny")
     await using served = await serveIn(local, ["--workers", "2"])
@@ -126,7 +126,7 @@ describe("serve with models of this machine", () => {
     await nothingLeft(local, before)
   })
 
-  it("a change of the configuration keeps what is loaded", { timeout }, async () => {
+  it("a configuration reload keeps loaded models", { timeout }, async () => {
     await using local = localHome({}, {})
     await local.ok("pull", demo, "--name", "tiny")
     await using served = await serveIn(local)
@@ -139,7 +139,7 @@ describe("serve with models of this machine", () => {
     assert.deepStrictEqual(local.pids(), [pid])
   })
 
-  it("a model that comes while it serves is offered", { timeout }, async () => {
+  it("a model that is added while it runs is offered", { timeout }, async () => {
     await using local = localHome()
     await using served = await serveIn(local)
     assert.isUndefined(local.state())
@@ -150,7 +150,7 @@ describe("serve with models of this machine", () => {
 })
 
 describe("models that cannot be loaded", () => {
-  it("are a typed error with the last lines of the engine; the others go on", { timeout }, async () => {
+  it("are a typed error with the engine's last lines; the others continue", { timeout }, async () => {
     await using local = localHome()
     const broken = local.home.write("broken.gguf", gguf())
     await local.ok("pull", broken, "--name", "broken")
@@ -171,7 +171,9 @@ describe("models that cannot be loaded", () => {
     assert.include(await ask(served.url, "tiny"), "Paris")
   })
 
-  it("what does not fit at all is said at once, and a model that loads for too long in time", { timeout }, async () => {
+  it("a model that cannot fit is an error at once, and one that loads for too long after its timeout", {
+    timeout
+  }, async () => {
     await using local = localHome({}, { models: { memory: 1_000_000 } })
     await local.ok("pull", demo, "--name", "large")
     await using served = await serveIn(local)
@@ -195,8 +197,8 @@ describe("models that cannot be loaded", () => {
   })
 })
 
-describe("whose the supervisor is", () => {
-  it("one that runs already is used, and stays", { timeout }, async () => {
+describe("supervisor ownership", () => {
+  it("a running one is used, and stays", { timeout }, async () => {
     await using local = localHome()
     await local.ok("run", "-d", demo, "--port", "0")
     const [pid = 0] = local.pids()
@@ -208,7 +210,7 @@ describe("whose the supervisor is", () => {
     assert.strictEqual(stateOf(local, "aicortex-demo"), "ready")
   })
 
-  it("one that was started for it stays with a model that somebody runs, and ends when it is killed", {
+  it("one that it started stays with a model that somebody runs, and ends when it is killed", {
     timeout
   }, async () => {
     await using local = localHome()
@@ -228,7 +230,7 @@ describe("whose the supervisor is", () => {
     await nothingLeft(local, before)
   })
 
-  it("another one is started where it ended", { timeout }, async () => {
+  it("another one is started if it ended", { timeout }, async () => {
     await using local = localHome()
     await local.ok("pull", demo, "--name", "tiny")
     await using served = await serveIn(local)
@@ -255,7 +257,7 @@ describe("whose the supervisor is", () => {
     assert.notInclude(served.said(), "of this machine")
   })
 
-  it("nothing is started where there is no model", { timeout }, async () => {
+  it("nothing is started without models", { timeout }, async () => {
     await using local = localHome()
     await using served = await serveIn(local)
     assert.deepStrictEqual(await namesAt(served.url), ["aicortex-demo"])

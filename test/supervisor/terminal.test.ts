@@ -8,7 +8,7 @@ import { hasTerminals, startTerminal } from "../support/terminal.js"
 beforeAll(build, 120_000)
 
 describe.skipIf(!hasTerminals)("run on a terminal", () => {
-  it("starts the model and begins a chat; the model goes on until it is stopped", { timeout: 180_000 }, async () => {
+  it("starts the model and a chat; the model runs until it is stopped", { timeout: 180_000 }, async () => {
     await using local = localHome()
     const command = [process.execPath, bin, "run", defaultModelPath(), "--port", "0"]
     const { path } = local.home

@@ -10,7 +10,9 @@ beforeAll(build, 120_000)
 /** Text that the grammar draws out as far as the context reaches. */
 const endless = { type: "array", items: { type: "string", minLength: 400 }, minItems: 20 }
 
-it("an answer in progress is told, its speed is, and a model at work stays", { timeout: 120_000 }, async () => {
+it("an answer in progress and its speed are reported, and a busy model stays loaded", {
+  timeout: 120_000
+}, async () => {
   await using local = localHome()
   const args = ["--port", "0", "--keep-alive", "1", "--ctx", "4096", "--parallel", "1"]
   const url = await local.ok("run", "-d", defaultModelPath(), ...args)

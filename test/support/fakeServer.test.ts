@@ -135,7 +135,7 @@ describe("fake Ollama", () => {
     })
   })
 
-  it("gives the statuses and texts of the real one", async () => {
+  it("returns the statuses and texts of the real one", async () => {
     const server = await ollama({ models: ["m", { name: "e", capabilities: ["embedding"] }] })
     const cases: Array<[string, Json, number, string]> = [
       ["chat", { model: "nope" }, 404, "model 'nope' not found"],
@@ -227,7 +227,7 @@ describe("fake Ollama", () => {
     expect((await whole({ messages: partial })).message.content).toBe(" three four")
   })
 
-  it("asks for the key and also speaks /v1", async () => {
+  it("requires the key and also serves /v1", async () => {
     const server = await ollama({ apiKey: "k", reply: "a b" })
     expect((await chat(server)).status).toBe(401)
     const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "k", maxRetries: 0 })
@@ -284,7 +284,7 @@ describe("fake OpenAI", () => {
     expect(whole.choices[0].message.tool_calls[0].function.name).toBe("f")
   })
 
-  it("refuses what OpenAI refuses", async () => {
+  it("refuses the same requests as OpenAI", async () => {
     const server = await openai({ apiKey: "k" })
     const headers = { authorization: "Bearer k" }
     const error = async (more: Json, init: RequestInit = { headers }) => {
@@ -305,7 +305,7 @@ describe("fake OpenAI", () => {
     expect(stopped.choices[0]).toMatchObject({ finish_reason: "stop", message: { content: "The sk" } })
   })
 
-  it("has the habits of llama.cpp, vLLM and Ollama", async () => {
+  it("imitates llama.cpp, vLLM and Ollama", async () => {
     const reply = { tokens: ["ab", " cd"], thinking: ["mm"] }
     const llama = await openai({ flavour: "llamacpp", reply, apiKey: "k" })
     const headers = { authorization: "Bearer k" }
@@ -344,14 +344,14 @@ describe("fake OpenAI", () => {
   })
 })
 
-describe("fakes go on with texts", () => {
+describe("fakes continue texts", () => {
   const reply = ["a", " b", " c", " d"]
   const models = [{ name: "m", capabilities: ["completion", "insert"] }]
   const text = (server: FakeServer<never>, more: Json = {}) =>
     post(`${server.url}/v1/completions`, { model: "m", prompt: "x", ...more })
   const wordsOf = (chunks: ReadonlyArray<Json>) => chunks.map((chunk) => chunk.choices?.[0]?.text ?? "").join("")
 
-  it("Ollama as it is, or around a gap, each from where the text ends", async () => {
+  it("Ollama without a template, or around a gap, each from the end of the text", async () => {
     const server = await ollama({ models, reply })
     const generate = (more: Json) => post(`${server.url}/api/generate`, { model: "m", stream: false, ...more })
     const raw = (await (await generate({ prompt: "x a b", raw: true })).json()) as Json
@@ -371,7 +371,7 @@ describe("fakes go on with texts", () => {
     ])
   })
 
-  it("each flavour in its own form", async () => {
+  it("each flavour in its own format", async () => {
     for (const flavour of ["openai", "llamacpp", "vllm"] as const) {
       const server = await openai({ models, reply, flavour })
       const whole = (await (await text(server, { prompt: "x a b" })).json()) as Json
@@ -392,7 +392,7 @@ describe("fakes go on with texts", () => {
     })
   })
 
-  it("and refuse what the real ones refuse", async () => {
+  it("and refuse the same requests as the real ones", async () => {
     const errorOf = async (options: FakeOpenAIOptions, more: Json): Promise<[number, string]> => {
       const response = await text(await openai({ models, ...options }), more)
       const body = (await response.json()) as Json
@@ -407,7 +407,7 @@ describe("fakes go on with texts", () => {
     expect([status, words]).toEqual([404, expect.stringContaining("This is a chat model")])
   })
 
-  it("Ollama's /v1 puts a text into its template, and says who it is", async () => {
+  it("Ollama's /v1 applies its template to a text, and identifies itself", async () => {
     const server = await ollama({ models, reply })
     const body = (await (await text(server, { prompt: "x a b" })).json()) as Json
     expect(body).toMatchObject({ choices: [{ text: "a b c d" }], system_fingerprint: "fp_ollama" })
@@ -603,7 +603,7 @@ describe("faults", () => {
     expect(statuses.filter((status) => status === 503).length).toBe(1)
   })
 
-  it("is struck as a whole: what is under way, and what comes, until it is restored", async () => {
+  it("fails as a whole: running and new requests, until it is restored", async () => {
     const hits: Array<readonly [string, string]> = []
     const server = await ollama({
       reply: ["a", "b", "c", "d"],

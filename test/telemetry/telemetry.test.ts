@@ -150,7 +150,7 @@ const provide = (servers: ReadonlyArray<Fake>, model: string, tracing: Layer.Lay
 }
 
 describe("a call that succeeds", () => {
-  it("is a span of the caller's, with one attempt below it, and counts once", async () => {
+  it("is a span below the caller's, with one attempt below it, and counts once", async () => {
     const model = newModel()
     const server = await begin(model)
     const traced = remembering()
@@ -214,7 +214,7 @@ describe("a call that succeeds", () => {
     expect(read("aicortex_failovers_total", model).count).toBe(0)
   })
 
-  it("has the time to its first piece where its events were asked for, and no text anywhere", async () => {
+  it("has the time to first token if its events were read, and no text anywhere", async () => {
     const model = newModel()
     const server = await begin(model)
     const traced = remembering()
@@ -229,7 +229,7 @@ describe("a call that succeeds", () => {
     for (const text of ["secret", "three"]) expect(reported).not.toContain(text)
   })
 
-  it("makes no span where no tracer is set, or tracing is off", async () => {
+  it("makes no span without a tracer, or with tracing off", async () => {
     const model = newModel()
     const server = await begin(model)
     const traced = remembering()
@@ -240,7 +240,7 @@ describe("a call that succeeds", () => {
     expect(read("gen_ai.client.operation.duration", model).count).toBe(2)
   })
 
-  it("in a session names the conversation, and counts the wait for its turn", async () => {
+  it("in a session has the conversation's id, and measures the wait for its turn", async () => {
     const model = newModel()
     const server = await begin(model)
     const traced = remembering()
@@ -254,7 +254,7 @@ describe("a call that succeeds", () => {
 })
 
 describe("the Promise face", () => {
-  it("makes spans with the tracer that it was given, and still counts without one", async () => {
+  it("makes spans with the given tracer, and still counts without one", async () => {
     const model = newModel()
     const server = await begin(model)
     const traced = remembering()
@@ -296,7 +296,7 @@ describe("the Promise face", () => {
 })
 
 describe("failover", () => {
-  it("is two attempts: the first with the kind of its error, and no words of the server", async () => {
+  it("has two attempts: the first with the kind of its error, without the server's message", async () => {
     const model = newModel()
     const message = `cannot read '${question}'`
     const bad = await begin(model)
@@ -346,7 +346,7 @@ describe("failover", () => {
     expect(read("gen_ai.client.operation.duration", model).count).toBe(1)
   })
 
-  it("a call for a model that nobody has is a span with its error, and names it in no metric", async () => {
+  it("a call for an unknown model is a span with its error, and its name is in no metric", async () => {
     const model = newModel()
     const unknown = newModel()
     const server = await begin(model)
@@ -381,7 +381,7 @@ describe("failover", () => {
   })
 })
 
-describe("a stream that broke", () => {
+describe("an interrupted stream", () => {
   const cut = { kind: "cut", after: 2 } as const
 
   const resumed = async (options: FakeOllamaOptions, onInterrupt: "resume" | "restart") => {
@@ -414,8 +414,8 @@ describe("a stream that broke", () => {
   })
 })
 
-describe("places", () => {
-  it("who waits, is refused or leaves is counted", async () => {
+describe("slots", () => {
+  it("waiting, refused and aborted calls are counted", async () => {
     const model = newModel()
     const server = await begin(model, { faults: { kind: "hang" } })
     const traced = remembering()
@@ -439,7 +439,7 @@ describe("places", () => {
     expect(traced.all.every(({ exit }) => exit !== undefined)).toBe(true)
   })
 
-  it("who has waited is answered in a span that says so", async () => {
+  it("a call that waited has a span that says so", async () => {
     const model = newModel()
     const server = await begin(model, { firstToken: 20 })
     const traced = remembering()
@@ -451,7 +451,7 @@ describe("places", () => {
     expect(read("aicortex_queue_wait_seconds", model).count).toBe(1)
   })
 
-  it("a load counts once for all who wait for it", async () => {
+  it("a load counts once for all waiting calls", async () => {
     const model = newModel()
     const server = await begin(model, { loaded: [], loadDelay: 50 })
     const cortex = fleet.cortex([server], { model })
@@ -463,7 +463,7 @@ describe("places", () => {
 })
 
 describe("hedging", () => {
-  it("is two attempts at once: one that wins, and one that is overtaken", async () => {
+  it("has two concurrent attempts: one that wins, and one that is overtaken", async () => {
     const model = newModel()
     const late = await begin(model)
     const quick = await begin(model)
@@ -505,7 +505,7 @@ describe("active probes", () => {
   })
 })
 
-describe("a call that is given up", () => {
+describe("an aborted call", () => {
   it("ends as interrupted, with its attempt, when its fiber is", async () => {
     const model = newModel()
     const server = await begin(model, { faults: { kind: "hang" } })
@@ -522,7 +522,7 @@ describe("a call that is given up", () => {
     expect(read("aicortex_attempts_total", model, { outcome: "cancelled" }).count).toBe(1)
   })
 
-  it("does so too when its signal says so, or its reader leaves", async () => {
+  it("also when its signal aborts, or its reader stops", async () => {
     const model = newModel()
     const server = await begin(model, { faults: { kind: "hang" } })
     const traced = remembering()
@@ -539,7 +539,7 @@ describe("a call that is given up", () => {
     expect(read("aicortex_attempts_total", model, { outcome: "cancelled" }).count).toBe(2)
   })
 
-  it("past its deadline ends with that", async () => {
+  it("past its deadline ends with DeadlineExceeded", async () => {
     const model = newModel()
     const server = await begin(model, { faults: { kind: "hang" } })
     const traced = remembering()
@@ -551,8 +551,8 @@ describe("a call that is given up", () => {
   })
 })
 
-describe("kept answers", () => {
-  it("ask no model: they are a span of their own kind, without attempts, and no duration", async () => {
+describe("cached answers", () => {
+  it("have a span of their own kind, without attempts and duration", async () => {
     const model = newModel()
     const server = await begin(model)
     const traced = remembering()
@@ -575,7 +575,7 @@ describe("kept answers", () => {
     expect(read("gen_ai.client.operation.duration", model).count).toBe(1)
   })
 
-  it("that are shared, each in the trace of who is given it, also when he leaves", async () => {
+  it("that are shared appear in the trace of each caller, also of one that aborts", async () => {
     const model = newModel()
     const server = await begin(model, { perToken: 50 })
     const traced = remembering()
@@ -601,7 +601,7 @@ describe("kept answers", () => {
     ])
   })
 
-  it("a call with the cache that nobody can be asked for is a span with its error", async () => {
+  it("a cached call without servers is a span with its error", async () => {
     const server = await begin(newModel())
     const model = newModel()
     const traced = remembering()

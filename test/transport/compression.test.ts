@@ -144,7 +144,7 @@ describe.each(["ollama", "openai"] as const)("compressed answers (%s)", (protoco
   const wire = wires[protocol]
 
   describe.each(encodings)("%s", (encoding, layers) => {
-    it("are read whole, as are lists and vectors", async () => {
+    it("are decoded, as are model lists and vectors", async () => {
       const server = await start(protocol, encoding, layers)
       const cortex = fleet.cortex([{ url: server.url, protocol }])
       expect(await cortex.listServers()).toMatchObject([{ reachable: true, models: [model] }])
@@ -153,7 +153,7 @@ describe.each(["ollama", "openai"] as const)("compressed answers (%s)", (protoco
       expect(new Set(server.accepts)).toEqual(new Set(["identity"]))
     })
 
-    it("are read piece by piece", async () => {
+    it("are decoded piece by piece", async () => {
       let seen: (count: number) => void = () => {}
       const server = await start(protocol, encoding, layers, async (response) => {
         const out = writer(layers, response)
@@ -190,7 +190,7 @@ describe.each(["ollama", "openai"] as const)("compressed answers (%s)", (protoco
     })
   })
 
-  it.each(broken)("that are none are a failure of the server (%s)", async (_, bytes) => {
+  it.each(broken)("that are not compressed are a failure of the server (%s)", async (_, bytes) => {
     const server = await start(protocol, "gzip", gzip, (response) => response.end(bytes))
     const cortex = fleet.cortex([{ url: server.url, protocol }])
     const error = await failure(cortex.complete("Hi", { maxRetries: 1 }))
@@ -198,7 +198,7 @@ describe.each(["ollama", "openai"] as const)("compressed answers (%s)", (protoco
     expect(error.attempts[0].message).toMatch(/^answered with what is not the gzip that it says/)
   })
 
-  it("that end too soon are cut, after what came", async () => {
+  it("that are truncated are interrupted after their content so far", async () => {
     const server = await start(protocol, "gzip", gzip, async (response) => {
       const stage = Zlib.createGzip()
       stage.on("data", (bytes: Buffer) => response.write(bytes))
@@ -216,7 +216,7 @@ describe.each(["ollama", "openai"] as const)("compressed answers (%s)", (protoco
     expect(error.attempts).toMatchObject([{ reason: "cut" }])
   })
 
-  it("whose connection breaks are cut, after what came", async () => {
+  it("whose connection breaks are interrupted after their content so far", async () => {
     const brotli = [() => Zlib.createBrotliCompress()]
     const server = await start(protocol, "br", brotli, async (response) => {
       const out = writer(brotli, response)
@@ -238,7 +238,7 @@ describe.each(["ollama", "openai"] as const)("compressed answers (%s)", (protoco
     ["gzip, lzma", "lzma"],
     ["constructor", "constructor"],
     ...(zstd === undefined ? [["zstd", "zstd"]] : [])
-  ])("with an encoding that is not known are told by its name (%s)", async (encoding, unknown) => {
+  ])("with an unknown encoding are an error that names it (%s)", async (encoding, unknown) => {
     const server = await start(protocol, encoding, gzip)
     const cortex = fleet.cortex([{ url: server.url, protocol }])
     const [found] = await cortex.listServers()
@@ -249,7 +249,7 @@ describe.each(["ollama", "openai"] as const)("compressed answers (%s)", (protoco
     expect(error.attempts[0].message).toContain(`the encoding '${unknown}'`)
   })
 
-  it("that grow beyond measure are given up early", async () => {
+  it("that expand beyond the limit are aborted early", async () => {
     const server = await start(protocol, "gzip", gzip, bomb)
     const cortex = fleet.cortex([{ url: server.url, protocol }])
     const before = process.memoryUsage().rss
@@ -259,7 +259,7 @@ describe.each(["ollama", "openai"] as const)("compressed answers (%s)", (protoco
     expect(process.memoryUsage().rss - before).toBeLessThan(256 * 1024 * 1024)
   })
 
-  it("that are long and monotonous are still read", async () => {
+  it("that are long and repetitive are still decoded", async () => {
     const server = await start(protocol, "gzip", gzip, async (response) => {
       const out = writer(gzip, response)
       for (let i = 0; i < 500; i++) out.write(wire.token("the same "))

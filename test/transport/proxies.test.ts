@@ -101,7 +101,7 @@ describe.each(["ollama", "openai"] as const)("a proxy (%s)", (protocol) => {
     ["HTTP_PROXY", () => ({}), (url: string) => ({ HTTP_PROXY: url })],
     ["http_proxy", () => ({}), (url: string) => ({ http_proxy: url })],
     ["AICORTEX_PROXY", () => ({}), (url: string) => ({ AICORTEX_PROXY: url })]
-  ])("takes requests to servers of HTTP (%s)", async (_, options, variables) => {
+  ])("forwards requests to HTTP servers (%s)", async (_, options, variables) => {
     const server = await fleet[protocol]({ reply: "Hello" })
     const proxy = await startProxy(server.port, "user:pass word")
     const url = proxy.url.replace("//", "//user:pass%20word@")
@@ -118,7 +118,7 @@ describe.each(["ollama", "openai"] as const)("a proxy (%s)", (protocol) => {
     )
   })
 
-  it("takes requests to servers of HTTPS, whose certificate is checked", async () => {
+  it("forwards requests to HTTPS servers, whose certificates are checked", async () => {
     const proxy = await startProxy(await startSecure(protocol), "user:pw")
     const server = { url: "https://gpu.internal", protocol }
     const through = proxy.url.replace("//", "//user:pw@")
@@ -131,7 +131,7 @@ describe.each(["ollama", "openai"] as const)("a proxy (%s)", (protocol) => {
     expect(found?.problem).toContain("certificate that it signed itself")
   })
 
-  it.each(["http://gpu.internal", "https://gpu.internal"])("that is down is told as what failed (%s)", async (url) => {
+  it.each(["http://gpu.internal", "https://gpu.internal"])("that is down is named as the cause (%s)", async (url) => {
     const gone = `127.0.0.1:${await unusedPort()}`
     const cortex = fleet.cortex([{ url, protocol }], { proxy: `http://user:secret@${gone}` })
     const error = await failure(cortex.complete("Hi", { maxRetries: 1 }))
@@ -142,7 +142,7 @@ describe.each(["ollama", "openai"] as const)("a proxy (%s)", (protocol) => {
     expect(error.message + found?.problem).not.toContain("secret")
   })
 
-  it("that wants a password is told as such, without one in the failure", async () => {
+  it("that requires a password is named as the cause, without the password", async () => {
     const server = await fleet[protocol]({ reply: "Hello" })
     const proxy = await startProxy(server.port, "user:right")
     const through = proxy.url.replace("//", "//user:wr0ng@")
@@ -159,7 +159,7 @@ describe.each(["ollama", "openai"] as const)("a proxy (%s)", (protocol) => {
     ["loopback", {}, {}],
     ["off by the option", { proxy: false }, {}],
     ["off by AICORTEX_PROXY", {}, { AICORTEX_PROXY: "off" }]
-  ])("is not asked (%s)", async (_, options, variables) => {
+  ])("is bypassed (%s)", async (_, options, variables) => {
     const server = await fleet[protocol]({ reply: "Hello" })
     const proxy = await startProxy(server.port)
     const file = join(home, "config.json")
@@ -170,7 +170,7 @@ describe.each(["ollama", "openai"] as const)("a proxy (%s)", (protocol) => {
     expect(proxy.asked).toEqual([])
   })
 
-  it("is asked for this machine too where that is said", async () => {
+  it("is used for this machine too if configured", async () => {
     const server = await fleet[protocol]({ reply: "Hello" })
     const proxy = await startProxy(server.port)
     const cortex = fleet.cortex([server], { proxy: { http: proxy.url, loopback: true } })
@@ -178,7 +178,7 @@ describe.each(["ollama", "openai"] as const)("a proxy (%s)", (protocol) => {
     expect(proxy.asked.length).toBeGreaterThan(1)
   })
 
-  it("an authority of one's own is trusted straight too, from a file of settings", async () => {
+  it("a custom certificate authority is trusted without a proxy too, from a file of settings", async () => {
     const port = await startSecure(protocol)
     const file = join(home, "trusted.json")
     writeFileSync(
@@ -215,7 +215,7 @@ describe("NO_PROXY", () => {
   })
 })
 
-describe("settings that make no sense", () => {
+describe("invalid settings", () => {
   it.each<[string, object, string]>([
     ["no address", { proxy: "socks5://p" }, "proxy"],
     ["an empty one", { proxy: "" }, "proxy"],
@@ -240,7 +240,7 @@ function fileURL(): string {
   return file
 }
 
-describe("addresses as environments have them", () => {
+describe("addresses in environment variables", () => {
   it.each([
     [`"0.0.0.0:11434"`, "http://127.0.0.1:11434"],
     ["'http://gpu-1:8000'", "http://gpu-1:8000"],
@@ -261,7 +261,7 @@ describe("addresses as environments have them", () => {
     expect(await found()).toEqual([url, "http://127.0.0.1:9"])
   })
 
-  it("a number alone is no address", async () => {
+  it("a number alone is not an address", async () => {
     vi.stubEnv("OLLAMA_HOST", "11434")
     const file = join(home, "empty.json")
     writeFileSync(file, "{}")

@@ -109,7 +109,7 @@ const stale = (end: End, times = Number.POSITIVE_INFINITY) => {
 
 describe.each(["ollama", "openai"] as const)("a connection that is closed as it is used again (%s)", (protocol) => {
   describe.each(["fin", "rst"] as const)("by %s", (end) => {
-    it("costs a whole answer nothing", async () => {
+    it("does not affect a complete answer", async () => {
       const server = await startRaw(protocol, stale(end))
       const cortex = fleet.cortex([{ url: server.url, protocol }])
       await cortex.listServers()
@@ -121,7 +121,7 @@ describe.each(["ollama", "openai"] as const)("a connection that is closed as it 
       expect(server.work().map(({ before }) => before > 0)).toEqual([true, false])
     })
 
-    it("costs a stream nothing", async () => {
+    it("does not affect a stream", async () => {
       const server = await startRaw(protocol, stale(end))
       const cortex = fleet.cortex([{ url: server.url, protocol }])
       await cortex.listServers()
@@ -131,7 +131,7 @@ describe.each(["ollama", "openai"] as const)("a connection that is closed as it 
       expect(events.filter(({ type }) => type === "error")).toEqual([])
     })
 
-    it("costs embeddings nothing", async () => {
+    it("does not affect embeddings", async () => {
       const server = await startRaw(protocol, stale(end))
       const cortex = fleet.cortex([{ url: server.url, protocol }])
       await cortex.listServers()
@@ -140,7 +140,7 @@ describe.each(["ollama", "openai"] as const)("a connection that is closed as it 
       expect(server.work()).toHaveLength(2)
     })
 
-    it.each([true, false])("costs a gateway's client nothing (stream: %s)", async (streamed) => {
+    it.each([true, false])("does not affect a gateway's client (stream: %s)", async (streamed) => {
       const server = await startRaw(protocol, stale(end))
       const gateway = fleet.keep(await startGateway([{ url: server.url }]))
       await gateway.get("/v1/models")
@@ -152,7 +152,7 @@ describe.each(["ollama", "openai"] as const)("a connection that is closed as it 
       expect(server.work()).toHaveLength(2)
     })
 
-    it("costs the list of models nothing", async () => {
+    it("does not affect the list of models", async () => {
       const lists = protocol === "ollama" ? "/api/tags" : "/v1/models"
       const server = await startRaw(protocol, ({ before, path }) =>
         before > 0 && path === lists ? { end } : undefined
@@ -165,7 +165,7 @@ describe.each(["ollama", "openai"] as const)("a connection that is closed as it 
       expect(await cortex.listServers()).toMatchObject([{ reachable: true }])
     })
 
-    it("is no excuse on a fresh connection", async () => {
+    it("is a failure on a fresh connection", async () => {
       const server = await startRaw(protocol, (request) => (isWork(request) ? { end } : undefined))
       const cortex = fleet.cortex([{ url: server.url, protocol }])
       await cortex.listServers()
@@ -176,7 +176,7 @@ describe.each(["ollama", "openai"] as const)("a connection that is closed as it 
       expect(server.work().map(({ before }) => before > 0)).toEqual([true, false])
     })
 
-    it("is no excuse once a part of the answer is there", async () => {
+    it("is a failure after a part of the answer", async () => {
       const server = await startRaw(protocol, (request) =>
         isWork(request) ? { end, after: "HTTP/1.1 200 OK\r\ncontent-" } : undefined
       )
@@ -215,19 +215,19 @@ const sendAll = (url: string, count: number): Promise<ReadonlyArray<string>> =>
   )
 
 describe("the transport", () => {
-  it("sends nothing twice that failed on a fresh connection", async () => {
+  it("does not resend what failed on a fresh connection", async () => {
     const server = await startRaw("ollama", () => ({ end: "rst" }))
     expect(await sendAll(server.url, 2)).toEqual(["reset", "reset"])
     expect(server.asked.map(({ before }) => before)).toEqual([0, 0])
   })
 
-  it("uses connections again after one was closed", async () => {
+  it("reuses connections after one was closed", async () => {
     const server = await startRaw("ollama", stale("rst", 1))
     expect(await sendAll(server.url, 4)).toEqual(["end", "end", "end", "end"])
     expect(server.asked.map(({ before }) => before)).toEqual([0, 1, 0, 0, 1])
   })
 
-  it("does not send again what the server had for a while before it closed the connection", async () => {
+  it("does not resend what the server had for a while before it closed the connection", async () => {
     let late: (() => void) | undefined
     const server = createServer((socket) => {
       socket.on("error", () => {})

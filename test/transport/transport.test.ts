@@ -62,12 +62,12 @@ const reasonOf = async (
 }
 
 describe("the transport", () => {
-  it("hands on what one read has brought at once, and the end after it", async () => {
+  it("forwards each read at once, and the end after it", async () => {
     const all = await reasonOf((socket) => socket.write(head + chunk("a") + chunk("b") + chunk("c") + end))
     expect(all).toEqual(["connected", "head 200", "data abc", "end"])
   })
 
-  it("hands each read on by itself", async () => {
+  it("forwards each read separately", async () => {
     const all = await reasonOf(async (socket) => {
       for (const part of [head, chunk("a") + chunk("b"), chunk("c"), end]) {
         socket.write(part)
@@ -77,14 +77,14 @@ describe("the transport", () => {
     expect(all).toEqual(["connected", "head 200", "data ab", "data c", "end"])
   })
 
-  it("hands on what came before a connection broke", async () => {
+  it("forwards data that arrived before a connection broke", async () => {
     const all = await reasonOf((socket) => socket.end(head + chunk("a") + chunk("b")))
     expect(all.slice(0, 3)).toEqual(["connected", "head 200", "data ab"])
     expect(all[3]).toMatch(/^error /)
     expect(all).toHaveLength(4)
   })
 
-  it("tells nothing more after an abort", async () => {
+  it("emits nothing after an abort", async () => {
     const all = await reasonOf(
       async (socket) => {
         socket.write(head + chunk("a"))
