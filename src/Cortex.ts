@@ -14,20 +14,15 @@
  */
 
 import { freemem } from "node:os"
-import { dirname } from "node:path"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as HttpClient from "@effect/platform/HttpClient"
 import * as KeyValueStore from "@effect/platform/KeyValueStore"
 import * as Path from "@effect/platform/Path"
-import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
-import * as NodePath from "@effect/platform-node/NodePath"
 import * as EffectConfig from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
 import type { Backends } from "./Backend.js"
 import * as Benchmark from "./Benchmark.js"
 import * as Embedded from "./backend/embedded.js"
@@ -35,40 +30,31 @@ import * as ResumeSupport from "./backend/resumeSupport.js"
 import * as Wired from "./backend/wired.js"
 import * as Chat from "./Chat.js"
 import * as Conditions from "./Conditions.js"
-import * as Config from "./config/resolve.js"
-import * as Datagrams from "./cortex/datagrams.js"
+import type * as Config from "./config/resolve.js"
+import * as Known from "./cortex/known.js"
 import * as StoreHost from "./cortex/modelStoreHost.js"
 import { wrongPart } from "./cortex/parts.js"
-import * as RegistryCopies from "./cortex/registryCopies.js"
-import * as RegistryWatch from "./cortex/registryWatch.js"
 import * as ResourceReader from "./cortex/resourceReader.js"
-import * as StateFile from "./cortex/stateFile.js"
 import * as Terminal from "./cortex/terminal.js"
 import { replaceFile } from "./cortex/writeFile.js"
 import * as Embeddings from "./Embeddings.js"
-import type { InvalidConfig, StoreUnavailable } from "./Errors.js"
+import type { InvalidConfig } from "./Errors.js"
 import * as Execute from "./Execute.js"
 import * as Failover from "./Failover.js"
-import * as Fleet from "./Fleet.js"
+import type * as Fleet from "./Fleet.js"
 import * as LayerStack from "./internal/layerStack.js"
 import { makeFolder } from "./internal/makeFolder.js"
 import * as ModelSelection from "./ModelSelection.js"
 import * as ModelStore from "./ModelStore.js"
-import * as Probes from "./Probes.js"
-import * as Registry from "./Registry.js"
+import type * as Registry from "./Registry.js"
 import * as RegistryPipeline from "./RegistryPipeline.js"
 import * as ResponseCache from "./ResponseCache.js"
 import * as Router from "./Router.js"
 import * as KeyValue from "./responseCache/keyValue.js"
-import * as Sessions from "./Sessions.js"
-import { CurrentSettings, type Settings } from "./Settings.js"
-import * as Store from "./Store.js"
-import * as FolderImport from "./sessions/folderImport.js"
-import * as SessionSql from "./sessions/sql.js"
-import type { TurnOrder } from "./sessions/turnQueue.js"
+import type * as Sessions from "./Sessions.js"
+import { CurrentSettings } from "./Settings.js"
 import type { Transport } from "./Transport.js"
 import * as ByRuntime from "./transport/byRuntime.js"
-import * as TransportClient from "./transport/httpClient.js"
 
 /**
  * The options of a program: see `config/resolve` for each and for other sources.
@@ -108,17 +94,7 @@ export type PortableServices =
   | CurrentSettings
   | Transport
 
-/**
- * The settings of these options, the environment and the configuration file. Fails with `InvalidConfig` where one
- * cannot be used.
- *
- * @since 0.1.0
- * @category layers
- */
-export const layerSettings = (
-  options: Config.ConfigOptions = {}
-): Layer.Layer<CurrentSettings, InvalidConfig, FileSystem.FileSystem | Path.Path> =>
-  Layer.effect(CurrentSettings, Config.settings(options))
+export { layerSettings, makeSessionStore, makeStore, openStore } from "./cortex/known.js"
 
 /**
  * The three backends over a transport: Ollama, OpenAI, and the engine in this process.
@@ -131,9 +107,6 @@ export const layerBackends = (options: Embedded.EmbeddedOptions = {}): Layer.Lay
 
 /** The limit of a container counts too. */
 const layerMemory = Layer.succeed(ModelSelection.LocalMemory, () => process.availableMemory?.() ?? freemem())
-
-/** The folder of the built-in registry: the demo model lies in it. */
-const registryFolder = (): string => dirname(dirname(Embedded.defaultModelPath()))
 
 /**
  * What keeps a folder of registry files true, on this machine.
@@ -194,68 +167,6 @@ const layerResponseStore = (folder: string | undefined) =>
   )
 
 /**
- * The store that these settings name, which is opened when it is first used; `undefined` where they name none.
- *
- * @since 0.4.0
- * @category constructors
- */
-export const makeStore = (
-  { store }: Pick<Settings, "store">,
-  options?: Store.MakeOptions
-): Effect.Effect<Store.Service | undefined, InvalidConfig, Scope.Scope> =>
-  store === undefined ? Effect.succeed(undefined) : Store.make(store, options)
-
-/**
- * The store that these settings name, opened. If no setting names it and there can be none (its package is not
- * installed, or its file cannot be made), `log` gets a line, and it is `undefined`: all is in memory.
- *
- * @since 0.4.0
- * @category constructors
- */
-export const openStore = Effect.fnUntraced(function* (
-  settings: Pick<Settings, "store" | "isDefaultStore">,
-  log: (text: string) => void
-): Effect.fn.Return<Store.Service | undefined, InvalidConfig | StoreUnavailable, Scope.Scope> {
-  const store = yield* makeStore(settings)
-  if (store === undefined) return undefined
-  const opened = yield* Effect.either(store.open)
-  if (Either.isRight(opened)) return store
-  if (settings.isDefaultStore !== true || opened.left.absent !== true) return yield* opened.left
-  log(`everything is kept in memory and ends with this process: ${opened.left.reason}`)
-  return undefined
-})
-
-/**
- * The session store that these settings ask for: in memory, or in this store. What is in the folder, where earlier
- * versions kept them, is taken into the store when that is first used, and the folder is renamed. `order` is that of
- * the turns in a store; default: of the turns in this process.
- *
- * @since 0.1.0
- * @category constructors
- */
-export const makeSessionStore = (
-  { folder, inMemory, ...bounds }: Settings["sessions"],
-  store?: Store.Service,
-  order?: TurnOrder
-): Effect.Effect<Sessions.Store, never, FileSystem.FileSystem | Path.Path> => {
-  if (inMemory === true || store === undefined) return Sessions.makeStoreMemory(bounds)
-  const sessions = SessionSql.make(store, bounds, order)
-  if (folder === undefined) return sessions
-  return Effect.flatMap(Effect.context<FileSystem.FileSystem | Path.Path>(), (context) =>
-    Effect.map(sessions, (made) =>
-      FolderImport.after(Effect.provide(FolderImport.importFolder(store, folder), context), made)
-    )
-  )
-}
-
-const layerSessionStore = Layer.scoped(
-  Sessions.SessionStore,
-  Effect.flatMap(CurrentSettings, (settings) =>
-    Effect.flatMap(makeStore(settings), (store) => makeSessionStore(settings.sessions, store))
-  )
-)
-
-/**
  * Parts that can be replaced, each by a layer.
  *
  * What such a layer fails with, `E`, and what it needs, `R`, are those of the whole.
@@ -270,7 +181,9 @@ const layerSessionStore = Layer.scoped(
  */
 export interface Replacements<out E = never, out R = never> {
   /** The session store; default: the configured store, or memory. */
-  readonly store?: Layer.Layer<Sessions.SessionStore, E, R> | undefined
+  readonly store?:
+    | Layer.Layer<Sessions.SessionStore, E, CurrentSettings | FileSystem.FileSystem | Path.Path | R>
+    | undefined
   /** The response store for calls with `cache`; default: memory, or the configured folder. */
   readonly responses?: Layer.Layer<ResponseCache.ResponseCacheStore, E, R> | undefined
   /** How busy this machine is, and how good the lines to remote servers are. */
@@ -318,18 +231,10 @@ export const layerServices = <E = never, R = never>(
     replace.responses ?? layerResponseStore(options.cacheFolder ?? undefined)
   const conditions: Layer.Layer<Conditions.Conditions, E, Fleet.Fleet | CurrentSettings | HttpClient.HttpClient | R> =
     replace.conditions ?? LayerStack.last(ResourceReader.layer, Conditions.layer)
-  const store: Layer.Layer<Sessions.SessionStore, E | InvalidConfig, Outside | R> = replace.store ?? layerSessionStore
+  const store: Layer.Layer<Sessions.SessionStore, E | InvalidConfig, Outside | R> =
+    replace.store ?? Known.layerSessionStore
   const backends: Layer.Layer<Backends, E, Transport | R> =
     replace.backends ?? layerBackends({ modelPath: options.demoModel ?? undefined })
-  const registry = LayerStack.last(
-    Layer.succeed(Registry.CatalogueLocation, registryFolder()),
-    StateFile.layer,
-    Probes.layer,
-    Datagrams.layer,
-    RegistryCopies.layer,
-    RegistryWatch.layer,
-    Registry.layer
-  )
   // The selection asks the backends too, for what a server cannot express.
   const calls = LayerStack.last(
     responses,
@@ -346,13 +251,10 @@ export const layerServices = <E = never, R = never>(
   )
   return LayerStack.last(
     ResumeSupport.layer,
-    store,
     LayerStack.stack(
+      Known.layerKnown(store),
       LayerStack.last(layerMemory, StoreHost.layer, ModelStore.layer),
       layerRegistryPipeline,
-      Sessions.layer,
-      Fleet.layer,
-      registry,
       replace.router ?? Router.layer,
       conditions,
       calls
@@ -373,20 +275,8 @@ export const layer = <E = never, R = never>(
 ): Layer.Layer<Services, InvalidConfig | E, R> => {
   const wrong = wrongPart(replace, [...parts, "transport"])
   if (wrong !== undefined) return Layer.fail(wrong)
-  const settings = LayerStack.last(NodeFileSystem.layer, NodePath.layer, layerSettings(options))
-  const configured = LayerStack.last(settings, ByRuntime.layerConfigured)
-  const { transport: own, ...others } = replace
-  const transport: Layer.Layer<Transport, InvalidConfig | E, R> = own ?? configured
-  return LayerStack.stack(
-    transport,
-    settings,
-    LayerStack.last(
-      NodeFileSystem.layer,
-      NodePath.layer,
-      LayerStack.last(configured, TransportClient.layer),
-      layerServices(options, others)
-    )
-  )
+  const { transport, ...others } = replace
+  return Known.layerOn(options, layerServices(options, others), transport)
 }
 
 /**

@@ -4,8 +4,6 @@
  * Several requests are answered at the same time, each in a sequence of one context; further ones wait.
  */
 
-import { existsSync } from "node:fs"
-import { fileURLToPath } from "node:url"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { Backend, ServerFailure } from "../Backend.js"
@@ -20,8 +18,11 @@ import { type Engine, loadEngine } from "./embeddedEngine.js"
 import type { EngineOptions } from "./embeddedEngineOptions.js"
 import { Job } from "./embeddedJob.js"
 import { describe, LoadFailure } from "./embeddedLibrary.js"
+import { defaultModelPath } from "./embeddedModel.js"
 import { embed } from "./embeddedVectors.js"
 import { continuable, continuationRequest, openEnded, repeats, wellFormed } from "./resume.js"
+
+export { defaultModelPath } from "./embeddedModel.js"
 
 // =============================================================================
 // Models
@@ -57,16 +58,6 @@ export interface EmbeddedOptions extends EngineOptions {
 export interface EmbeddedBackend {
   readonly backend: Backend
   readonly close: () => Promise<void>
-}
-
-/** The path of the built-in model. */
-export const defaultModelPath = (): string => {
-  const file = "registry/demo/aicortex-demo.gguf"
-  for (const up of ["../../", "../", "../../../"]) {
-    const path = fileURLToPath(new URL(up + file, import.meta.url))
-    if (existsSync(path)) return path
-  }
-  return fileURLToPath(new URL(`../../${file}`, import.meta.url))
 }
 
 // =============================================================================

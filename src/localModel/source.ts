@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { defaultModelPath } from "../backend/embedded.js"
+import { defaultModelPath } from "../backend/embeddedModel.js"
 import type { SystemService } from "../Engines.js"
 import { type InvalidModelReference, ModelNotStored } from "../Errors.js"
 import type { EngineName, LocalSource } from "../engines/engine.js"

@@ -18,7 +18,7 @@ import * as Live from "../../Fleet.js"
 import { demoModel } from "../../Model.js"
 import { Registry } from "../../Registry.js"
 import * as Sessions from "../../Sessions.js"
-import * as Fleet from "../fleetLayer.js"
+import * as Fleet from "../knownLayer.js"
 import type { Completion, Kind } from "./candidates.js"
 
 /** For how long servers are waited for, in milliseconds: a person waits at the prompt. */
