@@ -3,6 +3,7 @@
  * stack says nothing of the caller.
  */
 import { raised } from "../chat/toolLoop.js"
+import { isChatError } from "../Errors.js"
 import { ChatStream } from "./chatStream.js"
 
 interface CallSite {
@@ -23,9 +24,22 @@ const callSite = (below: AnyFunction): CallSite => {
 /** In characters. One error may reject any number of calls, such as the reason of a signal. */
 const maxStack = 20_000
 
+/**
+ * The message tells the attempts, those that failed in the same way once. Node prints the fields of an error that nobody
+ * catches too, whatever the error says of its printing: there each would stand once more.
+ */
+const tellOnce = (error: Error): void => {
+  const attempts = Object.getOwnPropertyDescriptor(error, "attempts")
+  if (isChatError(error) && attempts?.configurable === true) {
+    Object.defineProperty(error, "attempts", { ...attempts, enumerable: false })
+  }
+}
+
 /** The same error, whose stack ends with that of the call. */
 const locate = (error: unknown, site: CallSite): unknown => {
-  if (!(error instanceof Error) || site.stack === undefined) return error
+  if (!(error instanceof Error)) return error
+  tellOnce(error)
+  if (site.stack === undefined) return error
   const stack = error.stack ?? ""
   // Its first line is not a frame.
   const frames = site.stack.slice(site.stack.indexOf("\n") + 1)
