@@ -25,7 +25,7 @@ import { decodeOptions, defaults, type Options } from "./benchmark/options.js"
 import type { Report, Result, Skipped } from "./benchmark/report.js"
 import { select } from "./benchmark/targets.js"
 import type { InvalidRequest, ModelNotFound, NoServers } from "./Errors.js"
-import { Fleet, maxBelievableSpeed } from "./Fleet.js"
+import { Fleet, maxPlausibleSpeed } from "./Fleet.js"
 import * as Prng from "./internal/prng.js"
 import { Registry } from "./Registry.js"
 import { Router } from "./Router.js"
@@ -215,7 +215,7 @@ export const make = Effect.gen(function* () {
       }
       results.push(outcome)
       fleet.benchmarked(host.server.url, host.model, {
-        tokensPerSecond: Math.min(outcome.tokensPerSecond, maxBelievableSpeed),
+        tokensPerSecond: Math.min(outcome.tokensPerSecond, maxPlausibleSpeed),
         promptTokensPerSecond: outcome.promptTokensPerSecond,
         firstTokenTime: outcome.firstTokenTime
       })

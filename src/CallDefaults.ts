@@ -65,7 +65,7 @@ export interface CallDefaults extends Schema.Schema.Type<typeof CallDefaults> {}
  * @since 0.2.0
  * @category constants
  */
-export const elsewhere: { readonly [name: string]: string } = {
+export const excludedOptions: { readonly [name: string]: string } = {
   model: "has a setting of its own: model",
   cache: "has a setting of its own: cache",
   persona: "must be chosen by each call",

@@ -76,7 +76,7 @@ export const make = Effect.gen(function* () {
         const { texts } = checked.right
         const given = CallDefaults.forEmbedding(checked.right.options, settings.defaults)
         const trace = Telemetry.traceOf(fiber)
-        const context = trace === undefined ? Telemetry.passing(fiber) : undefined
+        const context = trace === undefined ? Telemetry.incomingContext(fiber) : undefined
         const request = EmbedRequest.make(given, texts)
         const embedded = execute(models, failover, {
           request,

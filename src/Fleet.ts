@@ -194,7 +194,7 @@ export {
    * @since 0.1.0
    * @category constants
    */
-  maxBelievableSpeed
+  maxPlausibleSpeed
 } from "./fleet/state.js"
 
 // =============================================================================

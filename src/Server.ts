@@ -13,16 +13,16 @@ import { namesVersion, normalizeUrl, openAIBase } from "./server/address.js"
 import * as Anthropic from "./server/anthropic.js"
 import type { Location } from "./server/location.js"
 import * as Options from "./server/options.js"
-import { SpokenProtocol } from "./server/options.js"
+import { NetworkProtocol } from "./server/options.js"
 import * as Wake from "./server/wake.js"
 
 export { normalizeUrl, openAIBase, redactUserInfo } from "./server/address.js"
 
 export { isLocal } from "./server/locality.js"
 
-export { GivenLocation, Location, WrittenLocation } from "./server/location.js"
+export { Location, LocationInput, LocationText } from "./server/location.js"
 
-export { SpokenProtocol } from "./server/options.js"
+export { NetworkProtocol } from "./server/options.js"
 
 export type { WakeTarget } from "./server/wake.js"
 
@@ -45,7 +45,7 @@ export type Protocol = typeof Protocol.Type
  * @since 0.2.0
  * @category constants
  */
-export const spoken = SpokenProtocol.literals
+export const networkProtocols = NetworkProtocol.literals
 
 /**
  * Whether a value is one of them.
@@ -53,7 +53,7 @@ export const spoken = SpokenProtocol.literals
  * @since 0.2.0
  * @category guards
  */
-export const isSpoken = Schema.is(SpokenProtocol)
+export const isNetworkProtocol = Schema.is(NetworkProtocol)
 
 /**
  * How fast a server was for a model, in tokens per second, and when that was measured (ISO 8601).
@@ -146,7 +146,7 @@ export interface ServerOptions {
    * Found out when it is not given (an address that names a version, such as `/v1`, speaks `openai`; `api.anthropic.com`
    * speaks `anthropic`).
    */
-  readonly protocol?: SpokenProtocol | undefined
+  readonly protocol?: NetworkProtocol | undefined
   /** Sent as `Authorization: Bearer`, or as `x-api-key` to a server that speaks `anthropic`; a string or a `Redacted`. */
   readonly apiKey?: string | Redacted.Redacted | undefined
   /**

@@ -51,7 +51,7 @@ type Values = ValuesOf<typeof fleet>
  * @since 0.2.0
  * @category models
  */
-export type Plain = Omit<Values, (typeof made)[number]>
+export type DirectSettings = Omit<Values, (typeof made)[number]>
 
 /**
  * The settings that hold as they are given, out of all of them.
@@ -59,7 +59,7 @@ export type Plain = Omit<Values, (typeof made)[number]>
  * @since 0.2.0
  * @category accessors
  */
-export const plain = (values: Values): Plain => Struct.omit(values, ...made)
+export const directSettings = (values: Values): DirectSettings => Struct.omit(values, ...made)
 
 /**
  * What holds: the settings of a fleet (see `config/fleet`), put together and checked. Times are in milliseconds.
@@ -67,7 +67,7 @@ export const plain = (values: Values): Plain => Struct.omit(values, ...made)
  * @since 0.1.0
  * @category models
  */
-export interface Settings extends Plain {
+export interface Settings extends DirectSettings {
   /** The model of calls that name none; `auto`, the default, is the one that fits best (see `ModelSelection`). */
   readonly model: string
   /** Each with its models; no alias is among them. */
@@ -203,7 +203,7 @@ export class CurrentSettings extends Context.Tag("aicortex/Settings")<CurrentSet
  * @category constants
  */
 export const empty: Settings = {
-  ...plain(defaultsOf(fleet)),
+  ...directSettings(defaultsOf(fleet)),
   model: automatic,
   aliases: none,
   servers: [],

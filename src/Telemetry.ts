@@ -18,7 +18,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { ListenedCall } from "./telemetry/both.js"
 import type { CallObserver, Observed } from "./telemetry/observer.js"
-import { CachedCallRecord, type CachedHow, CallRecord } from "./telemetry/record.js"
+import { CachedCallRecord, type CacheSource, CallRecord } from "./telemetry/record.js"
 
 export {
   /**
@@ -67,6 +67,11 @@ export type {
    * @since 0.1.0
    * @category models
    */
+  AnswerEnd,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
   AttemptObserver,
   /**
    * @since 0.3.0
@@ -83,11 +88,6 @@ export type {
    * @category models
    */
   CallObserver,
-  /**
-   * @since 0.1.0
-   * @category models
-   */
-  Ending,
   /**
    * @since 0.1.0
    * @category models
@@ -109,7 +109,7 @@ export {
    * @since 0.1.0
    * @category models
    */
-  type CachedHow,
+  type CacheSource,
   /**
    * @since 0.1.0
    * @category combinators
@@ -134,6 +134,11 @@ export {
   fromHeaders,
   /**
    * @since 0.1.0
+   * @category accessors
+   */
+  incomingContext,
+  /**
+   * @since 0.1.0
    * @category combinators
    */
   interrupt,
@@ -142,11 +147,6 @@ export {
    * @category constructors
    */
   open,
-  /**
-   * @since 0.1.0
-   * @category accessors
-   */
-  passing,
   /**
    * @since 0.1.0
    * @category combinators
@@ -202,5 +202,5 @@ export const observeUnstarted = <A, E, R>(
  * @since 0.1.0
  * @category constructors
  */
-export const observeCached = (call: Observed, how: CachedHow, now: number): CachedCallRecord | undefined =>
+export const observeCached = (call: Observed, how: CacheSource, now: number): CachedCallRecord | undefined =>
   call.trace === undefined ? undefined : new CachedCallRecord(call, call.trace, how, now)

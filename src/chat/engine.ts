@@ -155,7 +155,7 @@ export const make = Effect.gen(function* () {
   ): Effect.Effect<A, E | ChatError> =>
     Effect.withFiberRuntime((fiber) => {
       const { models, session } = execution
-      const origin = execution.origin ?? originOf(Telemetry.traceOf(fiber), () => Telemetry.passing(fiber))
+      const origin = execution.origin ?? originOf(Telemetry.traceOf(fiber), () => Telemetry.incomingContext(fiber))
       const began = execution.began ?? now()
       if (session === undefined) {
         const known = Direct.valueOf(models)

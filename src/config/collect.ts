@@ -58,7 +58,7 @@ const strict = { onExcessProperty: "error" } as const
 const environment = "the environment"
 
 const reasonOf = (setting: AnySetting, field: string, reason: string): string => {
-  const top = field.includes(".") ? undefined : setting.elsewhere?.[field]
+  const top = field.includes(".") ? undefined : setting.excluded?.[field]
   return top ?? reason
 }
 

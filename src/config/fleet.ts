@@ -6,7 +6,7 @@
  */
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
-import { CallDefaults, elsewhere } from "../CallDefaults.js"
+import { CallDefaults, excludedOptions } from "../CallDefaults.js"
 import { keptFor, milliseconds, positive, range, secondOrMore, wholeFrom } from "../internal/units.js"
 import { demoModel } from "../Model.js"
 import * as Server from "../Server.js"
@@ -167,7 +167,7 @@ export const fleet = {
    * Where you are, for the routing strategy nearest: coordinates, the names of a city and a country, or a text such as
    * Berlin, DE or 52.52,13.40.
    */
-  location: setting(Server.GivenLocation as Schema.Schema<string | Server.Location, unknown>, {
+  location: setting(Server.LocationInput as Schema.Schema<string | Server.Location, unknown>, {
     doc: "Where you are, for the routing strategy nearest: coordinates, the names of a city and a country, or a text such as Berlin, DE or 52.52,13.40.",
     env: ["AICORTEX_LOCATION"]
   }),
@@ -419,7 +419,7 @@ export const fleet = {
     env: ["AICORTEX_DEFAULTS"],
     text: jsonObject,
     join: true,
-    elsewhere
+    excluded: excludedOptions
   }),
   /**
    * Whether answers are kept where a call does not say, and how: how long (ttl), how many (maxEntries), how many bytes

@@ -81,7 +81,7 @@ export const parseLocation = (
     (error) => new InvalidConfig({ source, field, reason: describe(error).reason })
   )
 
-const decodeLocation = Schema.decodeUnknownEither(Server.GivenLocation)
+const decodeLocation = Schema.decodeUnknownEither(Server.LocationInput)
 
 /** Where Ollama listens unless told otherwise: used only if it answers. */
 const localOllama: Server.Server = {
@@ -233,7 +233,7 @@ export const resolve = Effect.fnUntraced(function* (
   const stateFile = values.stateFile ?? defaultStateFile
   return {
     settings: {
-      ...Settings.plain(values),
+      ...Settings.directSettings(values),
       model: (values.model ?? automatic).trim(),
       aliases: aliases.right,
       servers: yield* serversOf(values.servers, places.servers, alone),

@@ -30,7 +30,7 @@ export interface Declaration<A, D extends A | undefined> {
   /** An object that is put together from all places that give it, member by member. */
   readonly join?: boolean | undefined
   /** Members that it does not have, with the reason. */
-  readonly elsewhere?: { readonly [member: string]: string } | undefined
+  readonly excluded?: { readonly [member: string]: string } | undefined
   /** Whether the value must not be shown in an error. */
   readonly secret?: boolean | undefined
 }

@@ -9,7 +9,7 @@ import { SavedStateWarning } from "../Errors.js"
 import type { Breaker } from "./breaker.js"
 import { maxPlaces } from "./lease.js"
 import { mergeRemoteTokens, SavedRemoteTokens } from "./remoteTokens.js"
-import { maxBelievableSpeed, type ServerState } from "./state.js"
+import { maxPlausibleSpeed, type ServerState } from "./state.js"
 
 const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(schema, { exact: true })
 
@@ -23,7 +23,7 @@ const PersistedModel = Schema.Struct({
   model: Schema.NonEmptyString,
   usedAt: Moment,
   proven: Schema.Boolean,
-  tokensPerSecond: optional(Figure.pipe(Schema.lessThanOrEqualTo(maxBelievableSpeed))),
+  tokensPerSecond: optional(Figure.pipe(Schema.lessThanOrEqualTo(maxPlausibleSpeed))),
   firstTokenTime: optional(Figure),
   promptTokensPerSecond: optional(Figure),
   benchmarkedAt: optional(Moment),

@@ -13,12 +13,12 @@ import { SlidingWindow } from "./slidingWindow.js"
 import { isTelling } from "./throughput.js"
 
 /**
- * Upper bound for believable tokens per second: registries and servers report impossible figures.
+ * Upper bound for plausible tokens per second: registries and servers may report impossible values.
  *
  * @since 0.1.0
  * @category constants
  */
-export const maxBelievableSpeed = maxSpeed
+export const maxPlausibleSpeed = maxSpeed
 
 /**
  * The first measurement of own traffic replaces the figures of a benchmark older than this, in milliseconds: 1 hour.

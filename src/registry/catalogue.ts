@@ -144,9 +144,9 @@ export const parse = (files: Iterable<RegistryFile>, withServers: boolean): Cata
   ): Recorded | undefined => {
     if (byAddress.has(address)) return byAddress.get(address)
     const protocol = record["protocol"]
-    const spoken = Server.isSpoken(protocol) ? protocol : undefined
+    const spoken = Server.isNetworkProtocol(protocol) ? protocol : undefined
     if (!isAbsent(protocol) && spoken === undefined) {
-      warn("protocol", `${show(protocol)} is none of ${Server.spoken.join(", ")}`)
+      warn("protocol", `${show(protocol)} is none of ${Server.networkProtocols.join(", ")}`)
     }
     const made = Server.fromOptions(
       {

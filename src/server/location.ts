@@ -39,7 +39,7 @@ export type Location = typeof Location.Type
  * @since 0.2.0
  * @category models
  */
-export const WrittenLocation = Schema.transformOrFail(Schema.String, Location, {
+export const LocationText = Schema.transformOrFail(Schema.String, Location, {
   strict: true,
   decode: (text, _, ast) => {
     const parts = text.split(",").map((part) => part.trim())
@@ -67,4 +67,4 @@ export const WrittenLocation = Schema.transformOrFail(Schema.String, Location, {
  * @since 0.2.0
  * @category models
  */
-export const GivenLocation = Schema.Union(Location, WrittenLocation)
+export const LocationInput = Schema.Union(Location, LocationText)

@@ -7,7 +7,7 @@ import type { ParseError } from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import { describe } from "../internal/issues.js"
 import { InFile, positive, whole, wholeFrom } from "../internal/units.js"
-import { GivenLocation, type Location } from "./location.js"
+import { type Location, LocationInput } from "./location.js"
 
 /**
  * What a server elsewhere may speak: what a user may name.
@@ -15,14 +15,14 @@ import { GivenLocation, type Location } from "./location.js"
  * @since 0.2.0
  * @category models
  */
-export const SpokenProtocol = Schema.Literal("ollama", "openai", "anthropic").annotations({
+export const NetworkProtocol = Schema.Literal("ollama", "openai", "anthropic").annotations({
   message: () => "must be one of ollama, openai, anthropic"
 })
 /**
  * @since 0.2.0
  * @category models
  */
-export type SpokenProtocol = typeof SpokenProtocol.Type
+export type NetworkProtocol = typeof NetworkProtocol.Type
 
 /** A text that may be a secret. */
 export const Redactable = Schema.Union(
@@ -35,10 +35,10 @@ const secret = Redactable.annotations({ message: () => "must be a text" })
 /** Each option with its form. */
 export const fields = {
   url: Schema.NonEmptyString.annotations({ message: () => "must be an address" }),
-  protocol: SpokenProtocol,
+  protocol: NetworkProtocol,
   apiKey: secret,
   headers: Schema.Record({ key: Schema.String, value: secret }),
-  location: GivenLocation as Schema.Schema<Location, string | Location>,
+  location: LocationInput as Schema.Schema<Location, string | Location>,
   organization: Schema.String,
   weight: positive,
   priority: whole,

@@ -4,7 +4,7 @@ import type { Usage } from "../ChatEvent.js"
 import type { FailureReason, Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
 import type { TraceContext } from "../Transport.js"
-import type { AttemptObserver, AttemptWatch, CallListener, CallObserver, Ending, Resumption } from "./observer.js"
+import type { AnswerEnd, AttemptObserver, AttemptWatch, CallListener, CallObserver, Resumption } from "./observer.js"
 
 class WatchedAttempt implements AttemptObserver {
   readonly context: TraceContext | undefined
@@ -66,7 +66,7 @@ export class ListenedCall implements CallObserver {
     this.record.used(usage)
     this.listener.used(usage)
   }
-  answered(ending: Ending): void {
+  answered(ending: AnswerEnd): void {
     this.record.answered(ending)
     this.listener.answered(ending)
   }

@@ -56,7 +56,7 @@ export type Resumption = ResumeSupport | "discards"
  * @since 0.1.0
  * @category models
  */
-export interface Ending {
+export interface AnswerEnd {
   /** The model that answered. */
   readonly model: string
   /** Why the answer ended. */
@@ -132,7 +132,7 @@ export interface CallObserver {
   /** Tokens of one answer; a call with tools has several. */
   used(usage: Usage): void
   /** The answer is complete. */
-  answered(ending: Ending): void
+  answered(ending: AnswerEnd): void
   /** The call failed. */
   failed(error: unknown): void
   /** The call was abandoned. */

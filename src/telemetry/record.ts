@@ -11,7 +11,7 @@ import { type FailureReason, isChatError, type Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
 import type { TraceContext } from "../Transport.js"
 import * as Instruments from "./instruments.js"
-import type { AttemptObserver, CallObserver, Ending, Observed, Operation, Resumption } from "./observer.js"
+import type { AnswerEnd, AttemptObserver, CallObserver, Observed, Operation, Resumption } from "./observer.js"
 import * as Trace from "./trace.js"
 
 /** The `error.type` of an abandoned call. */
@@ -117,7 +117,7 @@ export class CallRecord implements CallObserver {
     this.last?.used(promptTokens, completionTokens)
   }
 
-  answered(ending: Ending): void {
+  answered(ending: AnswerEnd): void {
     if (!this.end(undefined)) return
     const { span } = this
     const { events, trace } = this.call
@@ -289,7 +289,7 @@ class AttemptRecord implements AttemptObserver {
  * @since 0.1.0
  * @category models
  */
-export type CachedHow = "hit" | "shared"
+export type CacheSource = "hit" | "shared"
 
 /** The span of a call without a server. Its tokens are reported by the call that used them. */
 export class CachedCallRecord implements Pick<CallObserver, "answered" | "failed" | "closed"> {
@@ -299,14 +299,14 @@ export class CachedCallRecord implements Pick<CallObserver, "answered" | "failed
   constructor(
     call: Observed,
     private readonly trace: Trace.Trace,
-    how: CachedHow,
+    how: CacheSource,
     now: number
   ) {
     this.span = spanOf(call, trace, now, "internal")
     this.span.attribute("aicortex.cache", how)
   }
 
-  answered({ finishReason, model }: Ending): void {
+  answered({ finishReason, model }: AnswerEnd): void {
     if (this.over) return
     this.over = true
     const { span, trace } = this

@@ -113,7 +113,7 @@ export const contextOf = (span: Tracer.AnySpan, state: string | undefined): Trac
  * @since 0.1.0
  * @category accessors
  */
-export const passing = (fiber: Fiber.RuntimeFiber<unknown, unknown>): TraceContext | undefined => {
+export const incomingContext = (fiber: Fiber.RuntimeFiber<unknown, unknown>): TraceContext | undefined => {
   if (fiber.currentSpan === undefined) return undefined
   const span = outermost(fiber.currentSpan)
   return span === undefined ? undefined : contextOf(span, undefined)

@@ -5,7 +5,7 @@ import { join } from "node:path"
 import * as fc from "fast-check"
 import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest"
 import type { Routing } from "../../src/ChatRequest.js"
-import { maxBelievableSpeed, type Snapshot } from "../../src/Fleet.js"
+import { maxPlausibleSpeed, type Snapshot } from "../../src/Fleet.js"
 import * as Prng from "../../src/internal/prng.js"
 import type { Cortex } from "../../src/promise.js"
 import * as Router from "../../src/Router.js"
@@ -677,7 +677,7 @@ describe("the other functions of the facade", () => {
     expect(best.tokens_per_second).toBeGreaterThan(0)
     expect(best.performance.tokens_per_second).toBe(best.tokens_per_second)
     expect(await failure(cortex.bestServer("nonsense"))).toMatchObject({ _tag: "ModelNotFound" })
-    expect(best.tokens_per_second).toBeLessThanOrEqual(maxBelievableSpeed)
+    expect(best.tokens_per_second).toBeLessThanOrEqual(maxPlausibleSpeed)
   })
 
   it("bestServer refuses an unknown strategy", async () => {

@@ -84,7 +84,7 @@ const listPath = /(\/api\/tags|(?<=\/v\d[^/]*)\/models)\/*$/i
 export const serverAt = (address: unknown, protocol?: unknown): Either.Either<Server.Server, string> => {
   if (typeof address !== "string") return Either.left("its address is not a text")
   const url = address.trim().replace(listPath, "")
-  const spoken = Server.isSpoken(protocol) ? protocol : undefined
+  const spoken = Server.isNetworkProtocol(protocol) ? protocol : undefined
   const made = Server.fromOptions(spoken === undefined ? url : { url, protocol: spoken }, "a registry file")
   return Either.mapLeft(made, ({ reason }) => reason)
 }

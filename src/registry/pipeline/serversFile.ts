@@ -1,7 +1,7 @@
 /** `servers.json`: a list of servers with what is known of them and their models, as people and programs write it. */
 import * as JSONSchema from "effect/JSONSchema"
 import * as Schema from "effect/Schema"
-import { SpokenProtocol } from "../../Server.js"
+import { NetworkProtocol } from "../../Server.js"
 
 const text = (description: string) => Schema.optional(Schema.NullOr(Schema.String.annotations({ description })))
 
@@ -41,7 +41,7 @@ const ListedServer = Schema.Struct({
   url: Schema.String.annotations({
     description: "Its address, such as `http://gpu-1:11434`. No key: those are configured."
   }),
-  protocol: Schema.optional(Schema.NullOr(SpokenProtocol)),
+  protocol: Schema.optional(Schema.NullOr(NetworkProtocol)),
   organization: text("The organization that operates it."),
   location: Schema.optional(Schema.NullOr(Location)),
   models: Schema.optional(
