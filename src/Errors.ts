@@ -276,7 +276,7 @@ export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("ai
 ) {
   override get message() {
     return (
-      `The answer of '${this.model}' broke after ${this.partial.length} characters and no server could go on with it. ` +
+      `The answer of '${this.model}' broke after ${this.partial.length} characters and no server could continue it. ` +
       `The text so far is in \`partial\`; ask again to start over:${describeAttempts(this.attempts)}`
     )
   }

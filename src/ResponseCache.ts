@@ -286,7 +286,7 @@ export const make = Effect.gen(function* () {
           take(id),
           { now, unreachable: registry.unreachable },
           cacheRequest.accepts ?? any,
-          (broken) => take(`${id} anew`, broken)
+          (broken) => take(`${id} again`, broken)
         )
       }
     },

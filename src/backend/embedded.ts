@@ -112,7 +112,7 @@ const unable = (request: ChatRequest): ReadonlyArray<Unsupported> => {
   if (request.template !== undefined) reasons.push({ field: "template", reason: "the embedded model has its own" })
   const last = request.messages.at(-1)
   if (request.format !== "text" && last?.role === "assistant" && last.content !== "") {
-    reasons.push({ field: "format", reason: "the embedded engine cannot go on with JSON that was begun elsewhere" })
+    reasons.push({ field: "format", reason: "the embedded engine cannot continue JSON that another server began" })
   }
   return reasons
 }

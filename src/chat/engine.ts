@@ -32,7 +32,7 @@ const unclear = () =>
   new InvalidRequest({
     field: "messages",
     reason:
-      "repeat what the session holds, but go on differently: send the conversation as it is stored, or only what is " +
+      "repeat a part of the session, and then differ from it: send the conversation as it is stored, or only what is " +
       "new, or leave out the session"
   })
 

@@ -96,7 +96,7 @@ export const textOf = (result: Result): string | ToolFailed => {
     : new ToolFailed({
         tool: call.name,
         reason:
-          "its call was left unanswered: no tool of this name has an execute, or the model went on calling for " +
+          "its call was left unanswered: no tool of this name has an execute, or the model kept calling tools for " +
           "maxToolRounds. Use complete() or stream to see the calls"
       })
 }

@@ -21,7 +21,10 @@ const port = Flags.number("port", wholeBetween(0, 65_535), {
 // =============================================================================
 
 export const runOptions = {
-  detach: Flags.flag("detach", { alias: "d", about: "Print the base URL for clients and return; the model goes on." }),
+  detach: Flags.flag("detach", {
+    alias: "d",
+    about: "Print the base URL for clients and return; the model keeps running."
+  }),
   port,
   ...startFlags,
   json: Flags.json
@@ -29,7 +32,7 @@ export const runOptions = {
 const runAbout: About = {
   about: [
     "Run a model on this machine and talk to it: it is downloaded where it is missing, started, and waited for.",
-    "MODEL is a GGUF file, or a name that `aicortex pull` takes. With -d it goes on in the background until `aicortex stop`."
+    "MODEL is a GGUF file, or a name that `aicortex pull` takes. With -d it runs in the background until `aicortex stop`."
   ],
   takes: "MODEL",
   examples: [

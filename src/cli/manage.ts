@@ -99,7 +99,7 @@ const pullOptions = {
 }
 const pullAbout: About = {
   about: [
-    "Download a model, or update it. Ctrl-C stops; the same command goes on where it stopped.",
+    "Download a model, or update it. Ctrl-C stops; the same command continues where it stopped.",
     "To this machine: a repository of the hub (owner/repo, owner/repo:Q4_K_M), the address of a GGUF file, a file, or a variant of Cortex (llama3.1:8b-gguf-q4-km).",
     "To your Ollama servers: any other name. Without --server and --all, to those that have it, else to the one whose models take the least space."
   ],

@@ -159,7 +159,7 @@ const copyOptions = {
   turns: Flags.whole("first-turns", { about: "Copy only so many turns, from the first one. Default: all." })
 }
 const copyAbout: About = {
-  about: ["Copy a conversation, to go on with it in another way, and print the id of the copy."],
+  about: ["Copy a conversation, to continue it in another way, and print the id of the copy."],
   takes: "ID",
   examples: ["aicortex sessions copy ID", "aicortex sessions copy ID --first-turns 3"]
 }
@@ -239,7 +239,7 @@ const prune = Command.make("prune", pruneOptions, (flags) => Effect.flatMap(run,
 
 const about: About = {
   about: [
-    "List the conversations that are kept, or make, show and delete one. `aicortex chat --session ID` goes on with it.",
+    "List the stored conversations, or create, show and delete one. `aicortex chat --session ID` continues it.",
     "They are in the store that `aicortex config` tells: AICORTEX_STORE, or `store` in the file, sets another."
   ],
   examples: ["aicortex sessions", "id=$(aicortex sessions create)", "aicortex sessions show ID"]

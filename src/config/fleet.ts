@@ -392,11 +392,11 @@ export const fleet = {
   }),
   /**
    * How long an answer of a server may be: text, reasoning and the arguments of tools together, or the vectors of texts
-   * as they come. One that goes on is cut off at once, and the server counts as failed (malformed); where a stream was
+   * as they come. A longer one is cut off at once, and the server counts as failed (malformed); where a stream was
    * given out so far, it is StreamInterrupted. Default: 67108864.
    */
   maxAnswerBytes: setting(wholeFrom(1, "bytes"), {
-    doc: "How long an answer of a server may be: text, reasoning and the arguments of tools together, or the vectors of texts as they come. One that goes on is cut off at once, and the server counts as failed (malformed); where a stream was given out so far, it is StreamInterrupted.",
+    doc: "How long an answer of a server may be: text, reasoning and the arguments of tools together, or the vectors of texts as they come. A longer one is cut off at once, and the server counts as failed (malformed); where a stream was given out so far, it is StreamInterrupted.",
     default: 64 * 1024 * 1024,
     env: ["AICORTEX_MAX_ANSWER_BYTES"]
   }),

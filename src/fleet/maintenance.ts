@@ -28,7 +28,7 @@ export const make = (
     rest: (url, milliseconds) => {
       change(url, ({ breaker }, at) => {
         breaker.open(at, at, milliseconds, milliseconds)
-        breaker.cause = { reason: "rest", message: "somebody lets it rest" }
+        breaker.cause = { reason: "rest", message: "an operator lets it rest" }
       })
     },
     drain: (url) => {

@@ -38,7 +38,7 @@ export const addCortexRoutes = (): void => {
   addRoute(
     "DELETE",
     "/v1/models/pull/",
-    "Ends a download; the next one goes on with what is there (Cortex)",
+    "Cancels a download; the next one continues it (Cortex)",
     (gateway, context, _, id) => Local.cancel(gateway, context, id),
     admin
   )

@@ -186,7 +186,7 @@ addRoute(
 addRoute("POST", "/v1/sessions", "Creates a conversation", Sessions.create, { creates: true })
 const sessionFilters = [
   OpenApi.query("limit", "Maximum number, from 1 to 1,000. Default: 50."),
-  OpenApi.query("cursor", "Where the list goes on: `next` of the page before."),
+  OpenApi.query("cursor", "Where the list continues: `next` of the previous page."),
   OpenApi.query("title", "Only conversations whose title has this text."),
   OpenApi.query("metadata", 'Only those with these members, as JSON: {"project":"x"}.'),
   OpenApi.query("since", "Only those used since then, such as 2026-01-31T12:00:00Z."),

@@ -62,7 +62,7 @@ export const ownFolder = (folder: string): string | undefined => {
   if (process.platform === "win32") return undefined
   const found = lstatSync(folder)
   if (!found.isDirectory()) return `${folder} is no folder`
-  if (process.getuid !== undefined && found.uid !== process.getuid()) return `${folder} belongs to somebody else`
+  if (process.getuid !== undefined && found.uid !== process.getuid()) return `${folder} belongs to another user`
   if ((found.mode & 0o077) !== 0) chmodSync(folder, 0o700)
   return undefined
 }

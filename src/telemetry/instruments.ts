@@ -71,7 +71,10 @@ const keys = {
   inFlight: gauge("aicortex_attempts_in_flight", "Attempts on servers under way"),
   hedges: counter("aicortex_hedges_total", "Attempts made because another one was late, by how they ended"),
   failovers: counter("aicortex_failovers_total", "Attempts that took over where another had failed, by its reason"),
-  resumes: counter("aicortex_resumes_total", "Broken answers that a server went on with to their end, by how it did"),
+  resumes: counter(
+    "aicortex_resumes_total",
+    "Interrupted answers that a server resumed to their end, by the way in which it did"
+  ),
   loads: counter("aicortex_model_loads_total", "Attempts that had a server load the model"),
   queueLength: gauge("aicortex_queue_length", "Calls that wait for a place on a server"),
   queueWait: histogram(

@@ -215,7 +215,7 @@ export const runInteractive = Effect.fnUntraced(function* <E extends Error, R>(s
   const close = Effect.gen(function* () {
     const { id } = conversation
     const kept = yield* Conversation.dropIfEmpty(conversation, id)
-    if (kept && terminal) yield* Output.dimNotice(`go on with this conversation: aicortex chat --session ${id}`)
+    if (kept && terminal) yield* Output.dimNotice(`continue this conversation: aicortex chat --session ${id}`)
   })
   // The earlier error is more important.
   yield* Effect.onExit(talk, (exit) => (Exit.isSuccess(exit) ? Effect.void : Effect.ignore(close)))

@@ -19,7 +19,7 @@ const check = ({ checkedAt, error, kind, models, readAt, servers, source }: Regi
   if (error === undefined) return ok("registry", source, `${content}${kind === "url" ? age : ""}`)
   const advice =
     kind === "url"
-      ? "Open the address in a browser, or ask whoever keeps it. `aicortex config` shows the setting `registry`."
+      ? "Open the address in a browser, or ask its maintainer. `aicortex config` shows the setting `registry`."
       : "Correct it, or remove it from the setting `registry`: `aicortex config`."
   if (readAt === undefined) return wrong("registry", source, `${error.detail}; nothing is known of it`, advice)
   return warning("registry", source, `${error.detail}; in use is a copy with ${content}${age}`, advice)

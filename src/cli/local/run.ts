@@ -65,6 +65,6 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   if (flags.detach) {
     return yield* flags.json ? Output.writeJson({ model: name, url }) : Output.write(`${url}\n`)
   }
-  yield* Output.dimNotice(`${name} is at ${url}; it goes on until \`aicortex stop ${name}\``)
+  yield* Output.dimNotice(`${name} is at ${url}; it runs until \`aicortex stop ${name}\``)
   return yield* chat(chatFlags(name))
 })

@@ -70,7 +70,7 @@ export const pull = Effect.fnUntraced(function* (reference: ModelReference, flag
   const again = `aicortex pull ${model}${name === undefined ? "" : ` --name ${name}`}`
   const whatIsLeft = Effect.suspend(() => {
     progress.clear()
-    return Output.notice(`stopped at ${progress.describe()}.\n  What was downloaded is kept: \`${again}\` goes on.`)
+    return Output.notice(`stopped at ${progress.describe()}.\n  What was downloaded is kept: \`${again}\` continues.`)
   })
   yield* store.pull(model, { name }).pipe(
     Stream.runForEach((event) => {

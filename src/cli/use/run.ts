@@ -41,7 +41,7 @@ export const run = (given: string) =>
     const file = yield* filePath
     yield* editFile(file, (content) => ({ ...content, model: name }))
     yield* Output.write(`Calls that name no model ask ${name} from now on: it stands in ${file}.\n`)
-    if (unsure !== undefined) yield* Output.notice(`nobody knows yet whether ${name} is there: ${unsure}`)
+    if (unsure !== undefined) yield* Output.notice(`it is not known yet whether ${name} is there: ${unsure}`)
     if (process.env["AICORTEX_MODEL"]?.trim()) {
       yield* Output.notice("AICORTEX_MODEL is set, and overrides the file")
     }

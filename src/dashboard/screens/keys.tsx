@@ -232,7 +232,7 @@ export const Keys = () => {
     keys.reload()
   }
   const revoke = (key: Key) => {
-    if (!confirm(`Revoke ${key.name}? Whoever uses it is denied within a second. It cannot be undone.`)) return
+    if (!confirm(`Revoke ${key.name}? Its users are denied within a second. It cannot be undone.`)) return
     setFailed(undefined)
     call(`/keys/${key.id}`, { method: "DELETE" }).then(async () => {
       keys.reload()
@@ -261,7 +261,7 @@ export const Keys = () => {
       <Problem of={failed ?? keys.problem} />
       {config.value === undefined || config.value.keys.length === 0 ? null : (
         <p class="dim">
-          Besides these, the settings of the gateway have: {config.value.keys.map(Format.harmless).join(", ")}.
+          In addition, the settings of the gateway have: {config.value.keys.map(Format.harmless).join(", ")}.
         </p>
       )}
       <section class="card" aria-label="Keys of the store">
@@ -270,7 +270,7 @@ export const Keys = () => {
         ) : listed.length === 0 ? (
           <Empty>
             The store has no keys.{" "}
-            {signedIn?.keys === true ? "" : "Until it has one, whoever reaches this gateway may use it."}
+            {signedIn?.keys === true ? "" : "Until it has one, everyone who can reach this gateway may use it."}
           </Empty>
         ) : (
           <div class="scroll" tabIndex={0} role="region" aria-label="Keys">

@@ -232,7 +232,7 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
     }
     case "StreamInterrupted": {
       const { attempts, model } = error
-      const message = `The answer of '${model}' broke and no server could go on with it (${reasons(attempts, labels)}). Ask again.`
+      const message = `The answer of '${model}' broke and no server could continue it (${reasons(attempts, labels)}). Ask again.`
       return { ...make(502, message, "stream_interrupted"), attempts: describeAttempts(attempts, labels) }
     }
     case "DeadlineExceeded": {

@@ -81,7 +81,7 @@ const stores = ({ settings }: GatewayContext, { previous, session, store }: Requ
   }
   if (session !== undefined) {
     if (previous !== undefined)
-      ErrorResponse.reject("previous_response_id", "cannot be used in a session, which goes on by itself")
+      ErrorResponse.reject("previous_response_id", "cannot be used in a session, which has its own history")
     if (store === true) ErrorResponse.reject("store", "must be false in a session, which keeps what was said")
     return false
   }

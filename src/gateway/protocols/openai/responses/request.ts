@@ -48,7 +48,7 @@ export const body = Body.struct(
   },
   {
     refused: {
-      conversation: "go on from a response with previous_response_id, or use session",
+      conversation: "continue a response with previous_response_id, or use session",
       prompt: "no prompts are stored",
       messages: "use input",
       max_tokens: "use max_output_tokens",
