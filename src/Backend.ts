@@ -151,7 +151,7 @@ export interface PartialAnswer {
 }
 
 /**
- * The sink of a resumed answer. Before any text comes, `joins` tells what this text must first repeat of the emitted
+ * The sink of a resumed answer. Before any text comes, `joins` says what this text must first repeat of the emitted
  * part, how many tokens of it the server counts again, and which way is tried. It may be called again if that way turns
  * out not to be supported.
  *

@@ -143,10 +143,10 @@ export {
  */
 export interface Service {
   /**
-   * Measures models on servers, one after another, within the budget of the options. A server with requests of others in
-   * flight is left alone, and so is a model that is not in its server's memory, unless `cold` says otherwise: `skipped`
-   * has the reason for each. Fails before anything is measured where an option, a model or a server cannot be used. An
-   * interruption stops the servers' work.
+   * Measures models on servers, one after another, within the budget of the options. A server with requests of others
+   * in flight is left alone, and so is a model that is not in its server's memory, unless `cold` says otherwise:
+   * `skipped` has the reason for each. Fails before anything is measured where an option, a model or a server cannot be
+   * used. An interruption stops the servers' work.
    */
   readonly run: (options?: Options) => Effect.Effect<Report, InvalidRequest | ModelNotFound | NoServers>
   /**
@@ -276,7 +276,7 @@ export const run = (options?: Options): Effect.Effect<Report, InvalidRequest | M
   Effect.flatMap(Benchmark, (benchmark) => benchmark.run(options))
 
 /**
- * Loads one OpenAI-compatible server, and tells how far that is; see `Service.load`.
+ * Loads one OpenAI-compatible server, and emits its progress; see `Service.load`.
  *
  * @since 0.3.0
  * @category accessors
@@ -285,8 +285,8 @@ export const loadProgress = (options: LoadOptions): Stream.Stream<LoadProgress, 
   Stream.unwrap(Effect.map(Benchmark, (benchmark) => benchmark.load(options)))
 
 /**
- * Loads one OpenAI-compatible server: requests at a rate or at a concurrency, their latencies, and how many of them kept
- * time limits (goodput).
+ * Loads one OpenAI-compatible server: requests at a rate or at a concurrency, their latencies, and how many of them
+ * kept time limits (goodput).
  *
  * @example
  * import { Benchmark, Cortex } from "aicortex"

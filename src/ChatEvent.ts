@@ -95,7 +95,7 @@ export interface Token {
 }
 
 /**
- * A piece of the model's reasoning, from servers that tell it apart from the answer.
+ * A piece of the model's reasoning, from servers that separate it from the answer.
  *
  * @since 0.1.0
  * @category models
@@ -253,7 +253,7 @@ export interface CachedMeta {
 export interface Meta {
   /** Which event this is. */
   readonly type: "meta"
-  /** What is known now, told apart by its `type`. */
+  /** The information, by its `type`. */
   readonly meta: AttemptMeta | TrimmedMeta | CachedMeta
   /** When it happened, in milliseconds since the epoch. */
   readonly timestamp: number

@@ -2,7 +2,7 @@
  * Why a call was answered where it was: the model and the server that were chosen, the others that could have been, and
  * those that were left out, each with its reason.
  *
- * A result has one (`result.decision`), and so has each `meta` event of a stream that tells of an attempt. Its lists
+ * A result has one (`result.decision`), and so has each `meta` event of a stream about an attempt. Its lists
  * are made when they are read: a call whose decision is not read pays nothing for it.
  *
  * @since 0.2.0
@@ -44,7 +44,7 @@ export interface Excluded extends Pair {
 }
 
 /**
- * What is known of this machine and of the lines to remote servers when a model is chosen, as `Conditions` tells it:
+ * What is known of this machine and of the lines to remote servers when a model is chosen, as `Conditions` has it:
  * nothing where the servers are all local or all remote, and before the first reading.
  *
  * @since 0.2.0

@@ -66,7 +66,7 @@ import * as Telemetry from "./Telemetry.js"
 // =============================================================================
 
 /**
- * What a gateway may be told: see `config/gateway`.
+ * The settings of a gateway: see `config/gateway`.
  *
  * @since 0.1.0
  * @category models

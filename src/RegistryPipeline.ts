@@ -1,6 +1,6 @@
 /**
- * Makes a folder of registry files, and keeps it true: servers are checked, their models fetched, joined with what the files
- * say, and the files replaced. Each step works alone, over plain JSON: what one gives, the next one takes.
+ * Makes a folder of registry files, and keeps it true: servers are checked, their models fetched, joined with what the
+ * files say, and the files replaced. Each step works alone, over plain JSON: what one gives, the next one takes.
  *
  * ```ts
  * import { Cortex, RegistryPipeline } from "aicortex"
@@ -164,8 +164,8 @@ export type ChangeError = InvalidRequest | RegistryFileFailed | RegistryChangeRe
  */
 export interface Service {
   /**
-   * Asks servers for their models, and tells the addresses of those that answer with such a list; each server as soon as
-   * it has answered or failed. Fails with `RegistryUnanswered` where none does.
+   * Asks servers for their models, and tells the addresses of those that answer with such a list; each server as soon
+   * as it has answered or failed. Fails with `RegistryUnanswered` where none does.
    */
   readonly check: (options?: CheckOptions) => Stream.Stream<CheckEvent, SourceError | RegistryUnanswered>
   /** The same with the models that servers list. */
@@ -181,15 +181,15 @@ export interface Service {
    */
   readonly apply: (options: ApplyOptions) => Effect.Effect<Applied, ChangeError>
   /**
-   * All of it: asks the servers of a registry and of the sources, and brings the files up to date. An interruption leaves
-   * each file whole, the old one or the new one.
+   * All of it: asks the servers of a registry and of the sources, and brings the files up to date. An interruption
+   * leaves each file whole, the old one or the new one.
    */
   readonly refresh: (
     options?: RefreshOptions
   ) => Stream.Stream<RefreshEvent, SourceError | ChangeError | RegistryUnanswered>
   /**
-   * Adds servers and models of other files to a registry, without asking a server. What the registry says already stays;
-   * what it leaves open is filled.
+   * Adds servers and models of other files to a registry, without asking a server. What the registry says already
+   * stays; what it leaves open is filled.
    */
   readonly importFrom: (options: ImportOptions) => Effect.Effect<Applied, SourceError | ChangeError>
   /** What a registry holds, in a form that others read, as texts. Nothing is written, and no server is asked. */
@@ -257,7 +257,7 @@ const resultOf = <A, E, R>(
   )
 
 /**
- * Asks servers, and tells what becomes of each as soon as that is known; see `Service.check`.
+ * Asks servers, and emits the outcome of each as soon as it is known; see `Service.check`.
  *
  * @since 0.4.0
  * @category accessors
@@ -278,7 +278,7 @@ export const check = (
 ): Effect.Effect<Checked, SourceError | RegistryUnanswered, RegistryPipeline> => resultOf(checkProgress(options))
 
 /**
- * Asks servers for their models, and tells the list of each as soon as it is there; see `Service.fetch`.
+ * Asks servers for their models, and emits the list of each as soon as it is there; see `Service.fetch`.
  *
  * @since 0.4.0
  * @category accessors
@@ -331,7 +331,7 @@ export const apply = (options: ApplyOptions): Effect.Effect<Applied, ChangeError
   Effect.flatMap(RegistryPipeline, ({ apply }) => apply(options))
 
 /**
- * Refreshes a registry, and tells how far that is; see `Service.refresh`.
+ * Refreshes a registry, and emits its progress; see `Service.refresh`.
  *
  * @example
  * import { Cortex, RegistryPipeline } from "aicortex"

@@ -168,15 +168,17 @@ export interface Service {
   /** All conversations that a filter means, or all; one that is removed meanwhile is left out. */
   readonly exportAll: (options?: Filter) => Stream.Stream<Exported, SessionsUnavailable | InvalidRequest>
   /**
-   * Takes conversations of JSON, or of a text of JSON or JSON lines: own exports, and those of AI Cortex and Oblix. All are
-   * checked before the first is stored, and each is stored as a whole or not at all; the report tells which. Fails with
-   * `InvalidRequest` where there is no conversation to be found.
+   * Takes conversations of JSON, or of a text of JSON or JSON lines: own exports, and those of AI Cortex and Oblix. All
+   * are checked before the first is stored, and each is stored as a whole or not at all; the report tells which. Fails
+   * with `InvalidRequest` where there is no conversation to be found.
    */
   readonly importAll: (
     input: unknown,
     options?: Archive.ImportOptions
   ) => Effect.Effect<Archive.ImportReport, InvalidRequest>
-  /** Removes conversations that were not used for a time, and tells which; one with an answer in progress here stays. */
+  /**
+   * Removes conversations that were not used for a time, and tells which; one with an answer in progress here stays.
+   */
   readonly prune: (
     options: Archive.PruneOptions
   ) => Effect.Effect<ReadonlyArray<Summary>, SessionsUnavailable | InvalidRequest>
@@ -545,7 +547,7 @@ export const exportAll = (options?: Filter): Stream.Stream<Exported, SessionsUna
   Stream.unwrap(Effect.map(Sessions, (self) => self.exportAll(options)))
 
 /**
- * Takes conversations of JSON, or of a text of JSON or JSON lines, and tells what it took and what it refused.
+ * Takes conversations of JSON, or of a text of JSON or JSON lines, and returns what it imported and what it refused.
  *
  * @since 0.4.0
  * @category accessors

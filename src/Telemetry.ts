@@ -1,5 +1,5 @@
 /**
- * What the library tells of itself: metrics in Effect's own registry, always, and spans, where a tracer is set.
+ * The telemetry of the library: metrics in Effect's own registry, always, and spans, where a tracer is set.
  *
  * - Metrics are read with `Metric.snapshot` and exported by whatever exports Effect's metrics
  * - Spans go to the tracer of the caller's fiber: `chat {model}` for the call (or `text_completion`, `embeddings`), and

@@ -183,8 +183,8 @@ export type {
  */
 export interface CortexOptions extends Wiring.Options {
   /**
-   * A layer that sets a tracer, such as one of `@effect/opentelemetry`: every call then makes spans. Default: none, and no
-   * call does.
+   * A layer that sets a tracer, such as one of `@effect/opentelemetry`: every call then makes spans. Default: none, and
+   * no call does.
    */
   readonly tracing?: Layer.Layer<never> | undefined
 }
@@ -245,12 +245,14 @@ export class Session extends PlainSession {
     return defaultCortex().Session.exportAll(options)
   }
 
-  /** Takes conversations of JSON, or of a text of JSON or JSON lines, and tells what it took and what it refused. */
+  /**
+   * Takes conversations of JSON, or of a text of JSON or JSON lines, and returns what it imported and what it refused.
+   */
   static importAll(input: unknown, options?: Sessions.ImportOptions): Promise<Sessions.ImportReport> {
     return defaultCortex().Session.importAll(input, options)
   }
 
-  /** Removes conversations that were not used for a time, and tells which; `dryRun` only tells. */
+  /** Removes conversations that were not used for a time, and returns which; `dryRun` only returns them. */
   static prune(options: Sessions.PruneOptions): Promise<ReadonlyArray<Sessions.Summary>> {
     return defaultCortex().Session.prune(options)
   }
@@ -333,9 +335,10 @@ export const complete = (
 ): Promise<Result> => defaultCortex().complete(prompt, options)
 
 /**
- * Asks a model, and gives the answer with everything that is known of it: who answered and why, how fast, and under which
- * conditions. By default the model is chosen (`auto`), and the answer is written to standard output as it comes; with
- * `chat: true` further questions are read from standard input, until its end or `exit`. Rejects with a `ChatError`.
+ * Asks a model, and gives the answer with everything that is known of it: who answered and why, how fast, and under
+ * which conditions. By default the model is chosen (`auto`), and the answer is written to standard output as it comes;
+ * with `chat: true` further questions are read from standard input, until its end or `exit`. Rejects with a
+ * `ChatError`.
  *
  * @example
  * import { execute } from "aicortex/promise"
@@ -364,8 +367,8 @@ export const embed = (input: string | ReadonlyArray<string>, options: EmbedOptio
 
 /**
  * Measures how fast your servers are: time to first token, prompt and output tokens per second, alone and with several
- * requests at once. Routing goes by it from then on, until it has measured calls of yours. What was left out, and why, is
- * in `skipped`. Rejects with `InvalidRequest`, `ModelNotFound` or `NoServers`.
+ * requests at once. Routing goes by it from then on, until it has measured calls of yours. What was left out, and why,
+ * is in `skipped`. Rejects with `InvalidRequest`, `ModelNotFound` or `NoServers`.
  *
  * @example
  * import { benchmark } from "aicortex/promise"
@@ -378,9 +381,9 @@ export const embed = (input: string | ReadonlyArray<string>, options: EmbedOptio
 export const benchmark = (options?: BenchmarkOptions): Promise<BenchmarkReport> => defaultCortex().benchmark(options)
 
 /**
- * Loads one OpenAI-compatible server, which need not be one of yours: requests at a rate or at a concurrency, their latencies,
- * and how many of them kept time limits (goodput). Rejects with `InvalidRequest` before anything is sent. To keep what was
- * measured of one that is aborted, call `report()` of its last progress.
+ * Loads one OpenAI-compatible server, which need not be one of yours: requests at a rate or at a concurrency, their
+ * latencies, and how many of them kept time limits (goodput). Rejects with `InvalidRequest` before anything is sent. To
+ * keep what was measured of one that is aborted, call `report()` of its last progress.
  *
  * @example
  * import { loadTest } from "aicortex/promise"
@@ -401,8 +404,8 @@ export const benchmark = (options?: BenchmarkOptions): Promise<BenchmarkReport> 
 export const loadTest = (options: LoadTestOptions): Promise<LoadReport> => defaultCortex().loadTest(options)
 
 /**
- * The server that a call would try first, remembered for five minutes per model and strategy (default `fastest`). As in a
- * call, the model may be an alias, `provider:model` or `auto`.
+ * The server that a call would try first, remembered for five minutes per model and strategy (default `fastest`). As in
+ * a call, the model may be an alias, `provider:model` or `auto`.
  *
  * @since 0.1.0
  * @category servers
@@ -468,8 +471,8 @@ export const searchModels = (query: string, options?: Registry.SearchOptions): P
   defaultCortex().searchModels(query, options)
 
 /**
- * Your servers, whether each can be reached, and what it has. Servers that were never asked are waited for; of the others
- * an outdated state is refreshed in the background, and `checkedAt` tells its age.
+ * Your servers, whether each can be reached, and what it has. Servers that were never asked are waited for; of the
+ * others an outdated state is refreshed in the background, and `checkedAt` tells its age.
  *
  * @since 0.1.0
  * @category servers
@@ -501,8 +504,8 @@ export const listModelServers = (model: string): Promise<ReadonlyArray<ServerInf
   defaultCortex().listModelServers(model)
 
 /**
- * The first server that has a model, or the one at `serverUrl`. As in a call, the model may be an alias, `provider:model`
- * or `auto`. Rejects with `ModelNotFound` or `NoServers`.
+ * The first server that has a model, or the one at `serverUrl`. As in a call, the model may be an alias,
+ * `provider:model` or `auto`. Rejects with `ModelNotFound` or `NoServers`.
  *
  * @since 0.1.0
  * @category servers
@@ -588,8 +591,8 @@ export const localModels = (): Promise<ReadonlyArray<StoredModel>> => defaultCor
 export const localModel = (name: string): Promise<StoredModel | undefined> => defaultCortex().localModel(name)
 
 /**
- * Makes a GGUF file a model of this machine. Rejects with `InvalidModelFile`, `ModelNameTaken`, `InvalidModelReference` or
- * `ModelStoreUnavailable`.
+ * Makes a GGUF file a model of this machine. Rejects with `InvalidModelFile`, `ModelNameTaken`, `InvalidModelReference`
+ * or `ModelStoreUnavailable`.
  *
  * @since 0.3.0
  * @category local models
@@ -606,8 +609,9 @@ export const importModel = (path: string, options?: ImportModelOptions): Promise
 export const removeModel = (name: string): Promise<void> => defaultCortex().removeModel(name)
 
 /**
- * Makes a folder of registry files, and keeps it true: `check`, `fetch`, `resolve` and `apply` are the steps, `refresh` is all
- * of them; `importFrom`, `backups` and `restore` belong to it. What one step gives, the next one takes, as plain JSON.
+ * Makes a folder of registry files, and keeps it true: `check`, `fetch`, `resolve` and `apply` are the steps, `refresh`
+ * is all of them; `importFrom`, `backups` and `restore` belong to it. What one step gives, the next one takes, as plain
+ * JSON.
  *
  * @example
  * import { registry } from "aicortex/promise"

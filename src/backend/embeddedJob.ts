@@ -1,4 +1,4 @@
-/** One request of the engine: what it tells its sink, also while its reader is paused. */
+/** One request of the engine: its events for the sink, also while its reader is paused. */
 import type { Finish, ServerFailure, Sink } from "../Backend.js"
 import type { ChatRequest } from "../ChatRequest.js"
 import type { ToolCall } from "../Message.js"
@@ -10,8 +10,8 @@ type Held =
   | { readonly type: "call"; readonly call: ToolCall }
 
 /**
- * Pieces that follow the last ones sooner than this, in milliseconds, are handed on together: waking a reader and writing
- * to a socket for each token would take a fast model more time than some tokens do.
+ * Pieces that follow the last ones sooner than this, in milliseconds, are handed on together: waking a reader and
+ * writing to a socket for each token would take a fast model more time than some tokens do.
  */
 const gathering = 4
 

@@ -3,7 +3,7 @@
  * and remembered.
  *
  * Servers do one of three things with a trailing assistant message: continue it, repeat it and then continue, or close
- * it and answer from the start. From the resumed text alone the first and the last cannot be told apart (a text may
+ * it and answer from the start. From the resumed text alone the first and the last cannot be distinguished (a text may
  * repeat its own beginning, and a new answer may start in other words), and a wrong guess would produce nonsense. So an
  * untested server is first given a text whose continuation is certain.
  */

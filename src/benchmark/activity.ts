@@ -20,7 +20,7 @@ export const readMetrics = (text: string): number | undefined => {
   return sum
 }
 
-/** Asks a server's `/metrics`; `undefined` where it does not tell. */
+/** Asks a server's `/metrics`; `undefined` if it does not report that. */
 export const inFlightAt = (client: HttpClient.HttpClient, server: Server): Effect.Effect<number | undefined> =>
   client.execute(HttpClientRequest.get(new URL("/metrics", server.url), { headers: headersOf(server) })).pipe(
     Effect.flatMap((response) =>

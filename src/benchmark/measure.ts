@@ -28,7 +28,7 @@ export interface Measuring {
   readonly random: () => number
   /** The time in milliseconds with their fractions, for durations. */
   readonly precise: () => number
-  /** Requests that the server itself tells of; `undefined` where it does not. */
+  /** Requests that the server itself reports; `undefined` if it does not. */
   readonly inFlight: Effect.Effect<number | undefined>
 }
 

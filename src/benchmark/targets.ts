@@ -36,7 +36,7 @@ const wantedOf = (
   return Effect.fail(new InvalidRequest({ field: "servers", reason }))
 }
 
-/** Whether a server has the model in its memory, as far as it tells. Only Ollama unloads models. */
+/** Whether a server has the model loaded, as far as it reports. Only Ollama unloads models. */
 export const isResident = (fleet: Fleet.Service, host: Host, now: number): boolean =>
   host.protocol !== "ollama" || (fleet.snapshot(host.server.url, host.model).residentUntil ?? 0) > now
 

@@ -67,8 +67,8 @@ export const assistantMessage = (result: Result): Message.AssistantMessage => ({
 })
 
 /**
- * Adds the new messages to the conversation. The model has done its work: where that cannot be stored, the answer is not lost
- * with it, and the warning is logged.
+ * Adds the new messages to the conversation. The model has done its work: where that cannot be stored, the answer is
+ * not lost with it, and the warning is logged.
  */
 export const store = (
   turn: Turn,
@@ -97,7 +97,7 @@ export const textOf = (result: Result): string | ToolFailed => {
         tool: call.name,
         reason:
           "its call was left unanswered: no tool of this name has an execute, or the model kept calling tools for " +
-          "maxToolRounds. Use complete() or stream to see the calls"
+          "maxToolRounds rounds. Use complete() or stream to see the calls"
       })
 }
 

@@ -178,7 +178,7 @@ export const orSettings = (name: string, about: About): Options.Options<true | u
 /** The flag of every command that prints something for programs. */
 export const json: Options.Options<boolean> = flag("json", { about: "Print JSON, for programs." })
 
-/** The flag of commands that can tell beforehand what they would do. */
+/** The flag of commands that can show in advance what they would do. */
 export const dryRun: Options.Options<boolean> = flag("dry-run", {
   about: "Only show what would be done, or why it would not be, with exit code 1."
 })

@@ -3,8 +3,8 @@ import { type Level, levelOf, Settled } from "./hysteresis.js"
 import type { Thresholds } from "./thresholds.js"
 
 /**
- * `OPTIMAL`: latency, loss and throughput are within their thresholds. `DEGRADED`: one of them is not. `DISCONNECTED`: the
- * server is not reached.
+ * `OPTIMAL`: latency, loss and throughput are within their thresholds. `DEGRADED`: one of them is not. `DISCONNECTED`:
+ * the server is not reached.
  *
  * @since 0.2.0
  * @category models
@@ -29,8 +29,8 @@ export interface Line {
   /** Attempts and probes of the last five minutes, at most 20, that did not reach it, in percent. */
   readonly loss: number
   /**
-   * What the line transfers, in megabits per second, by the larger bodies of the last five minutes that servers sent as a
-   * whole (lists of models, vectors); `undefined`: unknown.
+   * What the line transfers, in megabits per second, by the larger bodies of the last five minutes that servers sent as
+   * a whole (lists of models, vectors); `undefined`: unknown.
    */
   readonly throughput: number | undefined
   /** When it was last checked, in milliseconds since the epoch. */
@@ -100,7 +100,7 @@ export class LineTracker {
       last.every(({ reached }) => !reached) &&
       (last.length === disconnectedAfter || samples.length === 0)
     levels.latency = latency === undefined ? 0 : levelOf(latency, { at: thresholds.latency }, levels.latency, margin)
-    // A single one that is lost tells nothing yet.
+    // A single lost one proves nothing yet.
     levels.loss = lost < 2 ? 0 : levelOf(loss, { at: thresholds.loss }, levels.loss, margin)
     const throughput = transfers.length === 0 ? undefined : Math.max(...transfers.map(({ throughput }) => throughput))
     // More is better here: what counts is how much is missing.

@@ -40,7 +40,7 @@ export interface Place {
 
 /**
  * The values that hold, and for each that was given its place. Of an object that is put together from several places,
- * `members` tells the place of each member.
+ * `members` has the place of each member.
  */
 export interface Collected<S> {
   readonly values: ValuesOf<S>

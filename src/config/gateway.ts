@@ -1,4 +1,4 @@
-/** What the gateway may be told: by its options, the environment, and `gateway` in the configuration file. */
+/** The settings of the gateway: by its options, the environment, and `gateway` in the configuration file. */
 import * as Either from "effect/Either"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -199,9 +199,9 @@ export const gateway = {
       text: (text) => Either.right(/^(off|never|no|false)$/i.test(text) ? false : Number(text))
     }
   ),
-  /** Whether answers and errors tell the addresses of servers. Default: false. */
+  /** Whether responses and errors contain the addresses of servers. Default: false. */
   exposeServers: setting(Schema.Boolean, {
-    doc: "Whether answers and errors tell the addresses of servers.",
+    doc: "Whether responses and errors contain the addresses of servers.",
     default: false,
     flag: { name: "expose-servers" }
   }),

@@ -83,7 +83,7 @@ export const parseLocation = (
 
 const decodeLocation = Schema.decodeUnknownEither(Server.LocationInput)
 
-/** Where Ollama listens unless told otherwise: used only if it answers. */
+/** Ollama's default address: used only if it answers. */
 const localOllama: Server.Server = {
   ...Server.embedded,
   url: "http://127.0.0.1:11434",

@@ -1,6 +1,6 @@
 /**
  * The settings that hold, as the configuration file would say them, each with where it comes from. What is secret is
- * left out, or told only to be there.
+ * left out, or only marked as set.
  */
 import * as Redacted from "effect/Redacted"
 import * as Server from "../Server.js"

@@ -1,4 +1,7 @@
-/** How busy the processors of a Linux machine are, from `/proc/stat`: a read of a file, where a package would run programs. */
+/**
+ * How busy the processors of a Linux machine are, from `/proc/stat`: a read of a file, where a package would run
+ * programs.
+ */
 import { setTimeout as sleep } from "node:timers/promises"
 import type { ReadFile } from "./memoryLimit.js"
 
@@ -30,7 +33,7 @@ export class CpuUse {
     return ticksIn(await this.read("/proc/stat"))
   }
 
-  /** How much of all processors was used since the last time, in percent; `undefined` where that is not told. */
+  /** How much of all processors was used since the last time, in percent; `undefined` if unknown. */
   async use(): Promise<number | undefined> {
     const since = this.before ?? (await this.ticks())
     if (since === undefined) return undefined

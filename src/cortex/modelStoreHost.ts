@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { type Owner, StoreHost } from "../modelStore/host.js"
 
-/** When a process was started, in ticks since the machine was; `undefined` where the system does not tell. */
+/** When a process was started, in ticks since the boot; `undefined` if the system does not report it. */
 const startOf = async (pid: number): Promise<string | undefined> => {
   if (process.platform !== "linux") return undefined
   try {

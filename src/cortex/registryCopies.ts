@@ -13,7 +13,7 @@ import { RegistryCopies } from "../registry/registryCopies.js"
 import { CurrentSettings } from "../Settings.js"
 import { replaceFile } from "./writeFile.js"
 
-/** Times are in milliseconds since the epoch. The file's own time tells when the source last confirmed it. */
+/** Times are in milliseconds since the epoch. The file's own time is when the source last confirmed it. */
 const Copy = Schema.Struct({
   version: Schema.Literal(1),
   url: Schema.String,

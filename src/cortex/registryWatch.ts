@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { RegistryWatch } from "../registry/registryWatch.js"
 
-/** How often files are looked at where the system does not tell of changes, in milliseconds. */
+/** How often files are polled if the system does not report changes, in milliseconds. */
 const pollInterval = 2_000
 
 const watch = (path: string, changed: () => void) =>

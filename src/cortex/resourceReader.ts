@@ -22,8 +22,9 @@ const gpuInterval = 30_000
 const timeout = 20_000
 
 /**
- * Where the package runs other programs, it waits for them, which would hold up all answers of this process: it has a thread
- * of its own. The thread is given the package's path, because one that is made of text has no place to look from.
+ * Where the package runs other programs, it waits for them, which would hold up all answers of this process: it has a
+ * thread of its own. The thread is given the package's path, because one that is made of text has no place to look
+ * from.
  */
 const thread = `
 const { parentPort, workerData } = require("node:worker_threads")
@@ -51,7 +52,7 @@ interface Answer extends Machine {
   readonly gpus: ReadonlyArray<number> | undefined
 }
 
-/** On Linux only NVIDIA's driver tells how busy a GPU is; elsewhere that is found out by asking once. */
+/** On Linux only NVIDIA's driver reports how busy a GPU is; on other systems one query shows whether it is known. */
 const mayHaveGpu = (): boolean =>
   process.platform !== "linux" || existsSync("/proc/driver/nvidia/version") || existsSync("/dev/dxg")
 

@@ -68,7 +68,7 @@ export const begun: Answer = {
   unstored: false
 }
 
-/** How the gateway tells at the end of a stream that an answer could not be stored. */
+/** How the gateway reports at the end of a stream that an answer could not be stored. */
 const notStored = /^: x-aicortex-warning: .*\bsession_not_stored\b/i
 
 /** A longer answer is not kept, in characters. */
@@ -115,8 +115,8 @@ export const bodyOf = (model: string, settings: Settings, said: ReadonlyArray<Sa
 }
 
 /**
- * Streams an answer; `tell` is called as it grows, at most once per frame. `headers` say which conversation it belongs to.
- * Gives how it ended.
+ * Streams an answer; `tell` is called as it grows, at most once per frame. `headers` say which conversation it belongs
+ * to. Gives how it ended.
  */
 export const ask = async (
   body: object,

@@ -3,7 +3,7 @@ import { useEffect, useState } from "preact/hooks"
 import { ApiError, eventsAt, get } from "./api"
 import type { Download, Fleet, FleetEvent, Model, Request, RequestEvent, Session } from "./types"
 
-/** A value that screens look at; they are told once per frame. */
+/** A value that screens show; they are notified once per frame. */
 export class Store<A> {
   private readonly listeners = new Set<() => void>()
   private planned = false
@@ -215,7 +215,7 @@ const listen = (): (() => void) => {
   events.onopen = () => {
     connected.set(true)
     void readFleet()
-    // Nothing tells what began before the events were listened to, the first time or after a break.
+    // No event shows what began before the subscription, the first time or after a break.
     void readRequests().catch(fail)
   }
   events.onerror = () => connected.set(false)

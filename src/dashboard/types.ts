@@ -1,4 +1,4 @@
-/** What the gateway's endpoints and events tell: its own types, and nothing else of it. */
+/** The data of the gateway's endpoints and events: its own types, and nothing else of it. */
 export type {
   AttemptView as Attempt,
   BreakerView as Breaker,

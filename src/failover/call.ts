@@ -18,7 +18,7 @@ import type { HedgeBudget } from "./hedging.js"
 import type { Waking } from "./waking.js"
 
 /**
- * A whole answer. `stopSequence` is the text that ended it, where a server tells it; `attempts` are those that failed
+ * A whole answer. `stopSequence` is the text that ended it, if the server reports it; `attempts` are those that failed
  * before it; times are in milliseconds; `cached` is whether it is a kept one, which no server was asked for; `warnings`
  * is what went wrong after the answer, where anything did.
  *

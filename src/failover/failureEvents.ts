@@ -1,4 +1,4 @@
-/** The events that tell of attempts, and the record of those that failed. */
+/** The events about attempts, and the record of those that failed. */
 import type { ServerFailure } from "../Backend.js"
 import type { ErrorEvent, Meta } from "../ChatEvent.js"
 import type { Decision } from "../Decision.js"

@@ -135,7 +135,7 @@ export class Breaker {
     this.failures = 0
   }
 
-  /** Another process tells of the same server: it rests until then; 0: it does not rest any more. */
+  /** Another process reported the same server: it rests until then; 0: it does not rest any more. */
   adopt(restsUntil: number, failures: number, now: number): void {
     if (restsUntil === 0) {
       this.close()

@@ -104,8 +104,8 @@ const together = (
 })
 
 /**
- * Counts what remote servers had by day and month. Each process counts its own, so that counts of several can be merged in
- * any order and more than once.
+ * Counts what remote servers had by day and month. Each process counts its own, so that counts of several can be merged
+ * in any order and more than once.
  *
  * @since 0.2.0
  * @category models
@@ -147,7 +147,7 @@ export class RemoteTokenCounter {
     }
   }
 
-  /** What other processes may be told; `undefined`: nothing was counted. */
+  /** What to send to other processes; `undefined`: nothing was counted. */
   saved(now: number): SavedRemoteTokens | undefined {
     const day = dayOf(now)
     const tokens = this.tokens.saved(day)

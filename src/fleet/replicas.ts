@@ -19,7 +19,7 @@ interface RestReport {
   readonly cause?: BreakerCause | undefined
 }
 
-/** What one process tells of a model on a server; what is left out has not changed. */
+/** The report of one process about a model on a server; omitted fields have not changed. */
 interface ModelReport {
   readonly model: string
   readonly inFlight?: number | undefined
@@ -43,7 +43,7 @@ interface DrainReport {
   readonly at: number
 }
 
-/** What one process tells of a server; what is left out has not changed. */
+/** The report of one process about a server; omitted fields have not changed. */
 export interface ServerReport {
   readonly url: string
   readonly drain?: DrainReport | undefined
@@ -59,7 +59,7 @@ export interface ReplicatedFleet {
   readonly changes: () => ReadonlyArray<ServerReport>
   /** All that others must know, of servers in use; `known`: also of breakers and speeds. */
   readonly everything: (known: boolean) => ReadonlyArray<ServerReport>
-  /** Another process tells this; `whole`: of servers that it does not name nothing is in flight there. */
+  /** Applies the report of another process; `whole`: it has nothing in flight on servers that it does not name. */
   readonly hear: (from: string, reports: ReadonlyArray<ServerReport>, whole: boolean) => void
   /** Another process is gone. */
   readonly forget: (from: string) => void
@@ -71,7 +71,7 @@ export interface ReplicatedFleet {
 export interface ReplicaLink {
   /** A fleet takes part from now on. */
   readonly attach: (fleet: ReplicatedFleet) => void
-  /** Something has changed that has not been told yet; `urgent`: others must not go by what they know any longer. */
+  /** A change has not been sent yet; `urgent`: others must not rely on their old state any longer. */
   readonly wake: (urgent: boolean) => void
 }
 
@@ -83,7 +83,7 @@ export class CurrentReplicaLink extends Context.Reference<CurrentReplicaLink>()(
 /** A change of a model's unload time is sent if it is at least this large, in milliseconds. */
 const loadedChange = 10_000
 
-/** A figure that differs by less than this share is not told. */
+/** A value that differs by less than this share is not sent. */
 const figureChange = 0.02
 
 const rounded = (value: number | undefined): number | undefined =>
@@ -92,7 +92,7 @@ const rounded = (value: number | undefined): number | undefined =>
 const differs = (a: number | undefined, b: number | undefined): boolean =>
   a === undefined || b === undefined ? a !== b : Math.abs(a - b) > figureChange * Math.abs(b)
 
-/** What was last told of a server or a model, or heard of it. */
+/** What was last sent or received about a server or a model. */
 interface Told {
   inFlight: number
   probing: boolean
@@ -132,7 +132,7 @@ interface Dependencies {
   readonly servers: ReadonlyMap<string, ServerState>
   readonly serverState: (url: string) => ServerState
   readonly now: () => number
-  /** Publishes a change that another process has told of. */
+  /** Publishes a change that another process reported. */
   readonly publish: (server: ServerState, now: number) => void
 }
 
@@ -338,7 +338,7 @@ class Replicated implements ReplicatedFleet {
     }
   }
 
-  /** Takes over what another process tells of a breaker, unless it has changed since: reports may cross each other. */
+  /** Applies another process's report of a breaker, unless it has changed since: reports may cross each other. */
   private adopt(
     of: ServerState | ModelState,
     breaker: Breaker,
@@ -346,7 +346,7 @@ class Replicated implements ReplicatedFleet {
     now: number
   ) {
     const told = this.toldOf(of)
-    // A change that the others have not been told of yet is newer.
+    // A change that has not been sent to the others yet is newer.
     if (breaker.restsUntil !== told.restsUntil || now - age < told.restChangedAt) return
     breaker.adopt(left === undefined ? 0 : now + left, failures, now)
     breaker.unreachable = unreachable === true
@@ -359,7 +359,7 @@ class Replicated implements ReplicatedFleet {
   private adoptDrain(server: ServerState, { at, on }: DrainReport): void {
     const told = this.toldOf(server)
     const isNewer = at > told.drainChangedAt || (at === told.drainChangedAt && on)
-    // A change that the others have not been told of yet is newer.
+    // A change that has not been sent to the others yet is newer.
     if (isNewer && server.drained === told.drained) {
       server.drained = on
       told.drained = on

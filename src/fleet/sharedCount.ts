@@ -1,11 +1,11 @@
-/** Counts of a period that several processes tell each other, in any order and more than once. */
+/** Counts of a period that several processes exchange, in any order and more than once. */
 import * as Schema from "effect/Schema"
 
 /** Amounts of each process by a random name, in one period. Periods are numbered. */
 export const counts = <A, I>(amount: Schema.Schema<A, I>) =>
   Schema.Record({ key: Schema.NonEmptyString, value: amount })
 
-/** The amounts of a period, as processes tell them. */
+/** The amounts of a period, as processes exchange them. */
 export interface SavedCount {
   readonly period: number
   readonly counts: { readonly [process: string]: number }
@@ -45,7 +45,7 @@ export class SharedCount {
     return this.total
   }
 
-  /** What other processes may be told; `undefined`: nothing was counted. */
+  /** What to send to other processes; `undefined`: nothing was counted. */
   saved(period: number): SavedCount | undefined {
     this.turn(period)
     if (this.total === 0) return undefined

@@ -1,7 +1,7 @@
-/** What the arrival of a body tells of the line that it came over. */
+/** The throughput of a connection, from the arrival of a body. */
 import type { Transfer } from "../Transport.js"
 
-/** Smaller bodies tell of the round trip, and not of the line. */
+/** Smaller bodies show the round trip, not the throughput. */
 const minBytes = 64 * 1024
 
 /** A new connection may carry so many bytes in its first round trip, and twice as many in each further one. */
@@ -13,7 +13,7 @@ const shortest = 5
 /** Only a body that takes so many times as long as its connection needs to get going shows the line's limit. */
 const minFactor = 3
 
-/** Whether a body is large enough to tell anything. */
+/** Whether a body is large enough to show the throughput. */
 export const isTelling = ({ bytes }: Transfer): boolean => bytes >= minBytes
 
 /**

@@ -105,7 +105,7 @@ export interface SharedState {
   readonly keyLimits: RateLimits.RateLimiter
   /** Counts the tokens of remote servers. */
   readonly remoteTokens?: RemoteTokenCounter
-  /** How this process hears the others, where there is no store. */
+  /** How this process receives messages of the others without a store. */
   readonly channel?: Store.Messages
   /** Passes events on to the other processes, and theirs to this one; default: they have none. */
   readonly events?: EventLink | undefined

@@ -32,7 +32,7 @@ export const isOllamas = Effect.fnUntraced(function* (
   return engine === undefined ? (yield* system.find("ollama")) !== undefined : engine === "ollama"
 })
 
-/** The source of a model, which is downloaded where it is missing. `tell` hears what happens. */
+/** The source of a model, which is downloaded where it is missing. `tell` receives its events. */
 export const get = Effect.fnUntraced(function* (
   name: string,
   engine: EngineName | undefined,

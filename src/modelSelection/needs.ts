@@ -21,7 +21,7 @@ export interface Requirements {
  * @category models
  */
 export interface PromptShape {
-  /** The request, or the parts of it that tell. */
+  /** The request, or the parts of it that matter. */
   readonly request: Pick<ChatRequest, "messages" | "tools" | "suffix" | "maxTokens"> & Partial<ChatRequest>
   /** Several conversations, each a request of its own; default: that of `request`. */
   readonly prompts?: ReadonlyArray<ReadonlyArray<Message.Message>> | undefined

@@ -1,6 +1,6 @@
 /**
- * Downloads one file: in ranges, several at once, and what is there already is not asked for again. The bytes go to their
- * places in a file that ends in `.part`, which gets its name when it was checked.
+ * Downloads one file: in ranges, several at once, and what is there already is not asked for again. The bytes go to
+ * their places in a file that ends in `.part`, which gets its name when it was checked.
  */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
@@ -47,7 +47,7 @@ export interface DownloadSettings extends RetryPolicy {
 
 /** Progress reports. Called often: the display chooses what to show. */
 export interface Told {
-  /** Fails where there is no room for so many bytes, of a file whose size only its server tells. */
+  /** Fails if there is no space for so many bytes, of a file whose size only its server reports. */
   readonly room: (needed: number) => Effect.Effect<void, InsufficientDiskSpace>
   readonly progress: (file: string, completed: number, total: number | undefined) => void
   readonly verifying: (file: string, completed: number, total: number) => void
@@ -163,7 +163,7 @@ export const download = Effect.fnUntraced(function* (
       }
       yield* output.seek(FileSystem.Size(offset), "start")
       yield* output.writeAll(bytes)
-      // Without a checksum nothing else would tell that a machine without power lost some of it.
+      // Without a checksum nothing else would show that a power failure lost some of it.
       if (source.sha256 === undefined) yield* output.sync
       yield* note(target, offset, bytes.length)
     }).pipe(Effect.mapError((error) => (error._tag === "InvalidModelFile" ? error : unavailable(error))))

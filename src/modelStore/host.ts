@@ -37,7 +37,7 @@ export interface Owner {
  * @category models
  */
 export interface Host {
-  /** How many bytes are free on the disk of a folder; `undefined` where that cannot be told. */
+  /** How many bytes are free on the disk of a folder; `undefined` if unknown. */
   readonly freeBytes: (folder: string) => Effect.Effect<number | undefined>
   /** Begins a SHA-256 checksum. */
   readonly sha256: () => Hash

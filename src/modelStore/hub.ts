@@ -1,4 +1,4 @@
-/** What a hub tells of a repository, over the API of Hugging Face's. */
+/** The data of a hub about a repository, over the API of Hugging Face's. */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"

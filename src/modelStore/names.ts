@@ -1,11 +1,16 @@
 /** Names of models, and of the folders and files that they are kept in: none of them can leave the store. */
 
-/** How long the name of a model may be: that of its folder is as long, and 255 bytes are the most that file systems take. */
+/**
+ * How long the name of a model may be: that of its folder is as long, and 255 bytes are the most that file systems
+ * take.
+ */
 const maxName = 180
 
 const part = /^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?$/
 
-/** Whether a text may be the name of a model: parts of letters, digits, `.`, `_` and `-`, between them `/` and a `:`. */
+/**
+ * Whether a text may be the name of a model: parts of letters, digits, `.`, `_` and `-`, between them `/` and a `:`.
+ */
 export const isModelName = (name: string): boolean => {
   if (name.length === 0 || name.length > maxName) return false
   const [path = "", tag, ...more] = name.split(":")
@@ -15,7 +20,7 @@ export const isModelName = (name: string): boolean => {
   )
 }
 
-/** The form in which names are compared: file systems may not tell capital letters from others either. */
+/** The form in which names are compared: file systems may not distinguish capital letters either. */
 export const canonicalName = (name: string): string => name.toLowerCase()
 
 /** What stands before the name of each folder: no device of Windows is called so. */
@@ -31,7 +36,7 @@ export const isModelFolder = (folder: string): boolean => folder.startsWith(pref
 /** `-00002-of-00003` at the end of a name: the number of this part, and how many there are. */
 const splitPattern = /-(\d{5})-of-(\d{5})$/
 
-/** What a file's name tells of its parts, where it is one of several. */
+/** The part and the number of parts in a file's name. */
 export const splitOf = (
   file: string
 ): { readonly base: string; readonly part: number; readonly count: number } | undefined => {
@@ -67,8 +72,8 @@ export const stemOf = (file: string): string => {
 const device = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i
 
 /**
- * The name under which a file is kept, made of the one that it has elsewhere: only letters, digits, `.`, `_` and `-`. Parts
- * keep their numbers: engines find the others by them.
+ * The name under which a file is kept, made of the one that it has elsewhere: only letters, digits, `.`, `_` and `-`.
+ * Parts keep their numbers: engines find the others by them.
  */
 export const keptName = (file: string): string => {
   const last = file.split(/[\\/]/).at(-1) ?? ""

@@ -23,7 +23,7 @@ export interface Quantisation {
   readonly size: number
   /** Its files in the repository. */
   readonly files: ReadonlyArray<string>
-  /** Whether the memory that is free now is enough; `undefined` where that cannot be told. */
+  /** Whether the memory that is free now is enough; `undefined` if unknown. */
   readonly fits: boolean | undefined
   /** Whether it is taken where none is named. */
   readonly chosen: boolean
@@ -74,7 +74,7 @@ const order = [
 const pattern =
   /(?:^|[-._/])((?:UD-)?(?:IQ[1-4]_(?:XXS|XS|NL|S|M)|Q[2-8]_K(?:_(?:XXL|XL|L|M|S|P))?|Q[2-8]_[01](?:_\d_\d)?|TQ[12]_0|MXFP4(?:_MOE)?|BF16|FP?16|FP?32))(?=[-._/]|$)/gi
 
-/** The quantisation that a file's name tells; the last that it names. */
+/** The quantization in a file's name; the last one if there are several. */
 export const quantisationOf = (path: string): string | undefined => {
   const stem = path.replace(/\.gguf$/i, "").replace(/-\d{5}-of-\d{5}$/, "")
   const all = [...stem.matchAll(pattern)].map(([, name = ""]) => name.toUpperCase())
@@ -110,7 +110,7 @@ export const groupsOf = (files: ReadonlyArray<RemoteFile>): ReadonlyArray<Group>
 /** The memory that a model needs in addition to its weights: context and buffers. */
 const overhead = 1.2
 
-/** Whether a model of this size can be loaded into the memory that is free; `undefined` where that cannot be told. */
+/** Whether a model of this size can be loaded into the memory that is free; `undefined` if unknown. */
 export const fitsInto = (size: number, available: number | undefined): boolean | undefined =>
   available === undefined ? undefined : size * overhead <= available
 

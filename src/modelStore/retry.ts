@@ -33,7 +33,7 @@ export const pause = Effect.fnUntraced(function* (
   return wait
 })
 
-/** An effect, again and again. `told` hears of each pause. */
+/** Retries an effect. `told` receives each pause. */
 export const retrying = <A, R>(
   effect: Effect.Effect<A, Trouble, R>,
   policy: RetryPolicy,

@@ -9,7 +9,7 @@ import { Trouble } from "./trouble.js"
 /** How much is read at once, in bytes. */
 const readSize = 1024 * 1024
 
-/** Reads a file once, where its checksum is known, and compares. `done` hears how far it is, in bytes. */
+/** Reads a file once, where its checksum is known, and compares. `done` receives the progress, in bytes. */
 export const verify = Effect.fnUntraced(function* (
   host: Host,
   path: string,

@@ -157,11 +157,12 @@ export interface SessionFactory {
   /** All conversations as JSON, or those that a filter means, each when it is asked for. */
   readonly exportAll: (options?: Sessions.Filter) => AsyncIterable<Sessions.Exported>
   /**
-   * Takes conversations of JSON, or of a text of JSON or JSON lines: own exports, and those of AI Cortex and Oblix. Each is
-   * stored as a whole or not at all, and the report tells which; rejects with `InvalidRequest` where there is none.
+   * Takes conversations of JSON, or of a text of JSON or JSON lines: own exports, and those of AI Cortex and Oblix.
+   * Each is stored as a whole or not at all, and the report tells which; rejects with `InvalidRequest` where there is
+   * none.
    */
   readonly importAll: (input: unknown, options?: Sessions.ImportOptions) => Promise<Sessions.ImportReport>
-  /** Removes conversations that were not used for a time, and tells which. */
+  /** Removes conversations that were not used for a time, and returns which. */
   readonly prune: (options: Sessions.PruneOptions) => Promise<ReadonlyArray<Sessions.Summary>>
   /** A conversation that exists; rejects with `SessionNotFound` at once where there is none. */
   readonly resume: (id: string) => Promise<Session>
@@ -263,8 +264,8 @@ const noTracing = new InvalidConfig({
 })
 
 /**
- * Forks calls so that those made while the services are built begin in the order in which they were made: a fiber notifies
- * its observers in reverse, and with them `ManagedRuntime` its first callers.
+ * Forks calls so that those made while the services are built begin in the order in which they were made: a fiber
+ * notifies its observers in reverse, and with them `ManagedRuntime` its first callers.
  */
 const inOrder = <R, E>(managed: ManagedRuntime.ManagedRuntime<R, E>) => {
   const built = Deferred.unsafeMake<Runtime.Runtime<R>, E>(FiberId.none)
@@ -310,7 +311,9 @@ export const cortexOver = <E, R = never, More extends object = object>(
   const runtime = ManagedRuntime.make(Layer.provideMerge(services, surroundings))
   const forkCall = inOrder(runtime)
   let closed = false
-  /** They are not a part of the runtime's scope: left alone, they would meet closed connections, and blame the servers. */
+  /**
+   * They are not a part of the runtime's scope: left alone, they would meet closed connections, and blame the servers.
+   */
   const underWay = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
   const interrupt = (fiber: Fiber.RuntimeFiber<unknown, unknown>) => fiber.unsafeInterruptAsFork(FiberId.none)
   const run: RunWith<R> = <A, E>(effect: Effect.Effect<A, E, PortableServices | R>, signal?: AbortSignal) =>

@@ -12,7 +12,7 @@ export interface EmbeddedModelInfo {
   readonly dedicated: boolean
 }
 
-/** How many requests the engine answers at the same time unless told otherwise. */
+/** The default number of concurrent requests of the engine. */
 export const defaultSlots = 4
 
 /** The one that this package brings. */

@@ -39,13 +39,15 @@ export const silent = (all: ReadonlyArray<KnownServer>): ReadonlyArray<Unreachab
     .filter((known) => !answers(known) && !known.server.implicit)
     .map(({ problem = "has not answered yet", server }) => ({ url: server.url, reason: problem }))
 
-/** The same, as errors tell them. */
+/** The same, as errors show them. */
 export const unreachable = (all: ReadonlyArray<KnownServer>): { readonly unreachable?: ReadonlyArray<Unreachable> } => {
   const servers = silent(all)
   return servers.length === 0 ? {} : { unreachable: servers }
 }
 
-/** What the servers allow of a model's context, in tokens: the least, because any of them may be the one that answers. */
+/**
+ * What the servers allow of a model's context, in tokens: the least, because any of them may be the one that answers.
+ */
 export const contextOn = (all: ReadonlyArray<KnownServer>, key: string): number | undefined => {
   let least: number | undefined
   for (const known of all.filter(answers)) {
@@ -104,8 +106,8 @@ const offersOf = (all: ReadonlyArray<KnownServer>, catalogue: Catalogue): Readon
 }
 
 /**
- * What servers offer. As long as nothing changes it is the same array, and needs no fiber: what is derived from it is kept
- * by its identity.
+ * What servers offer. As long as nothing changes it is the same array, and needs no fiber: what is derived from it is
+ * kept by its identity.
  */
 export const offersOver = (
   lists: Pick<ModelLists, "known" | "version" | "isSettled">,

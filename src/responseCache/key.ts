@@ -1,4 +1,4 @@
-/** The cache key of a request: equal for requests that a model cannot tell apart, and for no others. */
+/** The cache key of a request: equal for requests that are the same to a model, and for no others. */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type { ChatRequest } from "../ChatRequest.js"

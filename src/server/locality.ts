@@ -1,7 +1,7 @@
 /** Whether a server is here: where nothing leaves the machine, or what the user counts as it. */
 import { isLoopback } from "./address.js"
 
-/** What tells of a server whether it is local. */
+/** The fields that decide whether a server is local. */
 interface Located {
   readonly url: string
   readonly protocol: string | undefined

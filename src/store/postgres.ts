@@ -41,7 +41,7 @@ const asText = (text: string): unknown => text
 /** The name under which processes hear each other. */
 const channelName = "aicortex"
 
-/** The connections of a client: some may be dead without anybody being told. */
+/** The connections of a client: some may be dead without notice. */
 class Sockets {
   private readonly lastRead = new Map<Socket, number>()
 

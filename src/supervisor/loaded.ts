@@ -21,7 +21,7 @@ export interface Loaded {
   /** Whether it outlives the gateway that had it started. */
   lasting: boolean
   lastUsed: number
-  /** Until when another process has it, as far as it told. */
+  /** Until when another process has it, as last reported. */
   heldUntil: number
   answered: number
 }

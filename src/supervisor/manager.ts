@@ -22,10 +22,10 @@ import { type Known, otherNames, toKnown } from "./known.js"
 import { failedAt, type Loaded } from "./loaded.js"
 import { engineView, idleView, urlOf } from "./views.js"
 
-/** How long an engine may take until it answers unless told otherwise, in milliseconds. */
+/** The default time that an engine may take until it answers, in milliseconds. */
 const defaultTimeout = 30_000
 
-/** Requests that an engine answers at once unless told otherwise. */
+/** The default number of concurrent requests of an engine. */
 const defaultSlots = 4
 
 /** The memory that a model needs in addition to the size of its files, as a share of that. */
@@ -41,7 +41,7 @@ const retryAfter = 15_000
 /** How long after its last request a model counts as busy, in milliseconds. */
 const busyFor = 1_500
 
-/** The same where another process told of the request: each does so once a second. */
+/** The same if another process reported the request: each does so once a second. */
 const heldFor = 5_000
 
 export interface ManagerOptions {

@@ -78,7 +78,7 @@ export interface AnswerEnd {
 export interface AttemptObserver {
   /** The trace context of its requests. */
   readonly context: TraceContext | undefined
-  /** It has come so far; not told of the first phase. */
+  /** The attempt has reached this phase; not called for the first one. */
   phase?(phase: Phase): void
   /** It continues a broken answer; the last call counts. */
   resumes(how: Resumption): void

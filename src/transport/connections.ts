@@ -1,5 +1,5 @@
 /**
- * Connection pools that tell each request which connection it uses, and whether that was used before.
+ * Connection pools that report to each request which connection it uses, and whether that was used before.
  *
  * @internal
  */

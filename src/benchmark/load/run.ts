@@ -56,7 +56,7 @@ class LoadTest {
         const settle = this.budget.reserve(tokens)
         return (used) => {
           settle(used)
-          // How many of them were written is not told here: those cost most.
+          // The number of output tokens is not part of this: those cost most.
           const { model } = options
           if (remote && used > 0) {
             fleet.spendRemoteTokens(Math.ceil(used), { model, prompt: 0, cached: 0, completion: used })

@@ -134,7 +134,7 @@ export const runInteractive = Effect.fnUntraced(function* <E extends Error, R>(s
   )
   const messages = yield* rich ? Messages.ofTerminal(readOptions) : Messages.ofLines
 
-  /** What commands tell: standard output is for answers where it is no terminal. */
+  /** The output of commands: off a terminal, standard output is for answers only. */
   const tell = (text: string): Effect.Effect<void> =>
     Effect.sync(() => {
       const lines = Output.withoutControls(text)

@@ -125,7 +125,7 @@ class TestProcess extends EventEmitter {
   }
 }
 
-/** From now on; returns what is told whether the library has started then, which ends it. */
+/** Begins the test; returns a function that ends it with whether the library has started. */
 export const testOnce = (): ((started: boolean) => void) => {
   const { fork } = childProcess
   let print: string | undefined

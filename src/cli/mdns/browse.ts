@@ -49,7 +49,7 @@ const textOf = (data: unknown): ReadonlyMap<string, string> => {
   return entries
 }
 
-/** What was heard so far. */
+/** The answers received so far. */
 class Heard {
   private readonly instances = new Map<string, { readonly kind: Found["kind"]; readonly name: string }>()
   private readonly places = new Map<string, Place>()

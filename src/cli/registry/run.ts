@@ -1,4 +1,7 @@
-/** Runs `aicortex registry check`, `fetch`, `resolve`, `apply` and `refresh`: the steps of `RegistryPipeline` over files. */
+/**
+ * Runs `aicortex registry check`, `fetch`, `resolve`, `apply` and `refresh`: the steps of `RegistryPipeline` over
+ * files.
+ */
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
@@ -16,7 +19,7 @@ interface AskFlags {
   readonly timeout: number | undefined
 }
 
-/** Runs `check` or `fetch`, and tells who answered and who was left out. */
+/** Runs `check` or `fetch`, and prints which servers answered and which were left out. */
 const ask = <A extends { readonly rejected: ReadonlyArray<RegistryPipeline.Rejected> }, E, R>(
   command: string,
   events: Stream.Stream<RegistryPipeline.AskEvent | RegistryPipeline.StepDone<A>, E | RegistryUnanswered, R>,

@@ -27,7 +27,7 @@ const answerTimeout = 2_000
 const isMessage = (value: unknown): value is Message =>
   typeof value === "object" && value !== null && "type" in value && String(value.type).startsWith("event:")
 
-/** The first process's part: it hears each worker that is handed to it. */
+/** The first process's part: it receives events of each worker that is added to it. */
 export const makeRelay = (): ((worker: Worker) => void) => {
   const workers = new Map<Worker, boolean>()
   const sequence = Date.now().toString(36)
@@ -62,7 +62,9 @@ export const makeRelay = (): ((worker: Worker) => void) => {
     const texts = await Promise.all(others.map((worker) => asked(worker, question)))
     send(from, { type: "event:answers", id, texts: texts.filter((text) => text !== undefined) })
   }
-  /** An event tells only of servers that have changed: what each worker has on the others is known from the beginning. */
+  /**
+   * An event tells only of servers that have changed: what each worker has on the others is known from the beginning.
+   */
   const lookAtFleet = async (worker: Worker): Promise<void> => {
     const text = await asked(worker, { type: "fleet" })
     if (text === undefined || !needed || !workers.has(worker)) return

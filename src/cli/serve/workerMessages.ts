@@ -1,4 +1,6 @@
-/** What workers tell each other, as gateways do over a store: the first process passes each message on to all of them. */
+/**
+ * Messages between workers, as between gateways over a store: the first process passes each message on to all of them.
+ */
 import * as Effect from "effect/Effect"
 import { StoreUnavailable } from "../../Errors.js"
 import { endOf } from "../../gateway/replicas/ReplicaGroup.js"
@@ -10,7 +12,7 @@ type Message = { readonly type: "group:tell" | "group:heard"; readonly text: str
 const isMessage = (value: unknown): value is Message =>
   typeof value === "object" && value !== null && "type" in value && String(value.type).startsWith("group:")
 
-/** The first process's part: it hears each worker that is handed to it. */
+/** The first process's part: it receives messages of each worker that is added to it. */
 export const makeRelay = (): ((worker: WorkerEnd) => void) => {
   const workers = new Set<WorkerEnd>()
   const pass = (text: string) => {

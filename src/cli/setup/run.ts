@@ -53,7 +53,7 @@ const check = Effect.fnUntraced(function* ({ keyEnv, model, smallModel }: Flags)
   }
 })
 
-/** The names that the gateway has, or why it does not tell them. */
+/** The names that the gateway has, or why it does not list them. */
 const modelsOf = ({ keyEnv, url }: Target): Effect.Effect<ReadonlyArray<string> | string> => {
   const key = keyEnv === undefined ? undefined : environment(keyEnv)
   return Effect.tryPromise(async (signal) => {

@@ -58,7 +58,7 @@ const placeOf = Effect.fnUntraced(function* ({ key, keyEnv, url }: Flags) {
   return { url: own.url, key: given ?? own.key } satisfies Place
 })
 
-/** A private gateway of this process: it tells what the servers of the configuration are like. */
+/** A private gateway of this process: it provides the state of the configured servers. */
 const ownFleet = Effect.gen(function* () {
   const [Gateway, LocalServers] = yield* Effect.promise(() =>
     Promise.all([import("../../Gateway.js"), import("../../supervisor/feed.js")])

@@ -1,4 +1,4 @@
-/** What a gateway tells of itself, as far as `aicortex top` shows it: see docs/gateway/dashboard.md. */
+/** The data of a gateway that `aicortex top` shows: see docs/gateway/dashboard.md. */
 import * as Schema from "effect/Schema"
 
 const maybe = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(Schema.NullOr(schema), { default: () => null })

@@ -81,7 +81,7 @@ export const run = Effect.fnUntraced(function* (flags: Flags) {
   if (rows.length === 0) return yield* Output.notice("nothing was used in this time")
   // Where no price is known there is no cost.
   const measures = Usage.measures.filter((name) => name !== "currency" && (name !== "cost" || prices !== undefined))
-  // Ids tell keys apart that have had one name.
+  // Ids distinguish keys that have had one name.
   const keys = new Set(rows.map(({ key, key_id }) => JSON.stringify([key, key_id])))
   const isClear = keys.size === new Set(rows.map(({ key }) => key)).size
   const groups = isClear ? by : Usage.groupColumns(by)

@@ -154,7 +154,7 @@ const signedIn = async (
   const found = await pageSessions?.find(cookie, Date.now())
   if (found === undefined) return undefined
   if (!("status" in found)) return byStore(found, cookie)
-  // Whether it is valid cannot be told: the page asks again.
+  // Whether it is valid is unknown: the page asks again.
   if (found.status === 503) throw new RequestRejected(found)
   return undefined
 }

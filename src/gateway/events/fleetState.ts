@@ -1,4 +1,4 @@
-/** The state of the fleet, as `GET /fleet`, `GET /servers` and the events `fleet` tell it. */
+/** The state of the fleet, as `GET /fleet`, `GET /servers` and the events `fleet` show it. */
 import type { ServerStatus } from "../../Registry.js"
 import { isLocal } from "../../Server.js"
 import type { Labels } from "../http/errorResponse.js"

@@ -15,7 +15,7 @@ export const eventTypes = ["fleet", "request", "download", "model"] as const
 export type EventType = (typeof eventTypes)[number]
 
 /**
- * Whose an event is: the name of the key whose request it tells of, `null` for a request without a key. Without an
+ * Whose an event is: the name of the key whose request it is about, `null` for a request without a key. Without an
  * owner an event is for everybody.
  */
 export type Owner = string | null | undefined
@@ -178,7 +178,7 @@ export class EventsHub {
       this.activate(true)
     }
     const [, sequence, number] = position.exec(seen ?? "") ?? []
-    // Another process may have told more than has come here yet.
+    // Another process may have sent more than has arrived here yet.
     const newest = this.last + (this.link === undefined ? 0 : maxKept)
     if (sequence === this.sequence && Number(number) <= newest) watcher.seen = Number(number)
     else if (seen !== undefined) this.tellGap(watcher, undefined)

@@ -1,4 +1,4 @@
-/** What several processes of one gateway tell of the same servers, as one. */
+/** Merges the reports of several processes of one gateway about the same servers. */
 import type { ModelView, ServerView } from "./views.js"
 
 type Breaker = Pick<ServerView, "state" | "since" | "rests_until" | "reason" | "why">
@@ -98,7 +98,7 @@ export const mergeFleets = (
     mergeServers([view, ...others.flatMap((all) => all.find(({ server }) => server === view.server) ?? [])])
   )
 
-/** What each process said last of each server, for events that tell of one process alone. */
+/** The last report of each process about each server, for events that are about one process alone. */
 export class FleetViews<Process> {
   private readonly known = new Map<string, Map<Process, ServerView>>()
 

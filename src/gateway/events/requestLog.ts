@@ -22,7 +22,7 @@ const maxRecent = 200
  */
 const turnTime = 100
 
-/** More of one request is not told: a call with many answers has many attempts. */
+/** The most attempts of one request that have events: a call with many answers has many attempts. */
 const maxAttempts = 64
 const maxCandidates = 20
 const maxExcluded = 50
@@ -214,7 +214,7 @@ const head = ({ at, context, id }: LiveRequest): RequestHead => ({
   stream: context.record.streamed
 })
 
-/** What will be told, made when it is. */
+/** The next event, made when it is sent. */
 interface Untold {
   readonly owner: string | null
   readonly event: () => RequestEvent
@@ -328,7 +328,7 @@ export class RequestLog {
     for (const { event, owner } of untold.values()) this.hub.publish("request", event(), owner)
   }
 
-  /** Its request is at its end, which tells of all attempts. */
+  /** Its request has ended, and that event has all attempts. */
   forget(attempt: GrowingAttempt): void {
     this.untold.delete(attempt)
   }

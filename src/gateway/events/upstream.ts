@@ -11,7 +11,7 @@ interface Loaded {
   readonly until: number
 }
 
-/** What a server told last. */
+/** The last report of a server. */
 export interface Upstream {
   readonly version: string | undefined
   readonly listsLoaded: boolean
@@ -138,13 +138,13 @@ const lookupOf = (library: Library): Lookup => {
   return lookup
 }
 
-/** The models on servers were changed: what they told before no longer holds. */
+/** The models on servers were changed: earlier reports are outdated. */
 export const expire = (library: Library): void => lookupOf(library).expire()
 
-/** What servers told last, without asking. */
+/** The last reports of servers, without a request. */
 export const known = (library: Library): ReadonlyMap<string, Upstream> => lookupOf(library).known
 
-/** What servers tell, by their address. */
+/** The reports of servers, by their address. */
 export const lookUp = async (
   library: Library,
   statuses: ReadonlyArray<ServerStatus>

@@ -15,8 +15,8 @@ export interface JsonSchema {
 export type Reader<A> = (fields: Fields.Fields, at?: string) => A
 
 /**
- * The same, where `parent` is the path of the object, or with `index` that of the list which it is an item of: no path is
- * made for a value that is taken as it is.
+ * The same, where `parent` is the path of the object, or with `index` that of the list which it is an item of: no path
+ * is made for a value that is taken as it is.
  */
 export type ItemReader<A> = (fields: Fields.Fields, parent: string, index?: number) => A
 
@@ -341,7 +341,7 @@ export const struct = <F extends FieldMap>(
 // Objects of several kinds
 // =============================================================================
 
-/** Objects of several kinds, which one of their fields tells apart. */
+/** Objects of several kinds, which one of their fields distinguishes. */
 export interface Variants<V extends { readonly [kind: string]: AnyStruct }> extends Declared {
   /** The kinds by the values of that field. */
   readonly of: V
@@ -352,10 +352,11 @@ export interface Variants<V extends { readonly [kind: string]: AnyStruct }> exte
 }
 
 /**
- * Declares objects that are told apart by the field `tag`. Each may have other fields.
+ * Declares objects that are distinguished by the field `tag`. Each may have other fields.
  *
  * - `otherwise`: the kind of those without that field
- * - `others`: which other kinds there may be, a pattern, or all but those that are `refused`: they are left out, and named
+ * - `others`: which other kinds there may be, a pattern, or all but those that are `refused`: they are left out, and
+ *   named
  */
 export const variants = <const V extends { readonly [kind: string]: AnyStruct }>(
   tag: string,

@@ -20,7 +20,7 @@ import type { Amounts } from "./sharedLimits.js"
 const interval = 250
 const idleTime = 1_000
 
-/** How often a replica that holds places tells that it is there, in milliseconds. */
+/** The interval at which a replica that holds slots reports that it is alive, in milliseconds. */
 const renewal = 10_000
 
 /** A key that was not used for so long is forgotten, in milliseconds. */
@@ -215,7 +215,7 @@ export class LeasedLimits implements RateLimits.RateLimiter {
     return Runtime.runPromise(this.runtime, effect)
   }
 
-  /** Gives back what is not used, and tells of what is held. */
+  /** Returns what is not used, and reports what is held. */
   private readonly tick = Effect.promise(async () => {
     const now = this.now()
     if (!this.available) {

@@ -62,7 +62,7 @@ export const endOf = (text: string): string =>
 export class ReplicaGroup implements ReplicaLink {
   private readonly id = randomUUID()
   private fleets: Array<ReplicatedFleet> = []
-  /** When each of the others was last heard of. */
+  /** When each of the others last sent a message. */
   private readonly peers = new Map<string, number>()
   private timer: ReturnType<typeof setTimeout> | undefined
   /** When the next batch is sent. */
@@ -70,12 +70,12 @@ export class ReplicaGroup implements ReplicaLink {
   private flushedAt = Number.NEGATIVE_INFINITY
   private sending: Promise<void> = Promise.resolve()
   private heardItself = performance.now()
-  /** Whether all that is known is to be told, and asked for. */
+  /** Whether the full state is to be sent, and requested. */
   private asks = true
   private tellsAll = false
   private restsNext = false
   private ended = false
-  /** Whether the others can be heard. */
+  /** Whether messages of the others can be received. */
   available = true
 
   constructor(
@@ -171,7 +171,7 @@ export class ReplicaGroup implements ReplicaLink {
 
   private async send(message: Message): Promise<boolean> {
     const text = JSON.stringify(message)
-    // A name that is too long for a message is not told of.
+    // A name that is too long for a message is not sent.
     if (Buffer.byteLength(text) > maxMessage) return true
     const sent = await Effect.runPromise(Effect.either(inTime(this.channel.send(text))))
     if (Either.isRight(sent)) return true
@@ -192,7 +192,7 @@ export class ReplicaGroup implements ReplicaLink {
     const { asks, from, kind, remoteTokens, servers } = message
     if (from === this.id) {
       this.heardItself = performance.now()
-      // The answers come after it: they are heard, too.
+      // The answers come after it: they are received, too.
       if (asks === true) this.asks = false
       if (!this.available) this.log("other gateways are heard again")
       this.available = true

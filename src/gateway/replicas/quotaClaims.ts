@@ -3,7 +3,7 @@
  * functions.
  */
 
-/** How long the claim of a gateway that is not heard of counts, in milliseconds. */
+/** How long the claim of a silent gateway counts, in milliseconds. */
 export const claimLife = 60_000
 
 /** All claims ahead of need together are at most this share of a quota. */

@@ -7,7 +7,7 @@
 
 const minute = 60_000
 
-/** How long the places of a replica that is not heard of stay taken, in milliseconds. */
+/** How long the slots of a silent replica stay taken, in milliseconds. */
 export const replicaLife = 60_000
 
 /** Sums of fractions come out a little lower. */
@@ -117,7 +117,7 @@ const take = (
   return { bucket: bucket(granted), granted, wait: granted < need ? ((need - left) / limit) * minute : 0 }
 }
 
-/** What a replica gets whose exchange was done before: it has only not heard of it. */
+/** What a replica gets whose exchange was done before, but whose response was lost. */
 const repeated = (
   shared: SharedLimits,
   { held, last }: Pick<Holder, "held" | "last">,

@@ -41,7 +41,7 @@ const line = (text: string, paths: ReadonlyArray<Path>): string => {
   try {
     return text.slice(0, at) + JSON.stringify(redacted(JSON.parse(text.slice(at)), paths))
   } catch {
-    // A part of a line: it cannot be told what is in it.
+    // A part of a line: its content is unknown.
     return hidden
   }
 }

@@ -136,7 +136,7 @@ const cutoff = Effect.fnUntraced(function* (
   return Math.max(byAge, row?.at == null ? 0 : row.at + 1)
 })
 
-/** Removes what is older or more than is kept; with `dryRun` it only tells what that is. */
+/** Removes what is older or more than is kept; with `dryRun` it only returns what that is. */
 export const prune = Effect.fnUntraced(function* (
   store: Store.Service,
   bounds: Bounds,

@@ -1,4 +1,4 @@
-/** Replaces the files of a registry, and tells what is different. */
+/** Replaces the files of a registry, and returns the differences. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -74,7 +74,7 @@ const planned = Effect.fnUntraced(function* <E, R>(registry: string, make: Make<
   return { plan, rejected: [...rejected, ...plan.rejected] }
 })
 
-/** Replaces the files of a registry, and tells what is different. */
+/** Replaces the files of a registry, and returns the differences. */
 export const applyRecords = Effect.fnUntraced(function* <E, R>(
   registry: string,
   make: Make<E, R>,

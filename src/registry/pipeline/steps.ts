@@ -132,7 +132,7 @@ const fetching = <A>(
     })
   })
 
-/** Asks servers, and tells the addresses of those that answer with a list of models. */
+/** Asks servers, and returns the addresses of those that answer with a list of models. */
 export const check = (given: CheckOptions) =>
   Stream.unwrap(
     Effect.gen(function* () {

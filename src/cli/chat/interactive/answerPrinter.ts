@@ -29,7 +29,7 @@ export const print = Effect.fnUntraced(function* (
   const thoughts = new AnswerView(screen, plain, (text) => Output.dim(text, process.stdout))
   let cached = false
   let saysSomething = false
-  /** Before the answer has begun, a failed server is only told of if another one answers. */
+  /** Before the answer has begun, a failed server is only reported if another one answers. */
   let failures: Array<string> = []
 
   const tellFailures = () => {

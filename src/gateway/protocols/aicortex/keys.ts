@@ -52,7 +52,7 @@ export const rotateBody = Body.struct({
 const time = (milliseconds: number | undefined): string | null =>
   milliseconds === undefined ? null : new Date(milliseconds).toISOString()
 
-/** A key as the API and the command line tell it. */
+/** A key as the API and the command line show it. */
 export const viewOf = (key: ApiKeys.ApiKey, now: number): object => ({
   id: key.id,
   name: key.name,

@@ -197,7 +197,7 @@ const tell = ({ events }: GatewayContext, local: Control, { id, model }: PullTas
   if (ended) leave()
 }
 
-/** `POST /v1/models/pull`: begins, and tells the task. */
+/** `POST /v1/models/pull`: starts a download, and returns its task. */
 export const pull = async (gateway: GatewayContext, context: RequestContext, body: BodyFields.Fields) => {
   checked(context, body, pullBody)
   const name = pullBody.read.model(body)

@@ -8,7 +8,7 @@ import { deflateRawSync, inflateRawSync } from "node:zlib"
 import * as Message from "../../../Message.js"
 import * as Validation from "./validation.js"
 
-/** The first number of each context: larger than any token, to tell it from a server's own context. */
+/** The first number of each context: larger than any token, to distinguish it from a server's own context. */
 const mark = 0xacc0de
 
 /** Maximum length of a conversation, in bytes. */
