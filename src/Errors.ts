@@ -7,6 +7,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { adviceOn } from "./errors/advice.js"
 import { Attempt, describeAttempts, describeExcluded, Excluded, Unreachable, unasked } from "./errors/attempts.js"
 import { EngineFailed, EngineNotInstalled, NotRunning, SupervisorUnavailable } from "./errors/engines.js"
 import {
@@ -395,8 +396,8 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicort
 }
 
 /**
- * A conversation is not available now: its store does not respond (another process, or a custom store), or 512 calls
- * already wait for their turn in it. Without a response, the operation may still have been carried out.
+ * A conversation is not available now: its store does not respond (another process, or a custom store), has no room or
+ * cannot be written, or 512 calls already wait for their turn in it. Without a response, the operation may still have been carried out.
  *
  * @since 0.1.0
  * @category errors
@@ -409,7 +410,7 @@ export class SessionsUnavailable extends Schema.TaggedError<SessionsUnavailable>
   }
 ) {
   override get message() {
-    return `The session cannot be used now: ${this.reason}. Try again in a moment.`
+    return `The session cannot be used now: ${this.reason}. ${adviceOn(this.reason)}`
   }
 }
 

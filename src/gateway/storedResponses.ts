@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { ResponseBounds } from "../config/gateway.js"
 import type { StoreUnavailable } from "../Errors.js"
+import { adviceOn, waitFor } from "../errors/advice.js"
 import type * as Store from "../Store.js"
 import * as ErrorResponse from "./http/errorResponse.js"
 import { type NewResponse, overhead, type ResponseStore, type StoredResponse } from "./ResponseStore.js"
@@ -123,8 +124,10 @@ export const make = (store: Store.Service, now: () => number = Date.now): Respon
   const run = async <A>(effect: Effect.Effect<A, StoreUnavailable>): Promise<A> => {
     const done = await Effect.runPromise(Effect.either(effect))
     if (Either.isRight(done)) return done.right
-    const message = `Kept responses cannot be reached: ${done.left.reason}. Try again in a moment.`
-    throw new ErrorResponse.RequestRejected(ErrorResponse.make(503, message, "responses_unavailable", null, 1_000))
+    const { reason } = done.left
+    const message = `Kept responses cannot be reached: ${reason}. ${adviceOn(reason)}`
+    const rejection = ErrorResponse.make(503, message, "responses_unavailable", null, waitFor(reason))
+    throw new ErrorResponse.RequestRejected(rejection)
   }
 
   /** Whether this process keeps none: what others have stored is theirs. */

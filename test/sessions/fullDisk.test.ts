@@ -15,6 +15,7 @@ import { SessionNotFound, SessionsUnavailable, TurnNotStored } from "../../src/E
 import { type Message, text } from "../../src/Message.js"
 import { createCortex } from "../../src/promise.js"
 import * as Sessions from "../../src/Sessions.js"
+import * as Store from "../../src/Store.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
 import { startGateway } from "../support/gateway.js"
 
@@ -239,10 +240,72 @@ describe("a full disk", () => {
     const end = events.events.at(-1) as End
     assert.match(end.warnings?.[0]?.reason ?? "", /full|ENOSPC|no space/)
     assert.deepEqual((await session.history()).map(text), ["One", "It is blue."])
+    const refused = await cortex.Session.create().then(() => undefined, String)
+    assert.match(refused ?? "", /^SessionsUnavailable: .*Make room there: until then it fails again\.$/)
     rmSync(filler)
     await cortex.chat("Four", { session })
     assert.deepEqual((await session.history()).map(text), ["One", "It is blue.", "Four", "It is blue."])
   })
+})
+
+describe("what to do about conversations that cannot be used fits the cause", () => {
+  const full = "Make room there: until then it fails again."
+  const unwritable = "See to it that it can be written: until then it fails again."
+  const broken = "It fails again until that is mended."
+  const away = "Try again in a moment."
+  it.each([
+    ["/srv/x.db cannot be used (ENOSPC: no space left on device, write)", full],
+    ["/srv/x.db cannot be used (database or disk is full)", full],
+    ["/srv/x.db cannot be used (EDQUOT: quota exceeded)", full],
+    ["PostgreSQL does not serve (could not extend file: No space left on device)", full],
+    ["/srv/x.db cannot be made (EROFS: read-only file system): let AICORTEX_STORE name another place", unwritable],
+    ["/srv/x.db cannot be used (attempt to write a readonly database)", unwritable],
+    ["/srv/x.db cannot be used (EACCES: permission denied)", unwritable],
+    ["PostgreSQL does not serve (cannot execute INSERT in a read-only transaction)", unwritable],
+    ["the package libsql is not installed: npm install libsql", broken],
+    ['PostgreSQL does not serve (password authentication failed for user "a")', broken],
+    ["/srv/x.db cannot be used (file is not a database)", broken],
+    ["/srv/read-only/x.db cannot be used (database is locked)", away],
+    ["PostgreSQL does not serve (connect ECONNREFUSED 127.0.0.1:5432)", away],
+    ["it does not answer within 8 s", away],
+    ["the line is dead", away]
+  ])("%s", async (reason, expected) => {
+    const failing = Effect.fail(new SessionsUnavailable({ reason }))
+    const memory = await Effect.runPromise(Sessions.makeStoreMemory())
+    const store: Sessions.Store = { ...memory, create: () => failing }
+    const layer = Cortex.layer(
+      { servers: [], model, configFile: false },
+      { store: Layer.succeed(Sessions.SessionStore, store) }
+    )
+    const error = await Effect.runPromise(Effect.provide(Effect.flip(Sessions.create()), layer))
+    assert.strictEqual(error.message, `The session cannot be used now: ${reason}. ${expected}`)
+    await using gateway = await startGateway([], {}, { shared: { sessions: store } as never })
+    const response = await gateway.post("/v1/sessions", {})
+    assert.deepEqual([response.status, response.headers.get("retry-after")], [503, expected === away ? "1" : null])
+    assert.include(await response.text(), expected)
+  })
+})
+
+it.each([
+  ["database or disk is full", "has no room left. Make room there: until then it fails again.", null],
+  [
+    "attempt to write a readonly database",
+    "cannot be written. See to it that it can be written: until then it fails again.",
+    null
+  ],
+  ["interrupted", "cannot be reached. Try again in a moment.", "1"]
+])("a key that cannot be stored: %s", async (words, expected, wait) => {
+  const address = join(home, `keys-${count++}.db`)
+  const root = { name: "root", key: "root-secret", admin: true } as const
+  await using gateway = await startGateway([], { keys: [root] }, { cortex: { store: address, servers: [] } })
+  const create = (name: string) => gateway.post("/keys", { name }, { headers: { authorization: `Bearer ${root.key}` } })
+  assert.strictEqual((await create("ann")).status, 201)
+  const fails = `CREATE TRIGGER full BEFORE INSERT ON aicortex_keys BEGIN SELECT RAISE(ABORT, '${words}'); END`
+  const damage = Effect.flatMap(Store.make(address), (store) => store.use((sql) => sql.unsafe(fails)))
+  await Effect.runPromise(Effect.scoped(damage))
+  const response = await create("bob")
+  assert.deepEqual([response.status, response.headers.get("retry-after")], [503, wait])
+  assert.include(await response.text(), `The store of API keys ${expected}`)
 })
 
 describe("the gateway with a store that fails", () => {

@@ -7,7 +7,8 @@ import { createHash, randomBytes } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Store from "../../Store.js"
-import * as ErrorResponse from "../http/errorResponse.js"
+import type * as ErrorResponse from "../http/errorResponse.js"
+import { storeRejection } from "../http/storeRejection.js"
 import type { KeyCache } from "../keys/KeyCache.js"
 import type { Caller } from "../keys/keyPolicy.js"
 import * as Secret from "../keys/secret.js"
@@ -44,8 +45,7 @@ interface Kept {
 /** The caller of a session, why it is denied, or `undefined` where there is no such session. */
 export type Found = Caller | ErrorResponse.ErrorResponse | undefined
 
-const away = (): ErrorResponse.ErrorResponse =>
-  ErrorResponse.make(503, "The store cannot be reached. Try again in a moment.", "store_unavailable", null, 1_000)
+const away = (reason: string): ErrorResponse.ErrorResponse => storeRejection("The store", reason)
 
 export class StoredSessions {
   private readonly kept = new Map<string, Kept>()
@@ -72,7 +72,7 @@ export class StoredSessions {
         )
       )
     )
-    if (Either.isLeft(done)) return away()
+    if (Either.isLeft(done)) return away(done.left.reason)
     this.keep(hash, row, now)
     return session
   }
@@ -99,7 +99,7 @@ export class StoredSessions {
 
   private async look(hash: string, kept: Kept | undefined, now: number): Promise<Found> {
     // Invented cookies do not keep the store busy.
-    if (this.looks >= maxLooks) return kept === undefined ? away() : this.holder(kept.row, now)
+    if (this.looks >= maxLooks) return kept === undefined ? away("too many ask it") : this.holder(kept.row, now)
     this.looks++
     const reading = this.store.use(
       (sql) => sql<Row>`SELECT key_id, key_hash, expires_at FROM aicortex_page_sessions WHERE hash = ${hash}`
@@ -108,7 +108,7 @@ export class StoredSessions {
       this.looks--
     })
     // While the store is away, the sessions that are known go on, as the keys do.
-    if (Either.isLeft(done)) return kept === undefined ? away() : this.holder(kept.row, now)
+    if (Either.isLeft(done)) return kept === undefined ? away(done.left.reason) : this.holder(kept.row, now)
     const [row] = done.right
     if (row === undefined) {
       this.kept.delete(hash)

@@ -2,6 +2,7 @@
  * Errors in the format of each API: never with a stack trace, an API key, or (unless they are to be shown) addresses.
  */
 import { type Attempt, type Excluded, isChatError, type Unreachable } from "../../Errors.js"
+import { waitFor } from "../../errors/advice.js"
 
 /**
  * `status` is the HTTP status; `type`, `code` and `param` are OpenAI's; `retryAfter` is in milliseconds; `attempts` are
@@ -263,7 +264,7 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
       )
     }
     case "SessionsUnavailable":
-      return make(503, labels.redact(error.message), "sessions_unavailable", null, 1_000)
+      return make(503, labels.redact(error.message), "sessions_unavailable", null, waitFor(error.reason))
     case "EngineUnavailable":
       return make(503, labels.redact(error.message), "engine_unavailable")
     case "EngineFailed":

@@ -11,6 +11,7 @@ import { make, RequestRejected, reject } from "../../http/errorResponse.js"
 import * as FieldPolicy from "../../http/fieldPolicy.js"
 import * as Query from "../../http/query.js"
 import type { RequestContext } from "../../http/RequestContext.js"
+import { storeRejection } from "../../http/storeRejection.js"
 import * as ApiKeys from "../../keys/ApiKeys.js"
 import { longestGrace, longestLife, maxPatterns, priorities, ranges, roles } from "../../keys/keyPolicy.js"
 
@@ -104,8 +105,7 @@ const run = async <A>(
   }
   const error = done.left
   if (error._tag === "StoreUnavailable") {
-    const message = "The store of API keys cannot be reached. Try again in a moment."
-    throw new RequestRejected(make(503, message, "store_unavailable", null, 1_000))
+    throw new RequestRejected(storeRejection("The store of API keys", error.reason))
   }
   const { code, field, reason } = error
   if (code === "invalid_key_field") return reject(fieldOf(field), reason)

@@ -6,6 +6,7 @@ import type { GatewayContext } from "../../GatewayContext.js"
 import { make, RequestRejected, reject } from "../../http/errorResponse.js"
 import * as Query from "../../http/query.js"
 import type { RequestContext } from "../../http/RequestContext.js"
+import { storeRejection } from "../../http/storeRejection.js"
 import * as Table from "../../requestLog/table.js"
 
 const defaultLimit = 100
@@ -40,8 +41,7 @@ export const read = async (gateway: GatewayContext, context: RequestContext): Pr
   // What this process has not written yet is a part of the answer.
   const done = await Effect.runPromise(Effect.either(Effect.zipRight(requestRecorder.flush, found)))
   if (Either.isLeft(done)) {
-    const message = "The store of the request log cannot be reached. Try again in a moment."
-    throw new RequestRejected(make(503, message, "store_unavailable", null, 1_000))
+    throw new RequestRejected(storeRejection("The store of the request log", done.left.reason))
   }
   if (done.right === undefined) {
     throw new RequestRejected(make(404, "There is no request of this id in the log.", "request_not_found", "id"))

@@ -5,6 +5,7 @@ import type { GatewayContext } from "../../GatewayContext.js"
 import { make, RequestRejected, reject } from "../../http/errorResponse.js"
 import * as Query from "../../http/query.js"
 import type { RequestContext } from "../../http/RequestContext.js"
+import { storeRejection } from "../../http/storeRejection.js"
 import * as Permissions from "../../permissions.js"
 import * as Usage from "../../usage/query.js"
 
@@ -47,8 +48,7 @@ export const read = async (gateway: GatewayContext, context: RequestContext): Pr
   )
   const done = await Effect.runPromise(Effect.either(reading))
   if (Either.isLeft(done)) {
-    const message = "The store of usage cannot be reached. Try again in a moment."
-    throw new RequestRejected(make(503, message, "store_unavailable", null, 1_000))
+    throw new RequestRejected(storeRejection("The store of usage", done.left.reason))
   }
   const rows = done.right
   if (rows.length > Usage.maxRows)
