@@ -248,12 +248,13 @@ export class AllServersFailed extends Schema.TaggedError<AllServersFailed>("aico
 ) {
   override get message() {
     const n = this.attempts.length
+    const isMisled = n > 0 && this.attempts.every(({ lasting }) => lasting === true)
     const silent = (this.unreachable ?? []).map(
       ({ reason, url }) => `\n  - ${url} could not be asked which models it has (${reason})`
     )
     return (
       `All server attempts failed for model '${this.model}' (${n} ${n === 1 ? "attempt" : "attempts"}). ` +
-      `Check that the servers are up, or add another:${describeAttempts(this.attempts)}${describeExcluded(this.excluded)}${silent.join("")}`
+      `Check ${isMisled ? "their addresses" : "that the servers are up"}, or add another:${describeAttempts(this.attempts)}${describeExcluded(this.excluded)}${silent.join("")}`
     )
   }
 }

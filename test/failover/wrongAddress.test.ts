@@ -180,6 +180,7 @@ describe.each(kinds)("%s", (_, { reason, says, start }) => {
         const error = await failure(call())
         expect(error).toMatchObject({ _tag: "AllServersFailed", attempts: [one] })
         expect(error.attempts).toHaveLength(1)
+        expect(error.message).toContain("Check their addresses, or add another:")
         expect(counted(place, before)).toBe(1)
       }
     }
@@ -260,6 +261,7 @@ describe("what another attempt may change is tried again", () => {
     const error = await failure(cortex.chat("Hi", { retryBackoff: 1 }))
     expect(error.attempts).toHaveLength(6)
     expect(error.attempts[5]).not.toHaveProperty("lasting")
+    expect(error.message).toContain("Check that the servers are up, or add another:")
   })
 
   const disturbed = [
