@@ -193,7 +193,7 @@ describe("a body that repeats the conversation", () => {
       const refused = await post(...messages)
       const { error } = (await refused.json()) as { error: { param: string; message: string } }
       expect([refused.status, error.param], JSON.stringify(messages)).toEqual([400, "messages"])
-      expect(error.message).toContain("go on differently")
+      expect(error.message).toContain("then differ from it")
     }
     expect(server.chatRequests).toHaveLength(2)
     expect(await stored(gateway, session_id)).toEqual(before)

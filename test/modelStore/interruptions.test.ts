@@ -133,7 +133,7 @@ describe("a download", () => {
     const { code, err } = await ended(child)
     expect(code).toBe(130)
     expect(err).toMatch(/stopped at \d+% \(.* of 2\.0 MB\)/)
-    expect(err).toContain("`aicortex pull owner/tiny-GGUF --name mine` goes on")
+    expect(err).toContain("`aicortex pull owner/tiny-GGUF --name mine` continues")
     hub.behaviour = {}
     expect((await home.run(["pull", "owner/tiny-GGUF", "--name", "mine"], env)).code).toBe(0)
     expect(hub.doubled(file)).toBeLessThanOrEqual(4 * rangeBytes)
