@@ -10,6 +10,11 @@ export interface Maintenance {
   readonly drained: () => ReadonlyArray<string>
 }
 
+const setDrained = (server: ServerState, drained: boolean, at: number): void => {
+  server.drained = drained
+  server.drainSetAt = Math.max(at, server.drainSetAt + 1)
+}
+
 export const make = (
   servers: ReadonlyMap<string, ServerState>,
   serverState: (url: string) => ServerState,
@@ -32,13 +37,13 @@ export const make = (
       })
     },
     drain: (url) => {
-      change(url, (server) => {
-        server.drained = true
+      change(url, (server, at) => {
+        setDrained(server, true, at)
       })
     },
     wake: (url) => {
-      const server = change(url, (server) => {
-        server.drained = false
+      const server = change(url, (server, at) => {
+        setDrained(server, false, at)
         server.breaker.reset()
         for (const { breaker } of server.models) breaker.reset()
       })

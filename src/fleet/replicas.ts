@@ -99,9 +99,8 @@ interface Told {
   restsUntil: number
   /** When `restsUntil` changed, here or elsewhere. */
   restChangedAt: number
-  drained: boolean
-  /** When `drained` changed, here or elsewhere; 0: never. */
-  drainChangedAt: number
+  /** See `ServerState`. */
+  drainSetAt: number
   residentUntil: number
   figures: Figures
 }
@@ -111,8 +110,7 @@ const nothing = (): Told => ({
   probing: false,
   restsUntil: 0,
   restChangedAt: 0,
-  drained: false,
-  drainChangedAt: 0,
+  drainSetAt: 0,
   residentUntil: 0,
   figures: {}
 })
@@ -202,12 +200,10 @@ class Replicated implements ReplicatedFleet {
     }
   }
 
-  private drainOf({ drained }: ServerState, told: Told, now: number, all: boolean): DrainReport | undefined {
-    if (drained !== told.drained) {
-      told.drained = drained
-      told.drainChangedAt = Math.max(now, told.drainChangedAt + 1)
-    } else if (!all || told.drainChangedAt === 0) return undefined
-    return { on: drained, at: told.drainChangedAt }
+  private drainOf({ drainSetAt, drained }: ServerState, told: Told, all: boolean): DrainReport | undefined {
+    if (all ? drainSetAt === 0 : drainSetAt === told.drainSetAt) return undefined
+    told.drainSetAt = drainSetAt
+    return { on: drained, at: drainSetAt }
   }
 
   private reports(servers: Iterable<ServerState>, all: boolean): ReadonlyArray<ServerReport> {
@@ -222,7 +218,7 @@ class Replicated implements ReplicatedFleet {
         inFlight: all || inFlight !== told.inFlight ? inFlight : undefined,
         probing: breaker.probing !== told.probing ? breaker.probing : undefined,
         rest: this.restOf(breaker, told, now, all),
-        drain: this.drainOf(server, told, now, all),
+        drain: this.drainOf(server, told, all),
         models: models.length === 0 ? undefined : models
       }
       told.inFlight = inFlight
@@ -357,14 +353,10 @@ class Replicated implements ReplicatedFleet {
 
   /** The last change wins, in every process. */
   private adoptDrain(server: ServerState, { at, on }: DrainReport): void {
-    const told = this.toldOf(server)
-    const isNewer = at > told.drainChangedAt || (at === told.drainChangedAt && on)
-    // A change that has not been sent to the others yet is newer.
-    if (isNewer && server.drained === told.drained) {
-      server.drained = on
-      told.drained = on
-    }
-    told.drainChangedAt = Math.max(at, told.drainChangedAt)
+    if (at < server.drainSetAt || (at === server.drainSetAt && !on)) return
+    server.drained = on
+    server.drainSetAt = at
+    this.toldOf(server).drainSetAt = at
   }
 
   private learn(state: ModelState, figures: Figures): void {

@@ -174,6 +174,8 @@ export class ServerState {
   maxInFlight = Number.POSITIVE_INFINITY
   /** It is to get no new requests. */
   drained = false
+  /** When an operator last said so or the opposite, here or at another process, in milliseconds; 0: never. */
+  drainSetAt = 0
   roundTrip: number | undefined
   /** It reports its loaded models. */
   tellsResident = false

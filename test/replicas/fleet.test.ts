@@ -161,6 +161,22 @@ for (const engine of engines) {
       }
     )
 
+    it("a server woken at a gateway that has not heard of its drain is woken everywhere", async () => {
+      const server = keep(await startFakeOllama({ models: [model], loaded: [model], reply: "One." }))
+      const { gateways } = await start([{ url: server.url }], 2)
+      const [one, two] = gateways
+      for (let i = 0; i < 5; i++) {
+        await one.post("/servers/server-1", { action: "drain" })
+        await two.post("/servers/server-1", { action: "wake" })
+        for (const gateway of gateways) {
+          await eventually(async () => !(await serverOf(gateway)).draining, "it is woken everywhere")
+        }
+        await one.post("/servers/server-1", { action: "drain" })
+        await eventually(async () => (await serverOf(two)).draining, "the other knows the last drain")
+        await two.post("/servers/server-1", { action: "wake" })
+      }
+    })
+
     it("a server that an operator rests is resting everywhere", async () => {
       const server = keep(await startFakeOllama({ models: [model], loaded: [model], reply: "One." }))
       const { gateways } = await start([{ url: server.url }], 2)
