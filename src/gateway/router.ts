@@ -88,7 +88,6 @@ const allowPrivateNetwork = ({ headers, request }: RequestContext): void => {
   }
 }
 
-/** Only the handle knows the metrics of all processes. */
 /** A request may lower the priority of its key, but not raise it. */
 const priorityOf = ({ request }: RequestContext, access: Caller | undefined): Priority => {
   const header = request.headers["x-aicortex-priority"]
