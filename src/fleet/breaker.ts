@@ -46,6 +46,8 @@ export class Breaker {
   unreachable = false
   /** What it last opened for. */
   cause: BreakerCause | undefined
+  /** When an operator last began or ended its rest; 0: never. */
+  setAt = 0
 
   /** The state before the provisional failures, how many these are, and whether a firm one came since. */
   private before: { readonly restsUntil: number; readonly opened: number; readonly failures: number } | undefined

@@ -33,6 +33,7 @@ export const make = (
     rest: (url, milliseconds) => {
       change(url, ({ breaker }, at) => {
         breaker.open(at, at, milliseconds, milliseconds)
+        breaker.setAt = at
         breaker.cause = { reason: "rest", message: "an operator lets it rest" }
       })
     },
@@ -44,8 +45,10 @@ export const make = (
     wake: (url) => {
       const server = change(url, (server, at) => {
         setDrained(server, false, at)
-        server.breaker.reset()
-        for (const { breaker } of server.models) breaker.reset()
+        for (const { breaker } of [server, ...server.models]) {
+          breaker.reset()
+          breaker.setAt = at
+        }
       })
       server.serveQueues()
     },

@@ -13,6 +13,8 @@ interface RestReport {
   readonly left?: number | undefined
   /** How long ago that became so, in milliseconds; absent: just now. */
   readonly age?: number | undefined
+  /** When an operator did that, in milliseconds since the epoch. */
+  readonly at?: number | undefined
   /** Consecutive failures. */
   readonly failures: number
   readonly unreachable?: true | undefined
@@ -99,6 +101,9 @@ interface Told {
   restsUntil: number
   /** When `restsUntil` changed, here or elsewhere. */
   restChangedAt: number
+  /** See `Breaker`, and whether that was the change. */
+  setAt: number
+  isSet: boolean
   /** See `ServerState`. */
   drainSetAt: number
   residentUntil: number
@@ -110,6 +115,8 @@ const nothing = (): Told => ({
   probing: false,
   restsUntil: 0,
   restChangedAt: 0,
+  setAt: 0,
+  isSet: false,
   drainSetAt: 0,
   residentUntil: 0,
   figures: {}
@@ -185,14 +192,24 @@ class Replicated implements ReplicatedFleet {
     return told
   }
 
-  private restOf({ cause, failures, restsUntil, unreachable }: Breaker, told: Told, now: number, all: boolean) {
+  private restOf(breaker: Breaker, told: Told, now: number, all: boolean) {
+    const { cause, failures, restsUntil, setAt, unreachable } = breaker
+    // An operator may end a rest that another process has not reported yet.
+    const isSet = setAt > told.setAt
+    const isChanged = restsUntil !== told.restsUntil
     // Those who were away when it ended hear of it, too.
-    if (all ? restsUntil === 0 && told.restChangedAt === 0 : restsUntil === told.restsUntil) return undefined
-    if (restsUntil !== told.restsUntil) told.restChangedAt = now
+    const isKnown = all ? restsUntil === 0 && told.restChangedAt === 0 : !isChanged
+    if (isKnown && !isSet) return undefined
+    if (isSet || isChanged) {
+      told.restChangedAt = now
+      told.isSet = isSet
+    }
+    told.setAt = setAt
     told.restsUntil = restsUntil
     const age = now - told.restChangedAt
     return {
       age: age > 0 ? age : undefined,
+      at: told.isSet ? setAt : undefined,
       left: restsUntil === 0 ? undefined : Math.max(0, restsUntil - now),
       failures,
       unreachable: unreachable ? (true as const) : undefined,
@@ -338,17 +355,26 @@ class Replicated implements ReplicatedFleet {
   private adopt(
     of: ServerState | ModelState,
     breaker: Breaker,
-    { age = 0, cause, failures, left, unreachable }: RestReport,
+    { age = 0, at, cause, failures, left, unreachable }: RestReport,
     now: number
   ) {
     const told = this.toldOf(of)
-    // A change that has not been sent to the others yet is newer.
-    if (breaker.restsUntil !== told.restsUntil || now - age < told.restChangedAt) return
+    const changedAt = now - age
+    if (at !== undefined) {
+      // The last of two operators wins, in every process.
+      if (at <= breaker.setAt) return
+    } else if (breaker.restsUntil !== told.restsUntil || changedAt < Math.max(told.restChangedAt, breaker.setAt)) {
+      // A change that has not been sent to the others yet is newer.
+      return
+    }
     breaker.adopt(left === undefined ? 0 : now + left, failures, now)
     breaker.unreachable = unreachable === true
     breaker.cause = cause
+    breaker.setAt = at ?? breaker.setAt
+    told.setAt = breaker.setAt
+    told.isSet = at !== undefined
     told.restsUntil = breaker.restsUntil
-    told.restChangedAt = now - age
+    told.restChangedAt = changedAt
   }
 
   /** The last change wins, in every process. */

@@ -161,19 +161,33 @@ for (const engine of engines) {
       }
     )
 
-    it("a server woken at a gateway that has not heard of its drain is woken everywhere", async () => {
+    it.each([
+      ["drain", { action: "drain" }],
+      ["rest", { action: "rest", seconds: 3_600 }]
+    ])("a server woken at a gateway that has not heard of its %s is woken everywhere", async (_, stop) => {
       const server = keep(await startFakeOllama({ models: [model], loaded: [model], reply: "One." }))
       const { gateways } = await start([{ url: server.url }], 2)
       const [one, two] = gateways
+      const act = async (gateway: TestGateway, action: object) => {
+        await gateway.post("/servers/server-1", action)
+        // Which of two is the last is known by the millisecond.
+        const at = Date.now()
+        while (Date.now() === at) await new Promise((resolve) => setImmediate(resolve))
+      }
+      const isStopped = async (gateway: TestGateway) => {
+        const { draining, state } = await serverOf(gateway)
+        return draining || state === "open"
+      }
       for (let i = 0; i < 5; i++) {
-        await one.post("/servers/server-1", { action: "drain" })
-        await two.post("/servers/server-1", { action: "wake" })
+        await act(one, stop)
+        await act(two, { action: "wake" })
+        await act(one, stop)
+        for (const gateway of gateways) await eventually(() => isStopped(gateway), "the last one stops it")
+        await act(one, stop)
+        await act(two, { action: "wake" })
         for (const gateway of gateways) {
-          await eventually(async () => !(await serverOf(gateway)).draining, "it is woken everywhere")
+          await eventually(async () => !(await isStopped(gateway)), "it is woken everywhere")
         }
-        await one.post("/servers/server-1", { action: "drain" })
-        await eventually(async () => (await serverOf(two)).draining, "the other knows the last drain")
-        await two.post("/servers/server-1", { action: "wake" })
       }
     })
 
