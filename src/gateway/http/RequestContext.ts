@@ -384,6 +384,7 @@ export class RequestContext {
     if (
       this.protocol !== "ollama" &&
       contentType !== undefined &&
+      contentType !== "application/json" &&
       !/^application\/([\w.+-]*\+)?json\s*(;|$)/i.test(contentType)
     ) {
       throw new ErrorResponse.RequestRejected(

@@ -39,7 +39,8 @@ export const endWith = (response: ServerResponse, text: string): void => {
     response.end(text)
     return
   }
-  // `write` waits for the end of this turn, for others to join it.
+  // Else `write` waits for the end of this turn, for others to join it.
+  socket.cork()
   response.write(text)
   socket.uncork()
   response.end()
