@@ -200,9 +200,8 @@ const lasting: ReadonlySet<string> = new Set(["bench", "engine", "run", "serve",
 
 /**
  * What parses HTTP is WebAssembly, which V8 optimises at the first request: 0.1 s and 35 MB, in commands that send a
- * handful. With this budget it begins later, for some parts after thousands of requests: a gateway needs 4 % more time
- * for each until then. Versions of V8 where this was not tried are left alone: they may not know the flag, and would say
- * so on standard error.
+ * handful. With this budget it begins some 15 requests later, for some parts of it much later. Versions of V8 where this
+ * was not tried are left alone: they may not know the flag, and would say so on standard error.
  */
 const optimiseParserLater = (words: ReadonlyArray<string>) => {
   if (words.some((word) => lasting.has(word))) return
