@@ -86,6 +86,15 @@ for (const engine of engines) {
         const server = await upstream({ perToken: 5 }, start)
         const { create, history, post, turn } = await serve(server, 2)
         const ids = [await create(), await create()]
+        // A turn does not wait for one of another conversation.
+        const leaving = new AbortController()
+        await server.setBehaviour({ faults: { kind: "hang" } })
+        const left = ids.map((id) => turn(id, "left", {}, { signal: leaving.signal }).catch(() => undefined))
+        await eventually(() => server.inFlight() === 2, "a turn of each conversation is at the server")
+        leaving.abort()
+        await Promise.all(left)
+        await eventually(() => server.inFlight() === 0, "they have left the server")
+        await server.setBehaviour({ faults: undefined })
         const total = 24
         const responses = await Promise.all(
           ids.flatMap((id) =>
@@ -105,7 +114,7 @@ for (const engine of engines) {
         expect(responses.map(({ status }) => status)).toEqual(responses.map(() => 200))
         expect(new Set(responses.map(processOf)).size).toBe(2)
         for (const text of texts) expect(text).not.toContain("error")
-        // One turn of a conversation at a time; those of the other one do not wait for it.
+        // Of each conversation one turn at a time.
         expect(server.maxInFlight).toBe(2)
         for (const id of ids) {
           const said = await history(id)
