@@ -205,14 +205,20 @@ const toolCall = (call: unknown): Message.ToolCall => {
 class ChatDecoder implements Http.Decoder {
   private over = false
   private calledTools = false
-  private readonly template = Template.make()
+  private readonly template: Template.Template
   private readonly say = (content: string): void => this.sink.text(content)
   private readonly lines = Lines.within(
     (text, from, to) => this.take(text.slice(from, to)),
     (text, from) => (this.over ? from : this.template.read(text, from, this.say))
   )
 
-  constructor(private readonly sink: Sink) {}
+  constructor(
+    private readonly sink: Sink,
+    templates: Template.Memory | undefined,
+    model: string
+  ) {
+    this.template = Template.make("content", templates, model)
+  }
 
   feed(bytes: Uint8Array): void {
     this.lines.feed(bytes)
@@ -262,11 +268,14 @@ class ChatDecoder implements Http.Decoder {
   }
 }
 
-/** Decodes the lines of `/api/chat`. */
-export const decoder = (sink: Sink): Http.Decoder => new ChatDecoder(sink)
+/** Decodes the lines of `/api/chat`; `templates` are those of earlier answers, by model. */
+export const decoder = (sink: Sink, templates?: Template.Memory, model = ""): Http.Decoder =>
+  new ChatDecoder(sink, templates, model)
 
 /** `now` is the time in milliseconds since the epoch. */
 export const make = (transport: Transport, now: () => number): Backend => {
+  const templates = Template.memory()
+  const generated = Template.memory()
   const send = (server: Server, path: string, body: object, decoder: Http.Decoder, sink: Http.Listener) =>
     Http.start(
       transport,
@@ -276,14 +285,14 @@ export const make = (transport: Transport, now: () => number): Backend => {
       now
     )
   const chat = (server: Server, request: ChatRequest, sink: Sink) =>
-    send(server, "/api/chat", body(request), decoder(filtered(request.format, sink)), sink)
+    send(server, "/api/chat", body(request), decoder(filtered(request.format, sink), templates, request.model), sink)
 
   const templated = (server: Server, request: ChatRequest, sink: Sink) =>
     send(
       server,
       "/api/generate",
       templatedBody(request),
-      Raw.decoder(filtered(request.format, sink), (line) => finish(line, false)),
+      Raw.decoder(filtered(request.format, sink), (line) => finish(line, false), generated, request.model),
       sink
     )
 
@@ -292,7 +301,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
       server,
       "/api/generate",
       generateBody(request, promptOf(request)),
-      Raw.decoder(sink, (line) => finish(line, false)),
+      Raw.decoder(sink, (line) => finish(line, false), generated, request.model),
       new CompletionGuard(sink, request)
     )
 
@@ -332,7 +341,7 @@ export const make = (transport: Transport, now: () => number): Backend => {
         const body = generateBody(left, Raw.prompt(prompt, sent, partial.thinking))
         sink.joins(partial.text.slice(sent.length), repeated, "continues")
         const guarded = new Resume.FallbackSink(sink, goOn)
-        const decoder = Raw.decoder(guarded, (line) => finish(line, false))
+        const decoder = Raw.decoder(guarded, (line) => finish(line, false), generated, model)
         steps.next(() => send(server, "/api/generate", body, decoder, guarded))
       }
 

@@ -102,10 +102,15 @@ export class Rendering implements Sink {
 // The answer
 // =============================================================================
 
-/** Decodes the lines of `/api/generate`; `finish` reads the last one. */
-export const decoder = (sink: Sink, finish: (line: { readonly [key: string]: unknown }) => Finish): Http.Decoder => {
+/** Decodes the lines of `/api/generate`; `finish` reads the last one, `templates` are those of earlier answers. */
+export const decoder = (
+  sink: Sink,
+  finish: (line: { readonly [key: string]: unknown }) => Finish,
+  templates?: Template.Memory,
+  model = ""
+): Http.Decoder => {
   let finished = false
-  const template = Template.make("response")
+  const template = Template.make("response", templates, model)
   const say = (content: string): void => sink.text(content)
   const take = (text: string): void => {
     if (finished || text === "") return

@@ -6,6 +6,7 @@ import * as Ollama from "../../src/backend/ollama.js"
 import * as OllamaRaw from "../../src/backend/ollamaRaw.js"
 import * as OpenAI from "../../src/backend/openaiAnswer.js"
 import * as Lines from "../../src/internal/lines.js"
+import * as Template from "../../src/internal/lineTemplate.js"
 import * as Sse from "../../src/internal/sse.js"
 import type { ToolCall } from "../../src/Message.js"
 
@@ -182,7 +183,11 @@ describe("a continued text, split at any byte", () => {
     ["suffix", (sink) => OpenAI.decoder(sink, "suffix")]
   ]
   const finish: Finish = { reason: "stop", usage: { completionTokens: 2 } }
-  const generated: MakeDecoder = (sink) => OllamaRaw.decoder(sink, () => finish)
+  const templates = Template.memory()
+  const generated: ReadonlyArray<readonly [string, MakeDecoder]> = [
+    ["the model's first answer", (sink) => OllamaRaw.decoder(sink, () => finish)],
+    ["after other answers of the model", (sink) => OllamaRaw.decoder(sink, () => finish, templates, "m")]
+  ]
   const line = (response: string, rest: object = {}) => ({
     model: "m",
     created_at: "2026-01-01T00:00:00Z",
@@ -214,7 +219,7 @@ describe("a continued text, split at any byte", () => {
     ])
   })
 
-  it("Ollama's lines, also lines that look like another line's text", () => {
+  it.each(generated)("Ollama's lines, %s, also lines that look like another line's text", (_, generated) => {
     const texts = [...strange, 'a","response":"b', "response", '"done":true', "plain", "and plain"]
     const answer = [...texts.map((text) => line(text)), line("", { done: true, done_reason: "stop" })]
     const events = [...texts.filter((text) => text !== "").map((text) => ({ text })), { finish }, { finished: true }]
@@ -228,29 +233,34 @@ describe("a continued text, split at any byte", () => {
   })
 })
 
-describe("Ollama's NDJSON, split at any byte", () => {
+const templates = Template.memory()
+const ollamaDecoders: ReadonlyArray<readonly [string, MakeDecoder]> = [
+  ["the model's first answer", (sink) => Ollama.decoder(sink)],
+  ["after other answers of the model", (sink) => Ollama.decoder(sink, templates, "m")]
+]
+describe.each(ollamaDecoders)("Ollama's NDJSON, split at any byte, %s", (_, decoder) => {
   it("thinking, text of every script, tool calls and usage", () => {
-    expect(alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer))).toEqual(ollamaEvents)
+    expect(alwaysTheSame(decoder, ndjson(ollamaAnswer))).toEqual(ollamaEvents)
   })
 
   it("with CRLF, and with empty lines between", () => {
-    expect(alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer, "\r\n"))).toEqual(ollamaEvents)
-    expect(alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer, "\n\n"))).toEqual(ollamaEvents)
+    expect(alwaysTheSame(decoder, ndjson(ollamaAnswer, "\r\n"))).toEqual(ollamaEvents)
+    expect(alwaysTheSame(decoder, ndjson(ollamaAnswer, "\n\n"))).toEqual(ollamaEvents)
   })
 
   it("without the last newline", () => {
-    expect(alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer).slice(0, -1))).toEqual(ollamaEvents)
+    expect(alwaysTheSame(decoder, ndjson(ollamaAnswer).slice(0, -1))).toEqual(ollamaEvents)
   })
 
   it("ignores everything after the line with done: true", () => {
     const more = `${ndjson(ollamaAnswer)}${ndjson([ollamaLine({ role: "assistant", content: "more" })])}garbage\n`
-    expect(alwaysTheSame(Ollama.decoder, more)).toEqual(ollamaEvents)
+    expect(alwaysTheSame(decoder, more)).toEqual(ollamaEvents)
   })
 
   it("several tool calls in one line keep their order", () => {
     const calls = ["a", "b", "c"].map((id, index) => ({ id, function: { index, name: `t${id}`, arguments: { id } } }))
     const events = alwaysTheSame(
-      Ollama.decoder,
+      decoder,
       ndjson([ollamaLine({ role: "assistant", content: "", tool_calls: calls }), ollamaDone])
     )
     expect(events.slice(0, 3)).toEqual(
@@ -259,14 +269,14 @@ describe("Ollama's NDJSON, split at any byte", () => {
   })
 
   it("an answer without done: true is incomplete", () => {
-    const events = alwaysTheSame(Ollama.decoder, ndjson(ollamaAnswer.slice(0, 4)))
+    const events = alwaysTheSame(decoder, ndjson(ollamaAnswer.slice(0, 4)))
     expect(events.at(-1)).toEqual({ finished: false })
   })
 
   it("an error inside the answer is reported after the content before it", () => {
     const died = "an error was encountered while running the model: unexpected EOF"
     const transcript = ndjson([ollamaLine({ role: "assistant", content: "你" }), { error: died }])
-    expect(alwaysTheSame(Ollama.decoder, transcript)).toEqual([
+    expect(alwaysTheSame(decoder, transcript)).toEqual([
       { text: "你" },
       { error: `${Reported.name}: ${died}` },
       { finished: false }
@@ -281,7 +291,7 @@ describe("Ollama's NDJSON, split at any byte", () => {
     ["content that is not text", ndjson([ollamaLine({ role: "assistant", content: [{ type: "text" }] })])],
     ["a tool call without a name", ndjson([ollamaLine({ content: "", tool_calls: [{ function: { arguments: {} } }] })])]
   ])("malformed: %s", (_, transcript) => {
-    const events = alwaysTheSame(Ollama.decoder, transcript)
+    const events = alwaysTheSame(decoder, transcript)
     expect(events.at(-2)).toMatchObject({ error: expect.stringMatching(/^Malformed: /) })
     expect(events.at(-1)).toEqual({ finished: false })
   })
@@ -292,14 +302,14 @@ describe("Ollama's NDJSON, split at any byte", () => {
       function: { name: "f", arguments: args }
     }))
     const transcript = ndjson([ollamaLine({ content: "", tool_calls: calls }), ollamaDone])
-    expect(alwaysTheSame(Ollama.decoder, transcript).slice(0, 4)).toEqual(
+    expect(alwaysTheSame(decoder, transcript).slice(0, 4)).toEqual(
       [{ a: 1 }, {}, {}, {}].map((args) => ({ toolCall: { id: "x", name: "f", arguments: args } }))
     )
     for (const args of [7, [], "{", "[]"]) {
       const call = { id: "x", function: { name: "f", arguments: args } }
       const odd = ndjson([ollamaLine({ content: "", tool_calls: [call] })])
       const rawArguments = typeof args === "string" ? args : JSON.stringify(args)
-      expect(alwaysTheSame(Ollama.decoder, odd)[0]).toEqual({
+      expect(alwaysTheSame(decoder, odd)[0]).toEqual({
         toolCall: { id: "x", name: "f", arguments: {}, rawArguments }
       })
     }
@@ -307,7 +317,7 @@ describe("Ollama's NDJSON, split at any byte", () => {
 
   it("only the length reason is distinguished; a missing count is absent, not zero", () => {
     const last = { model: "m", message: { content: "" }, done: true, done_reason: "length", eval_count: 2 }
-    expect(alwaysTheSame(Ollama.decoder, ndjson([last]))).toEqual([
+    expect(alwaysTheSame(decoder, ndjson([last]))).toEqual([
       { finish: { reason: "length", usage: { completionTokens: 2, totalTokens: 2 } } },
       { finished: true }
     ])
