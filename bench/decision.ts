@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs"
 import { parseArgs } from "node:util"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type { Routing } from "../src/ChatRequest.js"
+import { Routing } from "../src/ChatRequest.js"
 import * as Fleet from "../src/Fleet.js"
 import * as Prng from "../src/internal/prng.js"
 import * as Router from "../src/Router.js"
@@ -37,7 +37,7 @@ const rounds = options.quick ? 5 : 41
 /** How long one round of one strategy takes, in milliseconds. */
 const batch = options.quick ? 5 : 30
 
-const strategies: ReadonlyArray<Routing> = ["random", "fastest", "nearest", "balanced", "least-busy", "warm"]
+const strategies = Routing.literals
 
 /** In microseconds, by the number of servers; larger fleets than the first two are shown without a target. */
 const targets: ReadonlyMap<number, number> = new Map([

@@ -2,6 +2,7 @@ import { spawnSync } from "node:child_process"
 import { existsSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { beforeAll, describe, expect, it, vi } from "vitest"
+import { Routing } from "../../src/ChatRequest.js"
 import { bin, build, type Home, makeHome } from "../support/cliProcess.js"
 import { useFleet } from "../support/fleet.js"
 import { hasTerminals, startTerminal } from "../support/terminal.js"
@@ -32,8 +33,7 @@ describe("candidates", () => {
     expect(await offered(at, "ser")).toEqual(["service", "servers", "serve"])
     expect(await offered(at, "servers", "re")).toEqual(["remove"])
     expect(await offered(at, "chat", "--rou")).toEqual(["--routing"])
-    const strategies = ["random", "fastest", "nearest", "balanced", "least-busy", "warm"]
-    expect(await offered(at, "chat", "--routing", "")).toEqual(strategies)
+    expect(await offered(at, "chat", "--routing", "")).toEqual([...Routing.literals])
     expect(await offered(at, "best", "--strategy=n")).toEqual(["--strategy=nearest"])
     // A flag that is given is not given again, and the value of one is not a command.
     expect(await offered(at, "chat", "--routing", "warm", "--rou")).toEqual([])

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "vitest"
+import { Routing } from "../../src/ChatRequest.js"
 import * as Errors from "../../src/Errors.js"
 import { document } from "../../src/gateway/routes.js"
 import { anchorsOf, pages, readme, root } from "../support/docs/pages.js"
@@ -49,6 +50,11 @@ describe("docs/", () => {
       tags.filter((tag) => !anchors.has(tag.toLowerCase())),
       []
     )
+  })
+
+  it("has a row for every routing strategy", () => {
+    const rows = [...page("docs/routing.md").matchAll(/^\| `([\w-]+)` \|/gm)].map(([, name]) => name)
+    assert.includeMembers(rows, [...Routing.literals])
   })
 
   it("names every endpoint of the gateway", () => {

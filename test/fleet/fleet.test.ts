@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest"
-import type { Routing } from "../../src/ChatRequest.js"
+import { Routing } from "../../src/ChatRequest.js"
 import { Columns } from "../../src/fleet/columns.js"
 import * as Prng from "../../src/internal/prng.js"
 import * as Router from "../../src/Router.js"
@@ -246,7 +246,7 @@ describe("least-busy", () => {
 })
 
 describe("failing servers under load", () => {
-  const strategies: ReadonlyArray<Routing> = ["random", "fastest", "nearest", "balanced", "least-busy", "warm"]
+  const strategies = Routing.literals
 
   it("a hung server costs one timeout once: the next hundred requests do not touch it", async () => {
     for (const routing of strategies) {

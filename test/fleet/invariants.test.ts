@@ -5,14 +5,14 @@ import * as TestContext from "effect/TestContext"
 import * as fc from "fast-check"
 import { describe, expect, it } from "vitest"
 import type { ServerFailure } from "../../src/Backend.js"
-import type { Routing } from "../../src/ChatRequest.js"
+import { Routing } from "../../src/ChatRequest.js"
 import * as Fleet from "../../src/Fleet.js"
 import * as Prng from "../../src/internal/prng.js"
 import * as Router from "../../src/Router.js"
 import { fromOptions, type Host } from "../../src/Server.js"
 import * as Settings from "../../src/Settings.js"
 
-const strategies: ReadonlyArray<Routing> = ["random", "fastest", "nearest", "balanced", "least-busy", "warm"]
+const strategies = Routing.literals
 const models = ["a", "b"]
 const capacity = 512
 

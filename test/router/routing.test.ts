@@ -4,7 +4,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as fc from "fast-check"
 import { afterEach, describe, expect, it, onTestFinished, vi } from "vitest"
-import type { Routing } from "../../src/ChatRequest.js"
+import { Routing } from "../../src/ChatRequest.js"
 import { maxPlausibleSpeed, type Snapshot } from "../../src/Fleet.js"
 import * as Prng from "../../src/internal/prng.js"
 import type { Cortex } from "../../src/promise.js"
@@ -14,7 +14,7 @@ import { unusedPort } from "../support/fakeServer.js"
 import { chats, failure, inOrder, model, useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
-const strategies: ReadonlyArray<Routing> = ["random", "fastest", "nearest", "balanced", "least-busy", "warm"]
+const strategies = Routing.literals
 
 const folders: Array<string> = []
 afterEach(() => {
