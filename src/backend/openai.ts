@@ -15,6 +15,7 @@ import * as Http from "./http.js"
 import { decoder, type Kind } from "./openaiAnswer.js"
 import * as Body from "./openaiBody.js"
 import * as Choices from "./openaiChoices.js"
+import * as OpenAIModels from "./openaiModels.js"
 import * as Text from "./openaiText.js"
 import * as Resume from "./resume.js"
 import { templateMessages } from "./templateMessages.js"
@@ -104,7 +105,8 @@ const responseFormat = (format: Exclude<Format, "text">): object =>
 /**
  * The body of `POST /v1/chat/completions`. Undefined fields are not sent.
  *
- * `think: true | false` is sent as `chat_template_kwargs.enable_thinking`, a level as `reasoning_effort`.
+ * `think: true | false` is sent as `chat_template_kwargs.enable_thinking`, a level as `reasoning_effort`; to OpenAI's own
+ * servers each as the latter.
  */
 export const body = (server: Server, request: ChatRequest): Body.Body => {
   const { format, logprobs, maxTokens, think, toolChoice, tools } = request
@@ -116,7 +118,8 @@ export const body = (server: Server, request: ChatRequest): Body.Body => {
     body["logprobs"] = true
     if (logprobs > 0) body["top_logprobs"] = logprobs
   }
-  if (typeof think === "boolean") {
+  if (own) Object.assign(body, OpenAIModels.fields(request))
+  else if (typeof think === "boolean") {
     const given = body["chat_template_kwargs"]
     body["chat_template_kwargs"] = isObject(given) ? { ...given, enable_thinking: think } : { enable_thinking: think }
   } else if (think !== undefined) body["reasoning_effort"] = think

@@ -324,6 +324,43 @@ describe("requests to OpenAI's API", () => {
       expect(body(url)).toMatchObject({ max_tokens: 5 })
     }
   })
+
+  it("OpenAI itself gets what its models take: those that reason have a temperature of their own", () => {
+    const sent = (model: string, options: ChatRequest.CheckedOptions, url = "https://api.openai.com") => {
+      const request = ChatRequest.make(options, model, [{ role: "user", content: "Hi" }], "text")
+      const { model: _, messages, stream, stream_options, ...rest } = OpenAI.body({ ...Server.embedded, url }, request)
+      return JSON.parse(JSON.stringify(rest))
+    }
+    const samplers = { temperature: 0.7, top_p: 1 }
+    for (const model of ["o1", "o4-mini-2025-04-16", "ft:o3-mini:me", "gpt-5", "gpt-5-nano", "team-gpt-5.2", "GPT-6"]) {
+      expect(sent(model, {}), model).toEqual({})
+      expect(sent(model, { temperature: 1, think: true }), model).toEqual({ reasoning_effort: "medium" })
+      expect(sent(model, { think: "low" }), model).toEqual({ reasoning_effort: "low" })
+      expect(sent(model, { temperature: 0.2, topP: 0.5 }), model).toEqual({ temperature: 0.2, top_p: 0.5 })
+    }
+    for (const model of ["gpt-4o", "gpt-4.1-mini", "gpt-5-chat-latest", "gpt-oss:20b", "my-model", "foo1"]) {
+      expect(sent(model, {}), model).toEqual(samplers)
+      expect(sent(model, { think: false }), model).toEqual(samplers)
+      expect(sent(model, { think: "high" }), model).toEqual({ ...samplers, reasoning_effort: "high" })
+    }
+    expect(sent("gpt-5", { think: false })).toEqual({ reasoning_effort: "minimal" })
+    expect(sent("gpt-5.1", { think: false })).toEqual({ reasoning_effort: "none" })
+    for (const [model, effort] of [
+      ["o3", "high"],
+      ["gpt-5", "high"],
+      ["gpt-5.1-codex-max", "xhigh"],
+      ["gpt-5.2", "xhigh"]
+    ] as const) {
+      expect(sent(model, { think: "max" })).toEqual({ reasoning_effort: effort })
+    }
+    // Others have no such rules, and their own switch.
+    const vllm = "http://127.0.0.1:8000"
+    expect(sent("gpt-5", { think: true }, vllm)).toEqual({
+      ...samplers,
+      chat_template_kwargs: { enable_thinking: true }
+    })
+    expect(sent("gpt-5", { think: "max" }, vllm)).toEqual({ ...samplers, reasoning_effort: "max" })
+  })
 })
 
 // -----------------------------------------------------------------------------
