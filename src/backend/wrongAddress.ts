@@ -20,6 +20,18 @@ const noSuchPath = new RegExp(
 const wantsTls =
   /\bHTTP request was sent to HTTPS port\b|\bHTTP request to an HTTPS server\b|\bSSL-enabled server port\b/i
 
+/** Of a server that rejects a request because it came without TLS, completing "the server …". */
+export const expectsTls = "expects TLS: its address may begin with https://"
+
+/** Of a port that something else than HTTP is spoken at, completing "the server …". */
+export const notHttp = "does not speak HTTP: check its address"
+
+/**
+ * Said of a connection without TLS that was closed before an answer began. Many servers that expect TLS do just this, but
+ * one that is restarting does it too, so it is tried again.
+ */
+export const mayExpectTls = "if the server expects TLS, its address begins with https://"
+
 const decoder = new TextDecoder()
 
 /** Whether a 404 is about the path, and not a model. `text`: the error text, if any. */
@@ -68,9 +80,7 @@ export const explainWrongAddress = (
   if (status >= 300 && status < 400 && status !== 304) {
     return { reason: "malformed", message: redirect(address, url, location), status, lasting: true }
   }
-  if (status === 400 && wantsTls.test(body)) {
-    return { reason: "tls", message: "expects TLS: its address may begin with https://", status, lasting: true }
-  }
+  if (status === 400 && wantsTls.test(body)) return { reason: "tls", message: expectsTls, status, lasting: true }
   if (status !== 405 && !(status === 404 && isWrongPath(body, text))) return failure
   const detail = text === undefined ? "" : ` (${text})`
   return {
@@ -103,6 +113,8 @@ export const explainConnection = (failure: TransportFailure): ServerFailure => {
   if (noTls.has(code) && proxy === undefined) {
     return { ...failure, message: "speaks no TLS: its address may begin with http://", lasting: true }
   }
+  if (code === "TLS_ALERT") return { ...failure, message: expectsTls, lasting: true }
+  if (code === "NOT_HTTP") return { ...failure, message: notHttp, lasting: true }
   const isNameless = reason === "dns" && /ENOTFOUND|\bnot known\b/.test(`${code} ${message}`)
   return isNameless || reason === "tls" ? { ...failure, lasting: true } : failure
 }

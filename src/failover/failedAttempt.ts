@@ -1,5 +1,6 @@
 /** Records of failed attempts. */
 import type { ServerFailure } from "../Backend.js"
+import { mayExpectTls } from "../backend/wrongAddress.js"
 import type { Attempt, Phase } from "../Errors.js"
 import type { Host } from "../Server.js"
 
@@ -16,7 +17,10 @@ export const failedAttempt = (
   server: server.url,
   phase,
   reason,
-  message,
+  message:
+    !certain && phase === "first-token" && reason === "reset" && server.url.startsWith("http:")
+      ? `closed the connection without an answer (${message}); ${mayExpectTls}`
+      : message,
   elapsed,
   ...(status === undefined ? {} : { status }),
   ...(retryAfter === undefined ? {} : { retryAfter }),

@@ -3,7 +3,7 @@ import type * as HttpClient from "@effect/platform/HttpClient"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { errorText } from "../backend/http.js"
-import { isWrongPath, redirect } from "../backend/wrongAddress.js"
+import { expectsTls, isWrongPath, mayExpectTls, notHttp, redirect } from "../backend/wrongAddress.js"
 import { apiBases, apiOf, headersOf, openAIBase, type Protocol, type Server } from "../Server.js"
 import type { Transfer } from "../Transport.js"
 import * as PlainRequests from "../transport/plainRequests.js"
@@ -44,8 +44,13 @@ const codes: { readonly [code: string]: string } = {
   CERT_HAS_EXPIRED: "has a certificate that has expired",
   ERR_TLS_CERT_ALTNAME_INVALID: "has a certificate for another name",
   ERR_SSL_WRONG_VERSION_NUMBER: "speaks no TLS: its address may begin with http://",
-  ERR_SSL_PACKET_LENGTH_TOO_LONG: "speaks no TLS: its address may begin with http://"
+  ERR_SSL_PACKET_LENGTH_TOO_LONG: "speaks no TLS: its address may begin with http://",
+  TLS_ALERT: expectsTls,
+  NOT_HTTP: notHttp
 }
+
+/** What a server that expects TLS may do with a request without it, as one that is restarting. */
+const closed: ReadonlySet<string | undefined> = new Set([codes["ECONNRESET"], codes["UND_ERR_SOCKET"]])
 
 /** Why a request did not reach a server, as it completes "the server …". */
 export const transportReason = (error: unknown): string => {
@@ -115,7 +120,10 @@ export class Inquiry {
     const { server } = this
     const outcome = await this.request("GET", url, { ...accepted, ...headersOf(server, protocol) }, undefined)
     if (outcome instanceof PlainRequests.RequestFailed) {
-      return new ListingFailed({ reason: transportReason(outcome.cause), answered: outcome.answered })
+      const { answered, cause } = outcome
+      const reason = transportReason(cause)
+      const isClosed = !answered && closed.has(reason) && url.startsWith("http:")
+      return new ListingFailed({ reason: isClosed ? `${reason}; ${mayExpectTls}` : reason, answered })
     }
     const { location, status, text } = outcome
     if (status >= 300 && status < 400 && status !== 304) {

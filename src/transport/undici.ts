@@ -74,6 +74,20 @@ const causeOf = (error: unknown): TransportFailure => {
 }
 
 /**
+ * What the first answer on a connection shows that is not HTTP: the address leads to something else. A TLS alert is how
+ * many servers reject a request without TLS.
+ */
+const foreignAnswer = (error: unknown): TransportFailure | undefined => {
+  if (!(error instanceof Error) || error.name !== "HTTPParserError" || !error.message.includes("Expected HTTP/")) {
+    return undefined
+  }
+  const { data } = error as { readonly data?: unknown }
+  return typeof data === "string" && data.startsWith("\u0015\u0003")
+    ? { reason: "tls", message: "the answer is a TLS alert", code: "TLS_ALERT" }
+    : { reason: "malformed", message: "the answer is not HTTP", code: "NOT_HTTP" }
+}
+
+/**
  * How long after a request was written the news may arrive that the server had closed the idle connection, in
  * milliseconds. A later close means that the server received the request and aborted it.
  */
@@ -210,7 +224,8 @@ class Handler implements Dispatcher.DispatchHandler, Exchange, Connections.LaneU
   private fail(error: unknown): void {
     if (!this.open) return
     this.open = false
-    this.body.error(failureOf(error, this.controller === undefined ? this.proxy : undefined))
+    const foreign = this.connection?.reused === false ? foreignAnswer(error) : undefined
+    this.body.error(foreign ?? failureOf(error, this.controller === undefined ? this.proxy : undefined))
   }
   abort(): void {
     // Decompressed data may still be on its way when the response has ended.

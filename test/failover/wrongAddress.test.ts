@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { createServer, type RequestListener, type Server } from "node:http"
 import { createServer as createSecure } from "node:https"
 import { createRequire } from "node:module"
-import type { AddressInfo } from "node:net"
+import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { it as effectIt } from "@effect/vitest"
@@ -69,6 +69,29 @@ const site = async (listener: RequestListener): Promise<Required<Place>> => {
     })
   )
   return { url: `http://127.0.0.1:${port}`, asked: () => asked }
+}
+
+/** A port that does this with each request; one that has a body is counted. */
+const raw = async (answer: (socket: Socket) => void): Promise<Required<Place>> => {
+  let asked = 0
+  const sockets = new Set<Socket>()
+  const server = createTcpServer((socket) => {
+    sockets.add(socket)
+    socket.on("error", () => {})
+    socket.once("data", (bytes) => {
+      if (bytes.includes(model)) asked++
+      answer(socket)
+    })
+  })
+  server.listen(0, "127.0.0.1")
+  await once(server, "listening")
+  fleet.keep({
+    [Symbol.asyncDispose]: async () => {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+    }
+  })
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked: () => asked }
 }
 
 const page = "<!doctype html>\n<html><head><title>Welcome!</title></head><body>It works.</body></html>\n"
@@ -145,6 +168,22 @@ const kinds: ReadonlyArray<readonly [string, Kind]> = [
       start: async () => ({ url: (await answering(200, "text/html", page)()).url.replace("http:", "https:") }),
       reason: "tls",
       says: /speaks no TLS: its address may begin with http:/
+    }
+  ],
+  [
+    "http where there is TLS (an alert)",
+    {
+      start: () => raw((socket) => socket.end(Buffer.from([0x15, 3, 1, 0, 2, 2, 0x46]))),
+      reason: "tls",
+      says: /expects TLS: its address may begin with https:/
+    }
+  ],
+  [
+    "a port of another protocol",
+    {
+      start: () => raw((socket) => socket.end("SSH-2.0-OpenSSH_9.6\r\n")),
+      reason: "malformed",
+      says: /does not speak HTTP: check its address/
     }
   ],
   ...[
@@ -262,6 +301,50 @@ describe("what another attempt may change is tried again", () => {
     expect(error.attempts).toHaveLength(6)
     expect(error.attempts[5]).not.toHaveProperty("lasting")
     expect(error.message).toContain("Check that the servers are up, or add another:")
+  })
+
+  const hint = /if the server expects TLS, its address begins with https:/
+  const closings: ReadonlyArray<readonly [string, () => Promise<Place>]> = [
+    [
+      "Node's server with TLS",
+      async () => {
+        const port = await opened(createSecure({ key: readFileSync(key), cert: readFileSync(certificate) }))
+        return { url: `http://127.0.0.1:${port}` }
+      }
+    ],
+    ["one that closes", () => raw((socket) => socket.end())],
+    ["one that resets", () => raw((socket) => socket.resetAndDestroy())]
+  ]
+
+  it.each(closings)(
+    "a connection that is closed without an answer, and TLS is named as a cause: %s",
+    async (_, start) => {
+      const place = await start()
+      for (const protocol of ["ollama", "openai"] as const) {
+        const cortex = fleet.cortex([serverOf(place, protocol)])
+        const options = { retryBackoff: 1 }
+        for (const call of [() => cortex.chat("Hi", options), () => cortex.embed("Hi", { model, ...options })]) {
+          const error = await failure(call())
+          expect(error.attempts).toHaveLength(6)
+          for (const attempt of error.attempts) {
+            expect(attempt).toMatchObject({ reason: "reset", message: expect.stringMatching(hint) })
+          }
+        }
+        const [listed] = await cortex.listServers()
+        expect(listed?.problem).toMatch(hint)
+      }
+    }
+  )
+
+  it("TLS is not named where a server has shown its models before", async () => {
+    const server = await fleet.ollama()
+    const cortex = fleet.cortex([server])
+    await cortex.listServers()
+    await server.setBehaviour({ faults: { kind: "reset" }, faultOn: "all" })
+    const error = await failure(cortex.chat("Hi", { retryBackoff: 1 }))
+    for (const attempt of error.attempts) {
+      expect(attempt).toMatchObject({ reason: "reset", message: expect.not.stringMatching(hint) })
+    }
   })
 
   const disturbed = [
