@@ -6,7 +6,9 @@
  */
 
 import type { Access } from "../config/gatewaySettings.js"
+import { adviceOn, waitFor } from "../errors/advice.js"
 import { type ErrorResponse, make } from "./http/errorResponse.js"
+import { storeProblem } from "./http/storeRejection.js"
 
 /** Tokens per day, week and month; absent: no limit. */
 export interface Quota {
@@ -140,10 +142,12 @@ export const tooManyAnswers = (access: Allowance, answers: number, param: string
   return undefined
 }
 
-/** The rejection of a request whose limits cannot be looked up now. */
-export const limitsUnavailable = (): ErrorResponse => {
-  const message = "What this API key may still use cannot be looked up. Try again in a moment."
-  return make(503, message, "limits_unavailable", null, 1_000)
+/** The rejection of a request whose limits cannot be looked up. `reason`: why the store could not be used. */
+export const limitsUnavailable = (reason: string): ErrorResponse => {
+  const wait = waitFor(reason)
+  // Workers without a store have them from the first process, which can only be away.
+  const cause = wait === undefined ? `: the store ${storeProblem(reason)}` : `. ${adviceOn(reason)}`
+  return make(503, `What this API key may still use cannot be looked up${cause}`, "limits_unavailable", null, wait)
 }
 
 /** The usage of each key. It survives a change of settings. */

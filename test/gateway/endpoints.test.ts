@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs"
+import { mkdirSync, renameSync, symlinkSync, writeFileSync } from "node:fs"
 import { mkdtemp, rm } from "node:fs/promises"
 import { createServer } from "node:http"
 import { tmpdir } from "node:os"
@@ -615,6 +615,61 @@ describe("reload and shutdown", () => {
       await expect(gateway.reload()).rejects.toMatchObject({ field: "file", source: file })
       expect(await textOf(ask(gateway))).toBe("new")
       await expect(startGateway([], {}, { cortex: { configFile: file } })).rejects.toMatchObject({ field: "file" })
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  })
+
+  it("sees its file change behind links, of Kubernetes and of its owner", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "gateway-"))
+    const one = await ollama({ reply: "one" })
+    const write = (at: string, alias: string) => {
+      mkdirSync(join(folder, at), { recursive: true })
+      const text = JSON.stringify({ servers: [one.url], gateway: { aliases: { [alias]: model } } })
+      writeFileSync(join(folder, at, "config.json"), text)
+    }
+    const link = (to: string, at: string) => {
+      symlinkSync(to, join(folder, `${at}.new`))
+      renameSync(join(folder, `${at}.new`), join(folder, at))
+    }
+    try {
+      write("..1", "first")
+      link("..1", "..data")
+      link(join("..data", "config.json"), "config.json")
+      const configFile = join(folder, "config.json")
+      const gateway = keep(await startGateway([], {}, { cortex: { servers: undefined, configFile } }))
+      const knows = async (alias: string) => {
+        await eventually(async () => (await ask(gateway, { model: alias })).status === 200, `it knows ${alias}`)
+      }
+      await knows("first")
+      write("..2", "second")
+      link("..2", "..data")
+      await knows("second")
+      write("..2", "third")
+      await knows("third")
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  })
+
+  it("waits at its end as long as the last settings say", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "gateway-"))
+    const file = join(folder, "config.json")
+    const one = await ollama({ faults: { kind: "stall", after: 1 } })
+    const write = (drain: number) =>
+      writeFileSync(file, JSON.stringify({ servers: [one.url], gateway: { drain, timeout: 600 } }))
+    try {
+      write(600)
+      const gateway = await startGateway([], { drain: undefined }, { cortex: { servers: undefined, configFile: file } })
+      write(0.05)
+      await eventually(() => gateway.log.some((line) => line.includes("again")), "the file is read again")
+      const stream = await ask(gateway, { stream: true })
+      await gateway.close()
+      expect(await stream.text()).toMatch(/"code":"shutting_down"/)
+      expect(gateway.log.slice(-2)).toEqual([
+        "stopping: 1 request is still being answered",
+        "cut off 1 that had not ended after 0.05 s; --drain gives them longer"
+      ])
     } finally {
       await rm(folder, { recursive: true })
     }

@@ -553,6 +553,16 @@ describe("the log", () => {
     expect(text()).not.toMatch(/secret|127\.0\.0\.1|wrong-key|Well/)
   })
 
+  it("has no first token after the end of its request", async () => {
+    const model = newModel()
+    const { gateway, lines } = await logged(model, [await ollama(model)], { log: "json" })
+    for (let i = 0; i < 60; i++) await ask(gateway, model)
+    for (const line of await lines(60)) {
+      const { duration_ms, ttft_ms } = JSON.parse(line)
+      expect(ttft_ms).toBeLessThanOrEqual(duration_ms)
+    }
+  })
+
   it("has text without control characters, and addresses if allowed", async () => {
     const model = newModel()
     const one = await ollama(model)

@@ -9,6 +9,9 @@ const states: { readonly [T in StoreTrouble]: string } = {
   away: "cannot be reached"
 }
 
+/** What is wrong with it and what to do, completing "the store …". */
+export const storeProblem = (reason: string): string => `${states[troubleOf(reason)]}. ${adviceOn(reason)}`
+
 /** Status 503. `what` is the store, as the sentence begins. */
 export const storeRejection = (what: string, reason: string): ErrorResponse =>
-  make(503, `${what} ${states[troubleOf(reason)]}. ${adviceOn(reason)}`, "store_unavailable", null, waitFor(reason))
+  make(503, `${what} ${storeProblem(reason)}`, "store_unavailable", null, waitFor(reason))

@@ -62,7 +62,8 @@ export const sendComplete = async (execution: RequestExecution, codec: Codec): P
   Warnings.tell(context, warnings)
   if (firstTokenTime !== undefined) {
     const before = cached || execution.openedAt === undefined ? 0 : execution.openedAt - context.began
-    context.record.firstToken = before + firstTokenTime
+    // The two clocks differ by up to a millisecond.
+    context.record.firstToken = Math.min(before + firstTokenTime, started - context.began)
   }
   // A server may report the prompt tokens with only one of the answers.
   if (gatewayRequest.n > 1) all.forEach((result, choice) => execution.usage(choice, result.usage, 0))

@@ -125,7 +125,8 @@ export class LeasedLimits implements RateLimits.RateLimiter {
       this.exchangeIfDue(RateLimits.identityOf(access), lease)
       return undefined
     }
-    if (!this.available && lease.usedAt - this.lastAttempt < retryInterval) return RateLimits.limitsUnavailable()
+    if (!this.available && lease.usedAt - this.lastAttempt < retryInterval)
+      return RateLimits.limitsUnavailable(this.silence.reason)
     return lease.isShort(lacking, lease.usedAt)
       ? this.rejection(access, lease, lacking)
       : this.wait(access, lease, needed, taken)
@@ -149,7 +150,7 @@ export class LeasedLimits implements RateLimits.RateLimiter {
       }
       if (!isDone) {
         if (!this.available || this.now() >= until || exchanges === maxExchanges - 1) {
-          return RateLimits.limitsUnavailable()
+          return RateLimits.limitsUnavailable(this.silence.reason)
         }
         await this.runNow(Effect.sleep(failurePause))
         continue
@@ -202,7 +203,7 @@ export class LeasedLimits implements RateLimits.RateLimiter {
         },
         onFailure: ({ reason, uncertain }) => {
           lease.fail(begun, uncertain, this.now())
-          if (this.silence.failed(this.now(), uncertain))
+          if (this.silence.failed(this.now(), uncertain, reason))
             this.log(`limits are served from what this gateway holds: ${reason}`)
           return false
         }

@@ -11,6 +11,8 @@ export class StoreSilence {
   private since: number | undefined
   /** Whether it answers, as far as known. */
   available = true
+  /** Why it did not answer last. */
+  reason = ""
 
   asked(now: number): void {
     this.since ??= now
@@ -25,7 +27,8 @@ export class StoreSilence {
   }
 
   /** Whether it counts as away from now on. `isSlow`: it took too long, and did not refuse. */
-  failed(now: number, isSlow: boolean): boolean {
+  failed(now: number, isSlow: boolean, reason: string): boolean {
+    this.reason = reason
     const silence = now - (this.since ?? now)
     if (!this.available || silence < (isSlow ? maxSilence : maxSilenceAfterFailure)) return false
     this.available = false

@@ -173,7 +173,7 @@ export class Quotas {
     this.silence.asked(performance.now())
     const done = await Effect.runPromise(Effect.either(inTime(claiming)))
     if (Either.isLeft(done)) {
-      this.silence.failed(performance.now(), done.left.uncertain)
+      this.silence.failed(performance.now(), done.left.uncertain, done.left.reason)
       return false
     }
     this.silence.answered()
@@ -226,7 +226,7 @@ export class Quotas {
     }
     return this.ask(access, known, 1).then((isKnown) => {
       if (this.left(known) >= 1) return undefined
-      if (!isKnown) return limitsUnavailable()
+      if (!isKnown) return limitsUnavailable(this.silence.reason)
       return this.check(access, known) ?? this.reservedElsewhere(access, known)
     })
   }
@@ -249,7 +249,7 @@ export class Quotas {
       const left = this.left(known)
       // One at a time may go beyond it.
       if (left >= tokens || (left >= 1 && known.reserved === 0)) return take()
-      if (!isKnown) return limitsUnavailable()
+      if (!isKnown) return limitsUnavailable(this.silence.reason)
       return this.check(access, known) ?? this.reservedElsewhere(access, known)
     })
   }
