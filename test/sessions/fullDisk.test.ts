@@ -286,7 +286,7 @@ describe("what to do about conversations that cannot be used fits the cause", ()
   })
 })
 
-it.each([
+const troubles = [
   ["database or disk is full", "has no room left. Make room there: until then it fails again.", null],
   [
     "attempt to write a readonly database",
@@ -294,7 +294,9 @@ it.each([
     null
   ],
   ["interrupted", "cannot be reached. Try again in a moment.", "1"]
-])("a key that cannot be stored: %s", async (words, expected, wait) => {
+] as const
+
+it.each(troubles)("a key that cannot be stored: %s", async (words, expected, wait) => {
   const address = join(home, `keys-${count++}.db`)
   const root = { name: "root", key: "root-secret", admin: true } as const
   await using gateway = await startGateway([], { keys: [root] }, { cortex: { store: address, servers: [] } })
@@ -306,6 +308,36 @@ it.each([
   const response = await create("bob")
   assert.deepEqual([response.status, response.headers.get("retry-after")], [503, wait])
   assert.include(await response.text(), `The store of API keys ${expected}`)
+})
+
+describe.each(troubles)("limits that cannot be stored: %s", (words, expected, wait) => {
+  it.each([{ requests_per_minute: 6 }, { tokens_per_day: 1_000 }])("%o", async (limit) => {
+    const address = join(home, `limits-${count++}.db`)
+    const root = { name: "root", key: "root-secret", admin: true } as const
+    const server = await start("ollama")
+    const servers = { cortex: { store: address, servers: [{ url: server.url, protocol: "ollama" }] } } as const
+    await using gateway = await startGateway([], { keys: [root] }, servers)
+    const as = (key: string) => ({ headers: { authorization: `Bearer ${key}` } })
+    const made = await gateway.post("/keys", { name: "ann", ...limit }, as(root.key))
+    const { key } = (await made.json()) as { readonly key: string }
+    const damage = Effect.flatMap(Store.make(address), (store) =>
+      store.use((sql) =>
+        Effect.forEach(["INSERT", "UPDATE"], (when) =>
+          sql.unsafe(
+            `CREATE TRIGGER full_${when} BEFORE ${when} ON aicortex_limits BEGIN SELECT RAISE(ABORT, '${words}'); END`
+          )
+        )
+      )
+    )
+    await Effect.runPromise(Effect.scoped(damage))
+    const question = { model, messages: [{ role: "user", content: "Hi" }], max_tokens: 8 }
+    const response = await gateway.post("/v1/chat/completions", question, as(key))
+    const cause = wait === null ? `: the store ${expected}` : ". Try again in a moment."
+    assert.deepEqual([response.status, response.headers.get("retry-after")], [503, wait])
+    const { error } = (await response.json()) as { readonly error: { readonly code: string; readonly message: string } }
+    assert.strictEqual(error.code, "limits_unavailable")
+    assert.strictEqual(error.message, `What this API key may still use cannot be looked up${cause}`)
+  })
 })
 
 describe("the gateway with a store that fails", () => {
