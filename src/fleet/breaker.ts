@@ -46,8 +46,10 @@ export class Breaker {
   unreachable = false
   /** What it last opened for. */
   cause: BreakerCause | undefined
-  /** When an operator last began or ended its rest; 0: never. */
+  /** When an operator last began or ended its rest, here or at another process; 0: never. */
   setAt = 0
+  /** How long that rest was to be, in milliseconds; 0: it was ended. */
+  setRest = 0
 
   /** The state before the provisional failures, how many these are, and whether a firm one came since. */
   private before: { readonly restsUntil: number; readonly opened: number; readonly failures: number } | undefined
@@ -135,6 +137,20 @@ export class Breaker {
     this.cause = undefined
     this.close()
     this.failures = 0
+  }
+
+  /** An operator has begun or ended its rest, after all that is known here of operators. */
+  noteOperator(at: number): void {
+    this.setAt = Math.max(at, this.setAt + 1)
+    this.setRest = Math.max(0, this.restsUntil - at)
+  }
+
+  /**
+   * Whether what an operator did elsewhere is the last action. Of two in the same millisecond the longer rest wins, in
+   * every process.
+   */
+  isOutdated(at: number, rest: number): boolean {
+    return at > this.setAt || (at === this.setAt && rest > this.setRest)
   }
 
   /** Another process reported the same server: it rests until then; 0: it does not rest any more. */

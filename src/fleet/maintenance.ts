@@ -33,7 +33,7 @@ export const make = (
     rest: (url, milliseconds) => {
       change(url, ({ breaker }, at) => {
         breaker.open(at, at, milliseconds, milliseconds)
-        breaker.setAt = at
+        breaker.noteOperator(at)
         breaker.cause = { reason: "rest", message: "an operator lets it rest" }
       })
     },
@@ -47,7 +47,7 @@ export const make = (
         setDrained(server, false, at)
         for (const { breaker } of [server, ...server.models]) {
           breaker.reset()
-          breaker.setAt = at
+          breaker.noteOperator(at)
         }
       })
       server.serveQueues()

@@ -15,6 +15,8 @@ interface RestReport {
   readonly age?: number | undefined
   /** When an operator did that, in milliseconds since the epoch. */
   readonly at?: number | undefined
+  /** How long that rest was to be, in milliseconds; absent: it was ended. */
+  readonly rest?: number | undefined
   /** Consecutive failures. */
   readonly failures: number
   readonly unreachable?: true | undefined
@@ -193,7 +195,7 @@ class Replicated implements ReplicatedFleet {
   }
 
   private restOf(breaker: Breaker, told: Told, now: number, all: boolean) {
-    const { cause, failures, restsUntil, setAt, unreachable } = breaker
+    const { cause, failures, restsUntil, setAt, setRest, unreachable } = breaker
     // An operator may end a rest that another process has not reported yet.
     const isSet = setAt > told.setAt
     const isChanged = restsUntil !== told.restsUntil
@@ -210,6 +212,7 @@ class Replicated implements ReplicatedFleet {
     return {
       age: age > 0 ? age : undefined,
       at: told.isSet ? setAt : undefined,
+      rest: told.isSet && setRest > 0 ? setRest : undefined,
       left: restsUntil === 0 ? undefined : Math.max(0, restsUntil - now),
       failures,
       unreachable: unreachable ? (true as const) : undefined,
@@ -355,14 +358,13 @@ class Replicated implements ReplicatedFleet {
   private adopt(
     of: ServerState | ModelState,
     breaker: Breaker,
-    { age = 0, at, cause, failures, left, unreachable }: RestReport,
+    { age = 0, at, cause, failures, left, rest = 0, unreachable }: RestReport,
     now: number
   ) {
     const told = this.toldOf(of)
     const changedAt = now - age
     if (at !== undefined) {
-      // The last of two operators wins, in every process.
-      if (at <= breaker.setAt) return
+      if (!breaker.isOutdated(at, rest)) return
     } else if (breaker.restsUntil !== told.restsUntil || changedAt < Math.max(told.restChangedAt, breaker.setAt)) {
       // A change that has not been sent to the others yet is newer.
       return
@@ -370,14 +372,17 @@ class Replicated implements ReplicatedFleet {
     breaker.adopt(left === undefined ? 0 : now + left, failures, now)
     breaker.unreachable = unreachable === true
     breaker.cause = cause
-    breaker.setAt = at ?? breaker.setAt
+    if (at !== undefined) {
+      breaker.setAt = at
+      breaker.setRest = rest
+    }
     told.setAt = breaker.setAt
     told.isSet = at !== undefined
     told.restsUntil = breaker.restsUntil
     told.restChangedAt = changedAt
   }
 
-  /** The last change wins, in every process. */
+  /** The last change wins in every process, and of two in the same millisecond the one that drains. */
   private adoptDrain(server: ServerState, { at, on }: DrainReport): void {
     if (at < server.drainSetAt || (at === server.drainSetAt && !on)) return
     server.drained = on

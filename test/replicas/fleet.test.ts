@@ -1,6 +1,6 @@
 /** What gateways with one store tell each other of servers. */
 import * as Duration from "effect/Duration"
-import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import { type Database, engines } from "../support/databases.js"
 import { watchEvents } from "../support/eventStream.js"
 import { startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
@@ -188,6 +188,51 @@ for (const engine of engines) {
         for (const gateway of gateways) {
           await eventually(async () => !(await isStopped(gateway)), "it is woken everywhere")
         }
+      }
+    })
+
+    const rest = (seconds: number) => ({ action: "rest", seconds })
+    it.each([
+      ["drain and wake", { action: "drain" }, { action: "wake" }],
+      ["rest and wake", rest(3_600), { action: "wake" }],
+      ["two rests", rest(3_600), rest(1_800)]
+    ])("two actions in the same millisecond have the same outcome everywhere: %s", async (_, first, second) => {
+      const newServer = () => startFakeOllama({ models: [model], loaded: [model], reply: "One." })
+      const servers = await Promise.all([newServer(), newServer(), newServer()])
+      for (const server of servers) keep(server)
+      const { gateways } = await start(
+        servers.map(({ url }) => ({ url })),
+        2
+      )
+      const [one, two] = gateways
+      const act = (gateway: TestGateway, server: number, action: object) =>
+        gateway.post(`/servers/server-${server}`, action)
+      const stateOf = async (gateway: TestGateway) => {
+        const { draining, rests_until = 0, state } = (await json(gateway.get("/fleet"))).servers[0]
+        return { draining, state, minutes: Math.round((rests_until - Date.now()) / 60_000) }
+      }
+      vi.useFakeTimers({ toFake: ["Date"], now: Date.now() })
+      try {
+        for (let i = 0; i < 6; i++) {
+          const actions = i % 2 === 0 ? [first, second] : [second, first]
+          await Promise.all(gateways.map((gateway, at) => act(gateway, 1, actions[at] ?? first)))
+          // Messages of a gateway arrive in order: once these are known, so are those before.
+          await Promise.all([act(one, 2, { action: "drain" }), act(two, 3, { action: "drain" })])
+          await eventually(async () => (await serverOf(two, 1)).draining, "the second knows all of the first")
+          await eventually(async () => (await serverOf(one, 2)).draining, "the first knows all of the second")
+          expect(await stateOf(two)).toEqual(await stateOf(one))
+          vi.setSystemTime(Date.now() + 1_000)
+          for (const server of [1, 2, 3]) await act(one, server, { action: "wake" })
+          for (const gateway of gateways) {
+            await eventually(async () => {
+              const { servers } = await json(gateway.get("/servers"))
+              return servers.every(({ draining, state }: Json) => !draining && state === "closed")
+            }, "all are woken")
+          }
+          vi.setSystemTime(Date.now() + 1_000)
+        }
+      } finally {
+        vi.useRealTimers()
       }
     })
 
