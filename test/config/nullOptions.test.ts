@@ -7,9 +7,12 @@ import * as Either from "effect/Either"
 import { afterAll, describe, expect, it } from "vitest"
 import * as ChatRequest from "../../src/ChatRequest.js"
 import { File } from "../../src/config/file.js"
+import { fleet as fleetSettings, ownDefaults } from "../../src/config/fleet.js"
 import type * as Gateway from "../../src/config/gateway.js"
+import { gateway as gatewaySettings } from "../../src/config/gateway.js"
 import * as GatewaySettings from "../../src/config/gatewaySettings.js"
 import * as Config from "../../src/config/resolve.js"
+import { server as serverSettings } from "../../src/config/server.js"
 import * as EmbedRequest from "../../src/EmbedRequest.js"
 import { type CortexOptions, createCortex, type ServerOptions } from "../../src/promise.js"
 import * as Server from "../../src/Server.js"
@@ -65,76 +68,19 @@ describe("null options of calls count as omitted", () => {
   })
 })
 
-/** The fields of a type, each once: the compiler says where one is missing. */
+/** Each of these settings as null. */
+const nulls = <S extends object>(settings: S) =>
+  Object.fromEntries(Object.keys(settings).map((name) => [name, null])) as { readonly [K in keyof S]: null }
+
+// The compiler says where an option is missing that is no setting.
 const fleetOptions: { readonly [K in keyof Required<CortexOptions>]: null } = {
-  servers: null,
-  model: null,
-  aliases: null,
-  personas: null,
-  location: null,
-  registry: null,
-  registryCopies: null,
-  serverCooldown: null,
+  ...nulls(fleetSettings),
+  ...nulls(ownDefaults),
   cacheTtl: null,
-  bestServerTtl: null,
-  discoveryTtl: null,
-  discoveryTimeout: null,
-  discoveryConcurrency: null,
-  parallel: null,
-  sessions: null,
-  models: null,
-  defaultSessionFolder: null,
-  stateFile: null,
-  store: null,
-  defaultStateFile: null,
-  defaultStore: null,
-  maxQueued: null,
-  maxSchemaBytes: null,
-  maxAnswerBytes: null,
-  probeInterval: null,
-  prices: null,
-  remoteTokensPerDay: null,
-  remoteCostPerDay: null,
-  remoteCostPerMonth: null,
-  conditions: null,
-  auto: null,
-  hedge: null,
-  defaults: null,
-  cache: null,
-  configFile: null,
-  proxy: null,
-  ca: null,
-  cacheFolder: null,
-  demoModel: null,
   tracing: null
 }
-
-const serverOptions: { readonly [K in keyof Required<Omit<ServerOptions, "url">>]: null } = {
-  apiKey: null,
-  headers: null,
-  protocol: null,
-  organization: null,
-  weight: null,
-  priority: null,
-  maxInFlight: null,
-  location: null,
-  local: null,
-  wake: null,
-  wakeAddress: null
-}
-
-const gatewayOptions: { readonly [K in keyof Gateway.GatewayOptions]?: null } = {
-  port: null,
-  host: null,
-  keys: null,
-  cors: null,
-  aliases: null,
-  maxBody: null,
-  strict: null,
-  maxRetries: null,
-  heartbeat: null,
-  timeout: null
-}
+const serverOptions: { readonly [K in keyof Required<Omit<ServerOptions, "url">>]: null } = nulls(serverSettings)
+const gatewayOptions: { readonly [K in keyof Required<Gateway.GatewayOptions>]: null } = nulls(gatewaySettings)
 
 describe("null options of a fleet count as omitted", () => {
   const resolved = (options: object) =>
@@ -198,7 +144,7 @@ describe("null options of a fleet count as omitted", () => {
     }
   })
 
-  it.each(Object.keys(serverOptions))("a server: %s", (name) => {
+  it.each(Object.keys(serverOptions).filter((name) => name !== "url"))("a server: %s", (name) => {
     const url = "http://gpu-1:11434"
     expect(Server.fromOptions({ url, [name]: null } as never, "test")).toEqual(Server.fromOptions({ url }, "test"))
   })

@@ -178,32 +178,25 @@ const requestBody = ({ body, example, isBinary }: Endpoint): object => {
   return { requestBody: { required: true, content: { "application/json": json } } }
 }
 
-/** The API that an endpoint belongs to. */
-const tagOf = (path: string): string => {
-  if (path.startsWith("/api/")) return "Ollama"
-  if (path.startsWith("/v1/messages")) return "Anthropic"
-  if (path.startsWith("/v1/sessions")) return "Conversations"
-  if (/^\/(local|v1\/(hardware|engines|models\/(start|stop|pull|import)))/.test(path)) return "Models of this machine"
-  if (path.startsWith("/v1/")) return "OpenAI"
-  if (/^\/(fleet|servers|requests|events|metrics|benchmarks)/.test(path)) return "Fleet"
-  if (/^\/(keys|usage)/.test(path)) return "Keys and usage"
-  return "Gateway"
-}
+/** The groups of endpoints, in the order in which they are shown. The paths of each; any other is of the last group. */
+const groups: ReadonlyArray<readonly [name: string, paths: RegExp]> = [
+  ["OpenAI", /^\/v1\/(chat\/|completions|responses|embeddings|models(\/\{|$))/],
+  ["Anthropic", /^\/v1\/messages/],
+  ["Ollama", /^\/api\//],
+  ["Conversations", /^\/v1\/sessions/],
+  ["Fleet", /^\/(fleet|servers|requests|events|metrics|benchmarks)/],
+  ["Models of this machine", /^\/(local|v1\/(hardware|engines|models\/(start|stop|pull|import)))/],
+  ["Keys and usage", /^\/(keys|usage)/],
+  ["Gateway", /^/]
+]
 
-const tags = [
-  "OpenAI",
-  "Anthropic",
-  "Ollama",
-  "Conversations",
-  "Fleet",
-  "Models of this machine",
-  "Keys and usage",
-  "Gateway"
-].map((name) => ({ name }))
+const groupOf = (path: string): string => groups.find(([, paths]) => paths.test(path))?.[0] ?? "Gateway"
+
+const tags = groups.map(([name]) => ({ name }))
 
 const operation = ({ endpoint, method, path }: Listed): object => ({
   summary: endpoint.about,
-  tags: [tagOf(path)],
+  tags: [groupOf(path)],
   operationId: `${method.toLowerCase()}${path.replace(/[^a-z0-9]+/gi, "_")}`,
   parameters: parametersOf(path, endpoint),
   ...requestBody(endpoint),
