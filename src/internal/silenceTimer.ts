@@ -40,7 +40,7 @@ export class SilenceTimer {
       if (this.wakes <= due) return
       clearTimeout(this.handle)
     }
-    this.sleep(due)
+    this.sleep(due, this.last)
   }
 
   /** Whether there were signs of life, and only the total time is up. */
@@ -63,13 +63,14 @@ export class SilenceTimer {
   fired(): void {
     this.handle = undefined
     const due = this.due
+    const now = performance.now()
     // Timers may fire a fraction of a millisecond early.
-    if (due - performance.now() > 1) this.sleep(due)
+    if (due - now > 1) this.sleep(due, now)
     else if (this.late) this.watched.silent()
     else {
       // After a busy turn timers run before sockets are read: waits one more turn before blaming a server.
       this.late = true
-      this.sleep(performance.now())
+      this.sleep(now, now)
     }
   }
 
@@ -77,8 +78,9 @@ export class SilenceTimer {
     return Math.min(this.last + this.limit, this.end)
   }
 
-  private sleep(due: number): void {
+  private sleep(due: number, now: number): void {
     this.wakes = due
-    this.handle = setTimeout(fire, Math.min(due - performance.now(), maxTimer), this)
+    // Newer versions of Node print a warning for a negative time.
+    this.handle = setTimeout(fire, Math.min(Math.max(0, due - now), maxTimer), this)
   }
 }

@@ -1,7 +1,7 @@
 /**
- * Runs the package in Chromium, Bun and Deno: `npm run test:runtimes`. Further arguments go to vitest.
+ * Runs the package in Chromium, Bun, Deno and newer versions of Node: `npm run test:runtimes`. Further arguments go to vitest.
  *
- * Bun and Deno come from the npm registry, once. Chromium is the system's: AICORTEX_TEST_CHROMIUM, or one on the path.
+ * Bun, Deno and another Node come from the npm registry, once. Chromium is the system's: AICORTEX_TEST_CHROMIUM, or one on the path.
  */
 import { spawnSync } from "node:child_process"
 import { accessSync, constants } from "node:fs"
@@ -42,7 +42,7 @@ const main = () => {
     say("NOT RUN in Chromium: there is none; apt-get install chromium, or set AICORTEX_TEST_CHROMIUM.")
   }
   if (run(say, process.execPath, [join(root, "scripts/setup.mjs"), "--all"], root) !== 0) return 1
-  install(say, here, "Bun and Deno, about 200 MB unpacked")
+  install(say, here, "Bun, Deno and Node 24, about 390 MB unpacked")
   const vitest = [join(root, "node_modules/vitest/vitest.mjs"), "run", "--config", join(here, "vitest.config.ts")]
   if (browser === undefined) vitest.push("--exclude", "**/chromium.runtime.ts", "--exclude", "**/dashboard*.runtime.ts")
   const { status } = spawnSync(process.execPath, [...vitest, ...process.argv.slice(2)], {

