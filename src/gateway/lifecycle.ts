@@ -1,6 +1,4 @@
 /** A running gateway: applies new settings without dropping a stream, and drains requests when it stops. */
-import { watch } from "node:fs"
-import { basename, dirname } from "node:path"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -11,6 +9,7 @@ import type { Services } from "../Cortex.js"
 import type { Settings } from "../config/gatewaySettings.js"
 import type { InvalidConfig } from "../Errors.js"
 import type { Control } from "../LocalModels.js"
+import * as FileWatch from "./fileWatch.js"
 import * as GatewayContext from "./GatewayContext.js"
 import * as AccessLog from "./observability/accessLog.js"
 import * as FleetMetrics from "./observability/fleetMetrics.js"
@@ -68,9 +67,6 @@ interface Generation {
   inFlight: number
   retired: boolean
 }
-
-/** Editors write a file in several steps. */
-const settleTime = 150
 
 const urlOf = (host: string, port: number): string => `http://${host.includes(":") ? `[${host}]` : host}:${port}`
 
@@ -147,6 +143,7 @@ export const make = Effect.fnUntraced(function* (
         }
         current = next
         before.retired = true
+        Server.limitIdle(server, idleTimeout())
         // Their clients come again, to the new settings.
         state.events.disconnect()
         return before
@@ -154,12 +151,13 @@ export const make = Effect.fnUntraced(function* (
     ).pipe(Effect.flatMap((before) => (before.inFlight === 0 ? close(before) : Effect.void)))
   ).pipe(permit.withPermits(1))
 
-  const { drain, host, port, timeout } = current.gateway.settings
+  const { host, port } = current.gateway.settings
+  const idleTimeout = () => options.timeouts?.idleTimeout ?? current.gateway.settings.timeout
   const server = Server.create(
     handle,
     () => current.gateway.settings.maxBody,
     () => current.gateway.settings.maxConnections,
-    { idleTimeout: timeout, ...options.timeouts }
+    { ...options.timeouts, idleTimeout: idleTimeout() }
   )
 
   yield* Effect.addFinalizer(() =>
@@ -167,8 +165,10 @@ export const make = Effect.fnUntraced(function* (
       draining = true
       server.close()
       state.events.close()
-      if (state.metrics.inFlight > 0) {
-        log(`stopping: ${state.metrics.inFlight} requests are still being answered`)
+      const { inFlight } = state.metrics
+      if (inFlight > 0) {
+        const { drain } = current.gateway.settings
+        log(`stopping: ${inFlight === 1 ? "1 request is" : `${inFlight} requests are`} still being answered`)
         yield* Effect.async<void>((resume) => {
           const timer = setTimeout(() => {
             aborted = state.metrics.inFlight
@@ -199,37 +199,18 @@ export const make = Effect.fnUntraced(function* (
 
   const { watched } = options
   if (watched !== undefined) {
-    let timer: ReturnType<typeof setTimeout> | undefined
     const changed = () => {
-      clearTimeout(timer)
-      timer = setTimeout(() => {
-        runFork(
-          Effect.match(reload, {
-            onFailure: (error) => log(`${error.message}. The settings stay as they were.`),
-            onSuccess: () => log(`read ${watched} again`)
-          })
-        )
-      }, settleTime)
-    }
-    // Watches the folder, because editors replace the file.
-    yield* Effect.acquireRelease(
-      Effect.sync(() => {
-        try {
-          const watcher = watch(dirname(watched), { persistent: false }, (_, name) => {
-            if (name === basename(watched)) changed()
-          })
-          watcher.on("error", () => log(`${watched} can no longer be watched: send SIGHUP after a change`))
-          return watcher
-        } catch {
-          // The folder does not exist, so there is nothing to watch.
-          return undefined
-        }
-      }),
-      (watcher) =>
-        Effect.sync(() => {
-          clearTimeout(timer)
-          watcher?.close()
+      runFork(
+        Effect.match(reload, {
+          onFailure: (error) => log(`${error.message}. The settings stay as they were.`),
+          onSuccess: () => log(`read ${watched} again`)
         })
+      )
+    }
+    const lost = () => log(`${watched} can no longer be watched: send SIGHUP after a change`)
+    yield* Effect.acquireRelease(
+      Effect.sync(() => FileWatch.watchFile(watched, changed, lost)),
+      (stop) => Effect.sync(stop)
     )
   }
 

@@ -158,6 +158,11 @@ const unpipelined = (
   }
 }
 
+/** Sets how long clients that connect from now on may be idle, in milliseconds; default: 30,000. */
+export const limitIdle = (server: Server, time: number | undefined): void => {
+  server.timeout = time ?? idleTimeout
+}
+
 /** `maxBody` and `maxConnections` are functions, because settings change. */
 export const create = (
   each: (request: IncomingMessage, response: ServerResponse) => void,
@@ -179,7 +184,7 @@ export const create = (
     },
     handle
   )
-  server.timeout = timeouts.idleTimeout ?? idleTimeout
+  limitIdle(server, timeouts.idleTimeout)
   limitConnections(server, maxConnections)
   server.on("clientError", onClientError)
   // `Expect: 100-continue`: an oversized body is rejected before it is sent.
