@@ -458,11 +458,14 @@ const declarationsOf = async (file) => {
   }
   const body = source.statements.flatMap((statement) => kept.get(/** @type {Named} */ (statement)) ?? [])
   const used = new Set([...others].flatMap(([name, statement]) => (seen.has(name) ? [statement] : [])))
+  const stoodIn = Object.entries(standIns).filter(([name]) => seen.has(name) || seen.has(durationName))
   const text = [
     ...[...used].map((statement) => `${statement.getText()}\n`),
-    ...Object.entries(standIns).flatMap(([name, text]) => (seen.has(name) || seen.has(durationName) ? [text] : [])),
+    ...stoodIn.map(([, text]) => text),
     ...body,
-    ...exports.map((statement) => `${statement.getText()}\n`)
+    ...exports.map((statement) => `${statement.getText()}\n`),
+    // Declarations of programs name them where they show an option.
+    `export type { ${stoodIn.map(([name]) => name).join(", ")} };\n`
   ].join("\n")
   for (const name of imported.keys()) {
     if (new RegExp(`\\b${name.replaceAll("$", "\\$")}\\.`).test(text.replace(/\/\*\*.*?\*\//gs, ""))) {

@@ -35,7 +35,13 @@ import type {
   Prompt,
   RunWith
 } from "./promise/calls.js"
-import { type Cortex, cortexOver, Session as PlainSession, type SessionOptions } from "./promise/cortex.js"
+import {
+  type Cortex,
+  cortexOver,
+  Session as PlainSession,
+  type SessionFactory,
+  type SessionOptions
+} from "./promise/cortex.js"
 import {
   type ImportModelOptions,
   type LocalModels,
@@ -45,12 +51,19 @@ import {
 import { type RegistryFunctions, make as registryOver } from "./promise/registry.js"
 import type * as Registry from "./Registry.js"
 import type { RegistryPipeline } from "./RegistryPipeline.js"
+
+export type { JsonRecord } from "./registry/modelRecord.js"
+
 import type { ServerInfo } from "./Server.js"
 import type * as Sessions from "./Sessions.js"
 
 export type {
+  LoadDistribution,
+  LoadGoodput,
+  LoadObjectives,
   LoadProgress,
   LoadReport,
+  LoadRequests,
   LoadStep,
   Phase as BenchmarkPhase,
   Report as BenchmarkReport,
@@ -58,9 +71,40 @@ export type {
   Skipped as BenchmarkSkipped
 } from "./Benchmark.js"
 export type { ApiRequest, Options as ApiRequestOptions } from "./backend/apiRequest.js"
-export type { ChatEvent, FinishReason, StructuredEvent, Usage } from "./ChatEvent.js"
+export type {
+  AttemptMeta,
+  CachedMeta,
+  ChatEvent,
+  End as EndEvent,
+  ErrorEvent,
+  FinishReason,
+  Logprobs as LogprobsEvent,
+  Meta as MetaEvent,
+  PartialValue as PartialEvent,
+  Repair as RepairEvent,
+  Restart as RestartEvent,
+  Start as StartEvent,
+  StructuredEvent,
+  Thinking as ThinkingEvent,
+  Timings,
+  Token as TokenEvent,
+  ToolCallDelta as ToolCallDeltaEvent,
+  ToolCallEvent,
+  ToolResultEvent,
+  TrimmedMeta,
+  Usage,
+  Value as ValueEvent
+} from "./ChatEvent.js"
 export type { Routing } from "./ChatRequest.js"
-export type { Decision } from "./Decision.js"
+export type { Line as ServerLine, Resources as MachineResources } from "./Conditions.js"
+export type { JsonObject } from "./chatRequest/parts.js"
+export type {
+  Candidate as DecisionCandidate,
+  Conditions as DecisionConditions,
+  Decision,
+  Excluded as DecisionExcluded,
+  Pair as DecisionPair
+} from "./Decision.js"
 export type { Embedded } from "./EmbedRequest.js"
 export type {
   Attempt,
@@ -108,6 +152,7 @@ export {
   SchemaMismatch,
   SessionNotFound,
   SessionsUnavailable,
+  StoreUnavailable,
   StreamInterrupted,
   SupervisorUnavailable,
   ToolFailed,
@@ -115,8 +160,19 @@ export {
 } from "./Errors.js"
 export type { AgentChecks, Executed, Metrics, Output } from "./Execute.js"
 export type { Result } from "./Failover.js"
-export type { Message } from "./Message.js"
-export type { ModelMetadata, PullEvent, StoredFile, StoredModel } from "./ModelStore.js"
+export type { Message, ToolCall } from "./Message.js"
+export type { ModelInfo } from "./Model.js"
+export type {
+  ModelMetadata,
+  PullDone,
+  PullEvent,
+  PullProgress,
+  PullResolved,
+  PullRetry,
+  PullWaiting,
+  StoredFile,
+  StoredModel
+} from "./ModelStore.js"
 export type {
   BenchmarkOptions,
   ChatFunction,
@@ -129,7 +185,7 @@ export type {
 } from "./promise/calls.js"
 export { tool } from "./promise/calls.js"
 export { ChatStream, StructuredStream } from "./promise/chatStream.js"
-export type { Cortex, SessionFactory, SessionOptions } from "./promise/cortex.js"
+export type { Cortex, Session as CortexSession, SessionFactory, SessionOptions } from "./promise/cortex.js"
 export type { LocalCallOptions, LocalDownloadOptions, LocalModelOptions, LocalReply } from "./promise/localModel.js"
 export { LocalModel } from "./promise/localModel.js"
 export type { ImportModelOptions, LocalModels, PullModelOptions } from "./promise/localModels.js"
@@ -139,7 +195,7 @@ export type {
   RegistryFunctions,
   RegistryRefreshOptions
 } from "./promise/registry.js"
-export type { LlmParams, ModelInfo, RegistrySource, SearchOptions, ServerStatus } from "./Registry.js"
+export type { LlmParams, ModelsOptions, RegistrySource, SearchOptions, ServerStatus } from "./Registry.js"
 export type {
   Applied as RegistryApplied,
   ApplyOptions as RegistryApplyOptions,
@@ -158,17 +214,33 @@ export type {
   ResolveOptions as RegistryResolveOptions,
   Restored as RegistryRestored,
   RestoreOptions as RegistryRestoreOptions,
-  Source as RegistrySourceInput
+  ServerAnswered as RegistryServerAnswered,
+  ServerRejected as RegistryServerRejected,
+  ServersAsked as RegistryServersAsked,
+  Source as RegistrySourceInput,
+  StepDone as RegistryStepDone
 } from "./RegistryPipeline.js"
-export type { ServerInfo, ServerOptions } from "./Server.js"
+export type { Performance as ServerPerformance, ServerInfo, ServerOptions } from "./Server.js"
 export type {
+  Changes as SessionChanges,
+  CopyOptions as SessionCopyOptions,
   Details as SessionDetails,
   Exported as ExportedSession,
+  ExportedTurn as ExportedSessionTurn,
+  Filter as SessionFilter,
   Hit as SessionHit,
+  Imported as SessionImported,
+  ImportOptions as SessionImportOptions,
   ImportReport as SessionImportReport,
   ListOptions as SessionListOptions,
+  Metadata as SessionMetadata,
+  Page as SessionPage,
+  PruneOptions as SessionPruneOptions,
+  Refused as SessionRefused,
+  SearchOptions as SessionSearchOptions,
   StoredTurn as SessionTurn,
-  Summary as SessionSummary
+  Summary as SessionSummary,
+  TurnUsage as SessionTurnUsage
 } from "./Sessions.js"
 
 // =============================================================================
@@ -196,6 +268,8 @@ export interface CortexOptions extends Wiring.Options {
  * @category models
  */
 export interface NodeCortex extends Cortex, LocalModels {
+  /** Conversations. */
+  readonly Session: SessionFactory<Session>
   /** Makes a folder of registry files, and keeps it true. */
   readonly registry: RegistryFunctions
 }

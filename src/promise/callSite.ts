@@ -35,10 +35,23 @@ const tellOnce = (error: Error): void => {
   }
 }
 
+/** JSON, a spread and a structured clone have an error's own properties only, and the message is worked out by a getter. */
+const keepMessage = (error: Error): void => {
+  if (isChatError(error) && Object.isExtensible(error) && !Object.hasOwn(error, "message")) {
+    Object.defineProperty(error, "message", {
+      value: error.message,
+      enumerable: true,
+      configurable: true,
+      writable: true
+    })
+  }
+}
+
 /** The same error, whose stack ends with that of the call. */
 const locate = (error: unknown, site: CallSite): unknown => {
   if (!(error instanceof Error)) return error
   tellOnce(error)
+  keepMessage(error)
   if (site.stack === undefined) return error
   const stack = error.stack ?? ""
   // Its first line is not a frame.

@@ -24,6 +24,7 @@ import * as Execute from "../Execute.js"
 import type { Result } from "../Failover.js"
 import * as Direct from "../internal/direct.js"
 import type { Message } from "../Message.js"
+import type { ModelInfo } from "../Model.js"
 import * as ModelSelection from "../ModelSelection.js"
 import * as Registry from "../Registry.js"
 import * as ResponseCache from "../ResponseCache.js"
@@ -93,7 +94,7 @@ export interface Cortex extends AsyncDisposable {
   /** The names of all models: the catalogue, and whatever the servers have. */
   readonly models: (options?: string | Registry.ModelsOptions) => Promise<ReadonlyArray<string>>
   /** What is known about a model. */
-  readonly getModelInfo: (model: string) => Promise<Registry.ModelInfo>
+  readonly getModelInfo: (model: string) => Promise<ModelInfo>
   /** Models whose name contains a text. */
   readonly searchModels: (query: string, options?: Registry.SearchOptions) => Promise<ReadonlyArray<string>>
   /** Every server and its state. */
@@ -145,9 +146,9 @@ export interface SessionOptions {
  * @since 0.1.0
  * @category models
  */
-export interface SessionFactory {
+export interface SessionFactory<out S extends Session = Session> {
   /** A new conversation, or the copy of one: `create({ messages })`. */
-  readonly create: (options?: SessionOptions) => Promise<Session>
+  readonly create: (options?: SessionOptions) => Promise<S>
   /** What conversations there are, the one that was used last first: 50, unless `limit` says otherwise. */
   readonly list: (options?: Sessions.ListOptions) => Promise<ReadonlyArray<Sessions.Summary>>
   /** The same with where the list goes on: `next` is the `cursor` of the next page. */
@@ -165,7 +166,7 @@ export interface SessionFactory {
   /** Removes conversations that were not used for a time, and returns which. */
   readonly prune: (options: Sessions.PruneOptions) => Promise<ReadonlyArray<Sessions.Summary>>
   /** A conversation that exists; rejects with `SessionNotFound` at once where there is none. */
-  readonly resume: (id: string) => Promise<Session>
+  readonly resume: (id: string) => Promise<S>
 }
 
 // =============================================================================
@@ -211,11 +212,11 @@ export class Session {
   }
 
   /** Another conversation with the same turns, or the first of them, which goes its own way. */
-  copy(options?: Sessions.CopyOptions): Promise<Session> {
+  copy(options?: Sessions.CopyOptions): Promise<this> {
     return this.run(
       Effect.map(
         Effect.flatMap(Sessions.Sessions, (sessions) => sessions.copy(this.id, options)),
-        ({ id }) => new (this.constructor as typeof Session)(id, this.run)
+        ({ id }) => new (this.constructor as new (id: string, run: Run) => this)(id, this.run)
       )
     )
   }

@@ -8,6 +8,7 @@ import * as Local from "../LocalModel.js"
 import { nameOf } from "../localModel/source.js"
 import type { Message } from "../Message.js"
 import type { PullEvent } from "../ModelStore.js"
+import { withCallSites } from "./callSite.js"
 import { type ChatOptions, chatOptions, given, onAbort } from "./calls.js"
 import { ChatStream } from "./chatStream.js"
 
@@ -55,12 +56,14 @@ export interface LocalReply {
 }
 
 /** Rejects with the error itself; `signal` interrupts. */
-const run = async <A, E>(effect: Effect.Effect<A, E>, signal?: AbortSignal): Promise<A> => {
-  const exit = await Effect.runPromiseExit(effect, signal === undefined ? undefined : { signal })
-  if (Exit.isSuccess(exit)) return exit.value
-  if (signal?.aborted === true) throw signal.reason
-  throw Cause.squash(exit.cause)
-}
+const { run } = withCallSites({
+  run: async <A, E>(effect: Effect.Effect<A, E>, signal?: AbortSignal): Promise<A> => {
+    const exit = await Effect.runPromiseExit(effect, signal === undefined ? undefined : { signal })
+    if (Exit.isSuccess(exit)) return exit.value
+    if (signal?.aborted === true) throw signal.reason
+    throw Cause.squash(exit.cause)
+  }
+})
 
 const callOf = (options: LocalCallOptions | undefined) => {
   const { signal, tools, ...rest } = given(options)
@@ -147,7 +150,7 @@ export class LocalModel implements AsyncDisposable {
 
   /** Whether its engine runs. */
   async running(): Promise<boolean> {
-    return run((await this.local).running)
+    return await run((await this.local).running)
   }
 
   /** The base address for other clients, `http://127.0.0.1:PORT/v1`. Rejects with `NotRunning` before `serve`. */
@@ -161,16 +164,18 @@ export class LocalModel implements AsyncDisposable {
    */
   async chat(message: string, history?: ReadonlyArray<Message>, options?: LocalCallOptions): Promise<LocalReply> {
     const { call, signal } = callOf(options)
-    return run((await this.local).chat(message, history, call), signal)
+    return await run((await this.local).chat(message, history, call), signal)
   }
 
   /** The same as events, while the answer is being written. */
   async stream(message: string, history?: ReadonlyArray<Message>, options?: LocalCallOptions): Promise<ChatStream> {
     const { call, signal } = callOf(options)
-    const answer = await run((await this.local).open(message, history, call), signal)
-    const stream = new ChatStream(answer)
-    if (signal !== undefined) onAbort(signal, () => answer.cancel(signal.reason))
-    return stream
+    const open = (await this.local).open(message, history, call)
+    const started = Effect.map(open, (answer) => {
+      if (signal !== undefined) onAbort(signal, () => answer.cancel(signal.reason))
+      return new ChatStream(answer)
+    })
+    return await run(started, signal)
   }
 
   /** Stops its engine for good. */

@@ -4,7 +4,12 @@
 import type * as Types from "effect/Types"
 import * as Model from "../Model.js"
 
-/** A JSON object. */
+/**
+ * A JSON object.
+ *
+ * @since 0.5.0
+ * @category models
+ */
 export interface JsonRecord {
   readonly [key: string]: unknown
 }

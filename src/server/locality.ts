@@ -1,16 +1,9 @@
 /** Whether a server is here: where nothing leaves the machine, or what the user counts as it. */
 import { isLoopback } from "./address.js"
 
-/** The fields that decide whether a server is local. */
-interface Located {
-  readonly url: string
-  readonly protocol: string | undefined
-  readonly local?: boolean | undefined
-}
-
 const host = /^https?:\/\/(\[[^\]]*\]|[^/:]*)/i
 
-const known = new WeakMap<Located, boolean>()
+const known = new WeakMap<object, boolean>()
 
 /**
  * Whether a server is local: what its option `local` says, else whether its address is of this machine.
@@ -18,7 +11,14 @@ const known = new WeakMap<Located, boolean>()
  * @since 0.2.0
  * @category guards
  */
-export const isLocal = (server: Located): boolean => {
+export const isLocal = (server: {
+  /** Its address. */
+  readonly url: string
+  /** What it speaks; what is `embedded` is local. */
+  readonly protocol: string | undefined
+  /** What its option says. */
+  readonly local?: boolean | undefined
+}): boolean => {
   let answer = known.get(server)
   if (answer === undefined) {
     const { local, protocol, url } = server

@@ -129,3 +129,41 @@ describe.each(upstreams)("over %s", (_, start) => {
     }
   })
 })
+
+describe("a model of this machine", () => {
+  it.each<[string, (model: facade.LocalModel) => Promise<unknown>, string]>([
+    [
+      "open",
+      async function callsOpen() {
+        await facade.LocalModel.open("missing.gguf")
+      },
+      "InvalidModelFile"
+    ],
+    [
+      "serve",
+      async function callsServe(model) {
+        await model.serve()
+      },
+      "InvalidModelFile"
+    ],
+    [
+      "chat",
+      async function callsChat(model) {
+        await model.chat("Hi")
+      },
+      "NotRunning"
+    ],
+    [
+      "stream",
+      async function callsStream(model) {
+        await model.stream("Hi")
+      },
+      "NotRunning"
+    ]
+  ])("%s", async (_, call, tag) => {
+    await using local = new facade.LocalModel("missing.gguf")
+    const error = await failure(call(local))
+    expect(error._tag).toBe(tag)
+    expect(error.stack).toContain(call.name)
+  })
+})

@@ -1,7 +1,7 @@
 /** What Node prints of an error that nobody catches: the message, the stack, and the fields. */
 import { inspect } from "node:util"
 import { expect, it } from "vitest"
-import type { Cortex } from "../../src/promise.js"
+import { type Cortex, LocalModel } from "../../src/promise.js"
 import { eventsOf, failure, model, useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
@@ -50,4 +50,21 @@ it("an error that is not ours keeps its fields as they are", async () => {
   const call = fleet.cortex([server]).chat("Hi", { signal: AbortSignal.abort(own) })
   expect(await failure(call)).toBe(own)
   expect(Object.keys(own)).toContain("attempts")
+})
+
+it.each<[string, (cortex: Cortex) => Promise<unknown>]>([
+  ["of a call", (cortex) => cortex.chat("Hi", { topP: 2 })],
+  ["of a stream", async (cortex) => eventsOf(await cortex.chat("Hi", { ...limits, stream: true }))],
+  ["of a session", (cortex) => cortex.Session.resume("none")],
+  ["of a model of this machine", () => LocalModel.open("missing.gguf")]
+])("JSON, a spread and a structured clone have the message of an error: %s", async (_, call) => {
+  const server = await fleet.ollama({ faults: { kind: "status", code: 500 }, faultOn: "all" })
+  const error = await failure(call(fleet.cortex([server])))
+  expect(error.message).toMatch(/./)
+  const { _tag, message } = error
+  expect(JSON.parse(JSON.stringify(error))).toMatchObject({ _tag, message })
+  expect({ ...error }).toMatchObject({ _tag, message })
+  const clone = structuredClone(error)
+  expect([clone instanceof Error, clone.message, clone.stack]).toEqual([true, message, error.stack])
+  expect(count(printed(error), message)).toBe(1)
 })

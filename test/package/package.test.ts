@@ -2,6 +2,7 @@ import { existsSync } from "node:fs"
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import ts from "typescript"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { version } from "../../src/internal/version.js"
 import { answering, installQuietly, json, pack, root, run, runProgram, tool } from "../support/package.js"
@@ -33,6 +34,49 @@ const [server = "", stateFile = ""] = process.argv.slice(2)
 Object.assign(process.env, { AICORTEX_SERVERS: server, AICORTEX_STATE: stateFile, AICORTEX_PROBE_INTERVAL: "1" })
 console.log(await chat("The capital of France?", { model: "tiny:latest" }))
 `
+
+/**
+ * A program that exports each export of some entries, and each member of their types, without saying of what type it is:
+ * the compiler has to name it where declarations are written.
+ */
+const exportingProgram = (directory: string, entries: ReadonlyArray<string>, options: ts.CompilerOptions): string => {
+  const imports = entries.map((entry, at) => `import * as m${at} from "${entry}"\n`).join("")
+  const file = join(directory, "entries.ts")
+  const host = ts.createCompilerHost(options)
+  const { fileExists, getSourceFile } = host
+  host.fileExists = (name) => name === file || fileExists(name)
+  host.getSourceFile = (name, ...rest) =>
+    name === file ? ts.createSourceFile(name, imports, ts.ScriptTarget.ES2022) : getSourceFile(name, ...rest)
+  const program = ts.createProgram([file], options, host)
+  const checker = program.getTypeChecker()
+  const lines: Array<string> = []
+  for (const [at, statement] of program.getSourceFile(file)?.statements.entries() ?? []) {
+    const module = checker.getSymbolAtLocation((statement as ts.ImportDeclaration).moduleSpecifier)
+    assert.isDefined(module, entries[at])
+    for (const exported of checker.getExportsOfModule(module as ts.Symbol)) {
+      const symbol = exported.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(exported) : exported
+      const name = `m${at}.${exported.name}`
+      const [specifier] = exported.declarations ?? []
+      const typeOnly =
+        specifier !== undefined && ts.isExportSpecifier(specifier) && ts.isTypeOnlyExportDeclaration(specifier)
+      if (symbol.flags & ts.SymbolFlags.Value && !typeOnly) lines.push(`export const v${lines.length} = ${name}`)
+      const type = checker.getDeclaredTypeOfSymbol(symbol)
+      const parameters = (symbol.declarations ?? []).flatMap((one) =>
+        ts.isInterfaceDeclaration(one) || ts.isTypeAliasDeclaration(one) || ts.isClassDeclaration(one)
+          ? (one.typeParameters ?? [])
+          : []
+      )
+      if (!(symbol.flags & ts.SymbolFlags.Type) || parameters.length > 0) continue
+      for (const member of type.isUnion() || type.getFlags() & ts.TypeFlags.Object ? type.getProperties() : []) {
+        const [declared] = member.declarations ?? []
+        const modifiers = declared === undefined ? 0 : ts.getCombinedModifierFlags(declared)
+        if (!/^[a-z]\w*$/i.test(member.name) || modifiers & ts.ModifierFlags.NonPublicAccessibilityModifier) continue
+        lines.push(`export const p${lines.length} = (of: ${name}) => of.${member.name}`)
+      }
+    }
+  }
+  return `${imports}${lines.join("\n")}\n`
+}
 
 describe.concurrent("the published package", { timeout: 300_000 }, () => {
   let directory: string
@@ -157,7 +201,7 @@ describe.concurrent("the published package", { timeout: 300_000 }, () => {
     assert.strictEqual(await run(directory, join(directory, "node_modules/.bin/aicortex"), "--version"), version)
   })
 
-  it("type-checks in a strict project", async () => {
+  it("type-checks in a strict project, which can name all that it exports again", async () => {
     await writeFile(join(directory, "effect.ts"), effectProgram)
     await writeFile(join(directory, "promise.ts"), promiseProgram)
     await writeFile(join(directory, "background.ts"), backgroundProgram)
@@ -169,11 +213,21 @@ describe.concurrent("the published package", { timeout: 300_000 }, () => {
       moduleResolution: "NodeNext",
       strict: true,
       exactOptionalPropertyTypes: true,
+      noUncheckedIndexedAccess: true,
+      verbatimModuleSyntax: true,
+      // Packages whose own types are published have it.
+      declaration: true,
       noEmit: true,
       skipLibCheck: false,
       typeRoots: [join(root, "node_modules/@types")],
       types: ["node"]
     }
+    const { options } = ts.convertCompilerOptionsFromJson(compilerOptions, directory)
+    const modules = (await readdir(join(root, "src"))).flatMap((name) =>
+      /^[A-Z]\w*\.ts$/.test(name) ? [`aicortex/${name.replace(/\.ts$/, "")}`] : []
+    )
+    const entries = ["aicortex/promise", "aicortex/browser", ...modules]
+    await writeFile(join(directory, "entries.ts"), exportingProgram(directory, entries, options))
     await writeFile(join(directory, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.ts"] }))
     await run(directory, process.execPath, join(root, "node_modules/typescript/bin/tsc"), "-p", ".")
   })
