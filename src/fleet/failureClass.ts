@@ -6,9 +6,9 @@ import type { FailureReason } from "../Errors.js"
  * - `model`: this model on this server; the breaker opens for this model only
  * - `output`: what the model wrote; no breaker opens
  * - `server`: the breaker opens for all models
- * - `nobody`: says nothing about health (a key, an option, a deadline)
+ * - `none`: says nothing about health (a key, an option, a deadline)
  */
-export type FaultOwner = "request" | "model" | "output" | "server" | "nobody"
+export type FaultOwner = "request" | "model" | "output" | "server" | "none"
 
 export interface FailureClass {
   readonly fault: FaultOwner
@@ -22,7 +22,7 @@ export interface FailureClass {
   readonly unreachable: boolean
 }
 
-type FailureTrait = Exclude<keyof FailureClass, "culprit">
+type FailureTrait = Exclude<keyof FailureClass, "fault">
 
 const failureClass = (fault: FaultOwner, ...traits: ReadonlyArray<FailureTrait>): FailureClass => ({
   fault,
@@ -58,15 +58,15 @@ const table: { readonly [R in FailureReason]: FailureClass } = {
   "server-error": failureClass("server", "provisional", "retryable", "losesMemory"),
   malformed: failureClass("server", "retryable"),
   cut: failureClass("server", "retryable", "losesMemory"),
-  // Nobody.
-  unauthorized: failureClass("nobody"),
-  rejected: failureClass("nobody"),
-  unsupported: failureClass("nobody"),
-  diverged: failureClass("nobody"),
-  engine: failureClass("nobody"),
-  deadline: failureClass("nobody"),
-  asleep: failureClass("nobody"),
-  "remote-limit": failureClass("nobody")
+  // None: nothing is learnt of the server.
+  unauthorized: failureClass("none"),
+  rejected: failureClass("none"),
+  unsupported: failureClass("none"),
+  diverged: failureClass("none"),
+  engine: failureClass("none"),
+  deadline: failureClass("none"),
+  asleep: failureClass("none"),
+  "remote-limit": failureClass("none")
 }
 
 export const classifyFailure = ({ reason }: { readonly reason: FailureReason }): FailureClass => table[reason]
@@ -74,6 +74,6 @@ export const classifyFailure = ({ reason }: { readonly reason: FailureReason }):
 /** What an attempt that failed says of the way to the server; `undefined`: nothing. */
 export const contactOf = ({ reason }: { readonly reason: FailureReason }): "reached" | "lost" | undefined => {
   if (table[reason].unreachable || reason === "reset" || reason === "cut") return "lost"
-  const tells = reason !== "first-token-timeout" && reason !== "idle-timeout" && table[reason].fault !== "nobody"
+  const tells = reason !== "first-token-timeout" && reason !== "idle-timeout" && table[reason].fault !== "none"
   return tells ? "reached" : undefined
 }

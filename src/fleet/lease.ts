@@ -268,7 +268,7 @@ export class SlotLease implements Lease {
   /** A server that gives other requests their first token is busy, not hung. */
   private faultOf(failure: ServerFailure): FaultOwner {
     if (failure.reason !== "first-token-timeout") return classifyFailure(failure).fault
-    if (this.state.answeredAt > this.began) return "nobody"
+    if (this.state.answeredAt > this.began) return "none"
     return this.server.answeredAt > this.began ? "model" : "server"
   }
 

@@ -95,7 +95,7 @@ const launch = (
     try {
       events.push(JSON.parse(line))
     } catch {
-      // What is not JSON is told where the test fails.
+      // What is not JSON is shown where the test fails.
     }
   }
   child.stdout.setEncoding("utf8").on("data", (text: string) => {

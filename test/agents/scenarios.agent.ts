@@ -100,7 +100,7 @@ const stage = async (agent: Agent) => {
     })
     return run
   }
-  /** It ended well, was refused nothing, and asked nobody else. */
+  /** It exited with 0, no request was refused, and it connected to no other host. */
   const well = async (run: Run, log: () => ReadonlyArray<Json>) => {
     expect(await run.ended, run.output()).toBe(0)
     expect(

@@ -1,4 +1,4 @@
-/** A server under load: when requests are sent, what they ask, and what is told of their answers. */
+/** A server under load: when requests are sent, what they ask, and what is reported of their answers. */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"

@@ -391,7 +391,7 @@ describe.each(["openai", "ollama"] as const)("reasoning before JSON (%s)", (prot
   ])("%s", (text, thought) => {
     const reported = decoded(protocol, answer(text), "json")
     expect([reported.text, reported.thinking]).toEqual(['{"a":1}', thought])
-    // A text that nobody wants as JSON is left as it is.
+    // Text that was not asked for as JSON is left as it is.
     expect(decoded(protocol, answer(text)).text).toBe(text)
   })
   it("through the gateway, complete and streamed", async () => {

@@ -560,7 +560,7 @@ describe("a stream", () => {
     const { cortex, server } = await alone("ollama", tokens)
     await server.setBehaviour({ perToken: "each" })
     const stream = await cortex.chat("Count.", { stream: true, firstTokenTimeout: 60_000, idleTimeout: 250 })
-    // Nobody reads for longer than the server may be silent.
+    // The stream is not read for longer than the idle timeout.
     let before = -1
     await expect
       .poll(
@@ -635,7 +635,7 @@ describe("what is refused before any I/O", () => {
       { tools: [{ name: "", execute: () => 1 }] },
       { field: expect.stringMatching(/^tools/) }
     ],
-    ["a tool that nobody runs", "Hi", { tools: [{ name: "f" }] }, { field: "tools" }],
+    ["a tool without an implementation", "Hi", { tools: [{ name: "f" }] }, { field: "tools" }],
     ["toolChoice", "Hi", { tools: [tool], toolChoice: "any" }, { field: expect.stringMatching(/^toolChoice/) }],
     ["an empty model", "Hi", { model: "" }, { field: "model" }],
     ["session_id", "Hi", { session_id: "x" }, { field: "session_id" }],

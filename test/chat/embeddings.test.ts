@@ -57,7 +57,7 @@ describe.each(protocols)("embeds texts on %s", (protocol) => {
     ["answers with a page", { kind: "garbage" }, { reason: "malformed" }],
     ["answers with nothing", { kind: "empty" }, { reason: "malformed" }],
     ["breaks off", { kind: "cutByte", at: 40 }, { reason: "cut" }],
-    ["has lost the model", { kind: "notFound" }, { status: 404 }]
+    ["no longer has the model", { kind: "notFound" }, { status: 404 }]
   ])("another server takes over if one %s", async (_, fault, expected) => {
     const bad = await start(protocol)
     const good = await start(protocol)

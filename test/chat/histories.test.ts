@@ -53,7 +53,7 @@ const cases: ReadonlyArray<Case> = [
     [user("A\n\nB")]
   ],
   [
-    "thoughts alone say nothing",
+    "an answer of reasoning alone is left out",
     [user("A"), { role: "assistant", content: "", reasoning_content: "Hm" }, user("B")],
     [user("A\n\nB")]
   ],
@@ -101,7 +101,7 @@ const cases: ReadonlyArray<Case> = [
     [user(), calls(call("a"), call("b")), result("a"), result("b")]
   ],
   [
-    "a result of nobody's call",
+    "a tool result without a call",
     [user(), { role: "assistant", content: "A" }, { ...result("x", "42"), name: "f" }],
     [user(), { role: "assistant", content: "A" }, user("Result of the tool f:\n42")]
   ],

@@ -1,4 +1,4 @@
-/** What Node prints of an error that nobody catches: the message, the stack, and the fields. */
+/** What Node prints of an uncaught error: the message, the stack, and the fields. */
 import { inspect } from "node:util"
 import { expect, it } from "vitest"
 import { type Cortex, LocalModel } from "../../src/promise.js"

@@ -85,7 +85,7 @@ describe.each(["ollama", "openai"] as const)("replaced services (%s)", (protocol
     expect((await runtime.runPromise(Embeddings.embed("Hi", { model }))).embeddings).toHaveLength(1)
   })
 
-  it("fail as the live ones do", async () => {
+  it("fail as the built-in ones do", async () => {
     const runtime = runtimeOf([await fleet[protocol]()])
     const exit = await runtime.runPromiseExit(Chat.text("Hi", { model: "nobody:1b" }))
     expect(Exit.isFailure(exit) && exit.cause).toMatchObject({ error: { _tag: "ModelNotFound" } })

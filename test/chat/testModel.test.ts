@@ -112,7 +112,7 @@ describe("Chat.layerTest", () => {
           ]
         }
       ])
-      // What is wrong is refused before anything is asked, as ever.
+      // Invalid options are refused before any request, as without a test model.
       expect(yield* Effect.flip(Chat.text("Hi", { topP: 2 }))).toMatchObject({ _tag: "InvalidRequest", field: "topP" })
       expect(yield* Effect.flip(Chat.text("Hi", { persona: "poet" }))).toMatchObject({ _tag: "PersonaNotFound" })
       expect(requests).toHaveLength(1)

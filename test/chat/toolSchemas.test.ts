@@ -28,7 +28,7 @@ const upstreams = [
 const call = (args: Json, name = "f"): ScriptedReply => ({ tokens: "", toolCalls: [{ name, arguments: args }] })
 const final: ScriptedReply = { tokens: "It rains." }
 
-/** One reply after the other, the last one for ever. */
+/** One reply after the other; the last one repeats. */
 const rounds =
   (...replies: ReadonlyArray<ScriptedReply>) =>
   (_: Json, n: number) =>

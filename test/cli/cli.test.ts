@@ -144,7 +144,7 @@ const nobody = async (): Promise<Setup> => ({ config: { servers: [`http://127.0.
 
 const noServer: Setup = { config: { servers: [] } }
 
-/** Whether nobody listens where Ollama listens: with no configuration at all there is no server then. */
+/** Whether nothing listens at Ollama's port: with no configuration at all there is no server then. */
 const alone = await fetch("http://127.0.0.1:11434").then(
   () => false,
   () => true
@@ -1456,7 +1456,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     }
     const narrow = (await terminal(84, ["servers"], setup)).screen.trimEnd().split("\r\n")
     for (const line of narrow) assert.isAtMost([...line].length, 84)
-    // What went wrong is told as far as there is room.
+    // The error is shown as far as there is room.
     assert.match(narrow[2] ?? "", /…$/)
     assert.notInclude(narrow.join(), "^[")
     assert.include((await terminal(60, ["servers"], { ...setup, env: {} })).screen, "^[[1mURL")

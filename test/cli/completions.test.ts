@@ -78,7 +78,7 @@ describe("candidates", () => {
     const [quick, slow] = [await fleet.ollama({ models: ["quick:1b"] }), await fleet.ollama({ models: ["slow:1b"] })]
     const at = home({ servers: [quick.url, slow.url] })
     expect(await offered(at, "rm", "")).toEqual(expect.arrayContaining(["quick:1b", "slow:1b"]))
-    // Asked a moment ago: nobody is asked again.
+    // Asked a moment ago: no server is asked again.
     slow.clear()
     expect(await offered(at, "rm", "s")).toEqual(["slow:1b"])
     expect(slow.requests).toEqual([])

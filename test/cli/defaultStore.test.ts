@@ -1,4 +1,4 @@
-/** The store of the command line where nobody names one: a SQLite file under the state folder. */
+/** The store of the command line where none is configured: a SQLite file under the state folder. */
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { beforeAll, expect, it } from "vitest"

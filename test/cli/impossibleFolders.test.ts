@@ -1,4 +1,4 @@
-/** Settings that name a place where no folder can be made: each is told at once, by its name. */
+/** Settings that name a place where no folder can be made: each is an error at once that names the setting. */
 import { join } from "node:path"
 import { beforeAll, expect, it } from "vitest"
 import { build, ended, makeHome } from "../support/cliProcess.js"

@@ -171,7 +171,7 @@ describe("aicortex serve", () => {
     child.kill("SIGHUP")
     await eventually(
       () => said().includes(`there is no file ${file}. The settings stay as they were`),
-      "what is wrong is told"
+      "the error is logged"
     )
     expect(said()).not.toContain("    at ")
     expect(await textOf(await ask(url))).toBe("two")
@@ -240,7 +240,7 @@ describe("aicortex serve", () => {
       await eventually(() => said().includes("it is replaced"), "it is replaced")
     }
     await sendRequest()
-    // What the one that died had counted, was told before.
+    // What the worker that exited had counted was reported before.
     expect(await counted()).toEqual([7, 7, 7, 7, 0, 1, 1])
     child.kill("SIGTERM")
     expect(await ended).toBe(0)
@@ -416,11 +416,11 @@ describe("aicortex serve", () => {
       process.kill(Number(pid), "SIGKILL")
       await Promise.race(hung)
       expect(lost).toHaveLength(1)
-      await eventually(() => told().includes("it is replaced"), "the first process has seen it die")
+      await eventually(() => told().includes("it is replaced"), "the first process has noticed its exit")
       await server.setBehaviour({ faults: undefined })
       const [id = ""] = lost
       let again = await turn(id, "second")
-      // Its request counts until the first process has seen it die.
+      // Its request counts until the first process has noticed its exit.
       for (let tries = 0; again.status === 429 && tries < 100; tries++) again = await turn(id, "second")
       expect([again.status, await textOf(again as unknown as Response)]).toEqual([200, "Well."])
       const history = (await (await call(url, `/v1/sessions/${id}`)).json()) as Parameters<typeof roles>[0]
@@ -476,7 +476,7 @@ describe("aicortex serve", () => {
       )
       const before = workers()
       const again = setInterval(() => child.kill("SIGHUP"), 10)
-      await eventually(() => (log().match(/reloaded the settings/g) ?? []).length > 20, "it is told often")
+      await eventually(() => (log().match(/reloaded the settings/g) ?? []).length > 20, "it is reported often")
       await new Promise((resolve) => setTimeout(resolve, 1_000))
       clearInterval(again)
       expect(workers().sort()).toEqual(before.sort())

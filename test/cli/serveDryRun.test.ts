@@ -84,7 +84,7 @@ describe("aicortex serve --dry-run", () => {
     const found = JSON.parse(out)
     expect(found).toMatchObject({ models: { local: [] }, notes: ["the store is a file that would be made"] })
     expect(found.settings.store).toEqual({ value: store, from: "AICORTEX_STORE" })
-    // Where nobody names one it is a file under the state folder, unless there is to be none.
+    // Without a configured store it is a file under the state folder, unless there is to be none.
     const [standard, none] = await Promise.all(
       [[], ["--store", "memory"]].map(async (flags) =>
         JSON.parse((await home.run(["serve", "--dry-run", "--json", ...flags])).out)

@@ -74,7 +74,7 @@ describe("merged views of a server from several processes", () => {
       modelView("a", { ...open, in_flight: 5, places: 4, queued: 1, tokens_per_second: 15 }),
       modelView("b")
     ])
-    // Control: one process alone is told as it is.
+    // Control: the figures of a single process are not changed.
     expect(mergeFleets([one], [])).toEqual([one])
     // A server that only this process knows, as after a reload, stays.
     expect(mergeFleets([one, view("t")], [[two]])).toEqual([merged, view("t")])
@@ -108,7 +108,7 @@ const listening = (child: ChildProcess): Promise<string> =>
   })
 
 describe("requests of other gateways", () => {
-  // Each of two processes hears of the other's requests as of those of another gateway, which has 4 there.
+  // Each of two processes counts the other's requests as elsewhere, beside the 4 of another gateway.
   const one = view("s", { in_flight: 2, in_flight_elsewhere: 4 + 3 })
   const two = view("s", { in_flight: 3, in_flight_elsewhere: 4 + 2 })
 
@@ -119,7 +119,7 @@ describe("requests of other gateways", () => {
     expect(mergeFleets([one], [])[0]?.in_flight_elsewhere).toBe(7)
   })
 
-  it("are never negative, also before a process has heard of another's requests", () => {
+  it("are never negative, also before a process has received another's report", () => {
     expect(mergeServers([view("s"), two]).in_flight_elsewhere).toBe(0)
   })
 

@@ -161,8 +161,8 @@ for (const engine of engines) {
       await eventually(async () => (await running()).length === 9 * ids.length, "all wait")
       const [pid = ""] = execFileSync("pgrep", ["-P", String(child.pid)], { encoding: "utf8" }).split("\n")
       process.kill(Number(pid), "SIGKILL")
-      await eventually(() => said().includes("it is replaced"), "the first process has seen it die")
-      // The turns of the dead are others' now; that of the living one is free when its client leaves.
+      await eventually(() => said().includes("it is replaced"), "the first process has noticed its exit")
+      // The turns of workers that exited pass to others; that of the running one is released when its client disconnects.
       await Promise.race(waiting.map((ended) => Promise.all(ended)))
       leaving.abort()
       const ends = await Promise.all(waiting.map((ended) => Promise.all(ended)))
@@ -176,7 +176,7 @@ for (const engine of engines) {
         expect(said.filter((_, i) => i % 2 === 1)).toEqual(
           Array.from({ length: said.length / 2 }, (_, i) => `assistant: ${2 * i + 1}`)
         )
-        // One that was told is stored; of those that broke off one may have been stored before its worker died.
+        // A turn that was acknowledged is stored; one of those that were cut off may have been stored before its worker exited.
         expect(said.length / 2).toBeGreaterThanOrEqual(answered + 1)
         expect(said.length / 2).toBeLessThanOrEqual(answered + 2)
       }
@@ -193,7 +193,7 @@ for (const engine of engines) {
         const stream = await turn(id, "long", { stream: true })
         for (let i = 0; i < 4; i++) {
           await create()
-          // Asked for at each of them, while its turn takes longer than it lives.
+          // Read at each of them, while its turn takes longer than the session's ttl.
           await history(id)
         }
         await new Promise((resolve) => setTimeout(resolve, 1_100))

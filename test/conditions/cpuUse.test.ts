@@ -4,7 +4,7 @@ import { CpuUse } from "../../src/cortex/cpuUse.js"
 const stat = (user: number, system: number, idle: number, waiting = 0, guest = 0): string =>
   `cpu  ${user} 0 ${system} ${idle} ${waiting} 0 0 0 ${guest} 0\ncpu0 1 2 3 4 5 6 7 8 9 10\nintr 5 4 3\n`
 
-/** Each reading is the next text, and the last one for ever. */
+/** Each reading is the next text; the last one repeats. */
 const reading = (...texts: ReadonlyArray<string | undefined>) => {
   let at = 0
   return new CpuUse(() => Promise.resolve(texts[Math.min(at++, texts.length - 1)]))
@@ -16,7 +16,7 @@ describe("processor load", () => {
     ["busy in programs", stat(100, 100, 100), stat(200, 100, 100), 100],
     ["busy in the kernel", stat(100, 100, 100), stat(100, 150, 150), 50],
     ["waiting for disks, which is no work", stat(0, 0, 0, 0), stat(25, 0, 25, 50), 25],
-    ["busy in guests, who are counted as programs already", stat(0, 0, 0), stat(50, 0, 50, 0, 50), 50]
+    ["busy in virtual machines, which are part of user time already", stat(0, 0, 0), stat(50, 0, 50, 0, 50), 50]
   ])("is %s", async (_, first, second, percent) => {
     expect(await reading(first, second).use()).toBeCloseTo(percent, 6)
   })

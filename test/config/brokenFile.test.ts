@@ -1,4 +1,4 @@
-/** A configuration file that is no JSON: where it breaks off is told, whatever the engine says of it. */
+/** A configuration file that is no JSON: its error has line and column, whatever the engine's message is. */
 import * as Either from "effect/Either"
 import { describe, expect, it } from "vitest"
 import { decodeText } from "../../src/config/file.js"

@@ -54,7 +54,7 @@ describe("a location as text", () => {
     const cortex = fleet.cortex(servers, { location })
     const best = await cortex.bestServer(model, { strategy: "nearest" })
     expect(best).toMatchObject({ url: a.url, location: { city: "Munich" } })
-    // Coordinates that nobody gave are not told as though somebody had.
+    // Coordinates that were looked up are not reported as configured.
     expect(best.location).toEqual({ city: "Munich" })
   })
 
@@ -96,7 +96,7 @@ describe("sources of locations", () => {
     // One that has answered goes before one that has not yet.
     const best = async () => (await two.bestServer(model, { strategy: "nearest" })).url
     await expect.poll(best, { timeout: 10_000 }).toBe(near.url)
-    // A place that nobody knows is as it was named, and the server is used.
+    // An unknown place keeps its name, and the server is used.
     const nowhere = record(unknown.url, { ip_city_name_en: "Nowhere at all", ip_country_iso_code: "ZZ" })
     const listed = await over([nowhere, ...placed]).listModelServers(model)
     expect(listed.find(({ url }) => url === unknown.url)?.location).toEqual({ city: "Nowhere at all", country: "ZZ" })

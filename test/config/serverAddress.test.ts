@@ -15,7 +15,7 @@ interface Answer {
   readonly body: string
 }
 
-/** A server that answers as it is told, and 404 to everything else. */
+/** A server with these answers, and 404 to everything else. */
 const startPaths = async (
   answer: (path: string, method: string, body: string) => Answer | undefined,
   missing: Answer = { status: 404, type: "text/plain", body: "404 page not found" }

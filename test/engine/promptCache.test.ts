@@ -1,4 +1,4 @@
-/** What an engine evaluates of a conversation that it has answered before, as its clients are told. */
+/** What an engine evaluates of a conversation that it has answered before, as it reports to its clients. */
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"

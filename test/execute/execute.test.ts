@@ -87,7 +87,7 @@ for (const protocol of ["ollama", "openai"] as const) {
       expect([asked.modelId, asked.metrics.modelName]).toEqual([`${protocol}:${name}`, name])
     })
 
-    it("writes a resumed answer once, and reports who did not answer", async () => {
+    it("writes a resumed answer once, and reports the servers that failed", async () => {
       const broken = await fleet[protocol]({ reply: "one two three", faults: { kind: "cut", after: 1 } })
       const sound = await fleet[protocol]({ reply: "one two three" })
       const cortex = fleet.cortex(inOrder(broken, sound))

@@ -160,7 +160,7 @@ describe.each(protocols)("a request that fails on every server (%s)", (protocol)
 
   it("repeating it does not affect others: their requests stay spread evenly", async () => {
     const reply = "Because."
-    const poisonous: Fault = status(500, "some words that nobody knows")
+    const poisonous: Fault = status(500, "an unknown error text")
     const servers = await Promise.all(
       Array.from({ length: 3 }, () =>
         fleet[protocol]({
@@ -361,7 +361,7 @@ describe("a clock that jumps", () => {
         expect(breaker(one)).toBe("open")
         yield* TestClock.setTime(start - 3_600_000)
         expect(breaker(one)).toBe("half-open")
-        // And what happens after it is measured as ever.
+        // Times after it are measured as usual.
         fail(one, { reason: "server-error", message: "" })
         expect(breaker(one)).toBe("open")
         yield* TestClock.adjust("1 hour")

@@ -117,7 +117,7 @@ const useServer = async (protocol: Protocol) => {
         const last = sent.at(-1)
         if (sign !== undefined && last !== undefined && !last.aborted) last.handler.data(Buffer.from(sign))
       }
-      // What was due at the very end is told after one more turn.
+      // Timers that are due at the very end fire after one more turn of the event loop.
       await vi.advanceTimersByTimeAsync(1)
     },
     answer: (promptTokens = 10) => {

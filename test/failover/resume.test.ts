@@ -149,7 +149,7 @@ describe.each(kinds)("%s resumes", (_, { begin, exact }) => {
       expectUnbroken(events, words.slice(0, limit).join(""))
       const [end] = ofType(events, "end")
       expect(end).toMatchObject({ finishReason: "length", usage: { completionTokens: limit } })
-      // With nothing left nobody is asked.
+      // With no tokens left no server is asked.
       expect(end?.server).toBe(after === limit ? first.url : second.url)
       if (after === limit) expect(second.chatRequests).toEqual([])
     }
@@ -439,7 +439,7 @@ describe("onInterrupt", () => {
     expect(textOf(events)).toBe("ha ha ha")
     expect(ofType(events, "error").map(({ next }) => next)).toEqual([undefined])
     expect(servers[1].chatRequests).toEqual([])
-    // Before the first piece the next server is tried, as ever.
+    // Before the first piece the next server is tried, as usual.
     await servers[0].setBehaviour({ faults: { kind: "status", code: 500 } })
     const cortex = fleet.cortex(inOrder(...servers))
     expect(await (await cortex.chat(question, { stream: true, onInterrupt: "fail" })).text()).toBe(whole)

@@ -150,7 +150,7 @@ const kinds: ReadonlyArray<readonly [string, Kind]> = [
     { start: answering(404, "text/plain", "404 page not found\n"), reason: "server-error", says: /the path is wrong/ }
   ],
   [
-    "a certificate that nobody trusts",
+    "an untrusted certificate",
     {
       start: async () => {
         const port = await opened(
@@ -257,7 +257,7 @@ describe.each(kinds)("%s", (_, { reason, says, start }) => {
     expect((await cortex.embed("Hi", { model, retryBackoff })).server).toBe(good.url)
   })
 
-  it("others are tried as often as ever, and it is told once", async () => {
+  it("other servers are tried as often as usual, and it is reported once", async () => {
     const place = await start()
     const [back, down] = await Promise.all([fleet.ollama({ reply }), fleet.ollama()])
     await down.setBehaviour({ faults: { kind: "status", code: 500 }, faultOn: "all" })

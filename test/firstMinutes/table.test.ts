@@ -115,7 +115,7 @@ const rows: { readonly [name: string]: Row } = {
     words: (servers, face) =>
       (face === "gateway" ? ["server-1", "server-2"] : servers).flatMap((server) => [server, "refused the connection"])
   },
-  "one dead, one alive": {
+  "one unreachable, one up": {
     state: async (protocol) => ({
       servers: [await dead(), (await fleet[protocol]({ models: ["other:1b"], reply: answer })).url]
     }),

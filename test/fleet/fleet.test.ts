@@ -152,7 +152,7 @@ describe("models in memory", () => {
     expect(pick("least-busy", two, { waited: true })).toBe(Router.waitForSlot)
     waiting(6)
     expect(pick("least-busy", two, { waited: true })).toBe(1)
-    // Whoever comes now goes behind those who wait.
+    // A new call queues behind the waiting ones.
     expect(pick("least-busy", two)).toBe(Router.waitForSlot)
     // A server whose other models are in use loads it only where the wait is longer still; warm, longer than that.
     const other = { residentUntil: 2_000, inFlight: 0, usedAt: 999, queued: 0 }

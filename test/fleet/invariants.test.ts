@@ -78,7 +78,7 @@ const makeWorld = (specs: ReadonlyArray<ServerSpec>, strategy: Routing) =>
       const { columns: pool, tried } = caller.route
       const snapshot = fleet.snapshot(pool.hosts[at]?.server.url ?? "", caller.model)
       if ((pool.free[at] ?? 0) <= 0) problems.push(`${caller.id} was given a place that is taken`)
-      // Who rests, or is being probed, is only tried where nobody else is left.
+      // A server that rests or is being probed is only tried where no other is left.
       if (snapshot.breaker === "open" || (snapshot.breaker === "half-open" && snapshot.probing)) {
         const better = pool.hosts.some(({ server }, i) => {
           const other = fleet.snapshot(server.url, caller.model)
@@ -484,7 +484,7 @@ describe("breakers", () => {
         yield* TestClock.adjust("20 seconds")
         world.fail(0, late)
         expect(world.fleet.snapshot(first, "a").breaker).toBe("closed")
-        // Whoever began since then and hears nothing either has met a hung server.
+        // A request that began since then and gets nothing either is at a hung server.
         world.arrive("a")
         yield* TestClock.adjust("30 seconds")
         world.fail(1, late)

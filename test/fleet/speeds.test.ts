@@ -22,7 +22,7 @@ interface Paced {
   readonly tokens?: number
 }
 
-/** A server that writes at one pace and may speak of another. */
+/** A server that writes at one speed and may report another. */
 const paced = async ({ claims, pace, protocol, tokens = words }: Paced): Promise<{ readonly url: string }> => {
   const server = createServer(async (request, response) => {
     const chunks: Array<Buffer> = []

@@ -1,4 +1,4 @@
-/** What one client cannot take from others: the event loop, and places for requests that nobody waits for. */
+/** What one client cannot take from others: the event loop, and slots for requests whose clients are gone. */
 import { once } from "node:events"
 import { connect, type Socket } from "node:net"
 import type { Gateway } from "aicortex"

@@ -144,7 +144,7 @@ describe("settings", () => {
       // Addresses are hidden here as they are everywhere.
       expect(text).not.toContain(ollama.url)
       expect((await gateway.get("/settings", as("key-of-ann-in-the-file"))).status).toBe(403)
-      // After a change of the file that holds, it is told.
+      // A change of the file is shown once it is loaded.
       writeFileSync(file, JSON.stringify({ ...config, discoveryTtl: 9 }))
       await gateway.reload()
       const after = await json(gateway.get("/settings", as("key-of-root-in-the-file")))

@@ -240,7 +240,7 @@ describe("the bodies of /openapi.json", () => {
     if (path === "/v1/messages") elsewhere.push("thread")
     const declared = new Set(fields.map(([name]) => name))
     expect([...read].filter((name) => !declared.has(name) && !elsewhere.includes(name))).toEqual([])
-    // Not all: the parameters of some servers are read by whoever finds them in a body.
+    // Not all: parameters of some servers are read wherever they are in a body.
     expect(read.size).toBeGreaterThan(1)
   })
 

@@ -305,7 +305,7 @@ describe("other request fields", () => {
   })
 
   it.each([false, true])(
-    "who leaves a conversation stops the server's work, or its place in the line (stream: %s)",
+    "a client that disconnects from a conversation stops the server's work, or its place in the queue (stream: %s)",
     async (stream) => {
       const one = await ollama({ reply: ({ messages }) => `${messages.length}` })
       const gateway = await serve([one])
@@ -331,7 +331,7 @@ describe("other request fields", () => {
       second.abort()
       first.abort()
       expect(await Promise.all([speaks, waits])).toEqual(["left", "left"])
-      await eventually(() => one.chatRequests[1]?.aborted === true, "the server is told")
+      await eventually(() => one.chatRequests[1]?.aborted === true, "the server sees the abort")
       await one.setBehaviour({ faults: undefined })
       expect(await textOf(ask(gateway, { session: id }))).toBe("3")
       expect(one.chatRequests).toHaveLength(3)
@@ -608,7 +608,10 @@ describe("reload and shutdown", () => {
       expect(text.match(/old/g)).toHaveLength(40)
       expect((await gateway.get(`/v1/sessions/${id}`)).status).toBe(200)
       write(undefined)
-      await eventually(() => gateway.log.some((line) => line.includes("stay as they were")), "a bad file is told")
+      await eventually(
+        () => gateway.log.some((line) => line.includes("stay as they were")),
+        "an invalid file is logged"
+      )
       expect(await textOf(ask(gateway))).toBe("new")
       await expect(gateway.reload()).rejects.toMatchObject({ _tag: "InvalidConfig" })
       await rm(file)

@@ -153,7 +153,7 @@ describe("invalid values", () => {
         (await gateway.post("/v1/responses", `{"model":"m:1b","input":"Hi",${field}}`)).status
       )
     }
-    // What nobody looks at does not come back either.
+    // An ignored field is not in the answer either.
     for (const field of [`"reasoning":${deep}`, `"tools":[{"type":"function","name":"f","x":${deep}}]`]) {
       const response = await gateway.post("/v1/responses", `{"model":"m:1b","input":"Hi",${field}}`)
       expect([400, 413]).toContain(response.status)

@@ -257,7 +257,7 @@ describe("a failing server", () => {
 
 describe("the client disconnects", () => {
   it.each(protocols.flatMap((protocol) => [true, false].map((streams) => [protocol, streams] as const)))(
-    "%s, a stream: %s: the server is told at once",
+    "%s, a stream: %s: the server sees the abort at once",
     async (protocol, streams) => {
       const server = await fake(protocol, { faults: { kind: "stall", after: 3 } })
       const gateway = await gatewayOver([server], { timeout: 60_000, loadTimeout: 60_000 })
@@ -467,7 +467,7 @@ describe("invalid requests", () => {
         }
       ])
     }
-    // Others are told as they expect it.
+    // Other clients get the form that they expect.
     expect(await (await gateway.get("/v1/files")).json()).toMatchObject({ error: { code: "unknown_url" } })
     expect(await (await gateway.get("/api/nope")).text()).toBe("404 page not found")
   })

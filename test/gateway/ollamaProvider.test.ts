@@ -65,7 +65,7 @@ describe.each(["m:1b", "gpt-x", "Qwen/Qwen3-8B"])("ai with ollama-ai-provider-v2
     const body = sent()
     expect(body.options ?? body).toMatchObject({ temperature: 0.3, top_p: 0.9 })
     expect(body.options?.num_predict ?? body.max_tokens).toBe(100)
-    // The client always says so; a model that may think is told, and no other.
+    // The client always sends `think`; it is passed on to models that can think only.
     expect(body.think ?? body.chat_template_kwargs?.enable_thinking).toBe(model === "gpt-x" ? undefined : false)
   })
 

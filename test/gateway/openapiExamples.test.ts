@@ -56,7 +56,7 @@ it("has example bodies that succeed, and sorted endpoints", async () => {
     )
     expect([path, response.status, await response.text()]).toEqual([path, 200, expect.any(String)])
   }
-  // Those that nobody wrote have what is required.
+  // Generated examples have the required fields.
   expect(examples.get("post /login")).toEqual({ key: "text" })
   for (const [name, example] of examples) expect([name, typeof example]).toEqual([name, "object"])
 })

@@ -145,7 +145,7 @@ describe("a session of a key of the store", { timeout: 60_000 }, () => {
     )
     expect(await status(gateway.get("/keys", { headers }))).toBe(expected.keys)
     expect(await status(gateway.post("/servers/server-1", { action: "wake" }, { headers }))).toBe(expected.keys)
-    // This gateway manages no models of its machine, which only those hear who may.
+    // This gateway manages no models of its machine: only clients with the permission get that error.
     const local = { use: 403, manage: 404, admin: 404 }[role]
     expect(await status(gateway.post("/v1/models/pull", { model: "c" }, { headers }))).toBe(local)
     const file = { model: "c", modelPath: "/etc/passwd" }

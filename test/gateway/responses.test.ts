@@ -372,13 +372,13 @@ describe("the response store", () => {
     expect(await kept(store, "a", ["1", "2"])).toEqual(["1", "2"])
     expect(await kept(store, "b", ["1", "2"])).toEqual(["1", "2"])
     expect(await kept(store, "loud", ids)).toEqual(["18", "19"])
-    // Who comes later has a share at once, from whoever has the most.
+    // A key that comes later has its share at once, taken from the key that has the most.
     expect(await store.put(of("late", "1", 1_000))).toBe("kept")
     expect(await kept(store, "late", ["1"])).toEqual(["1"])
-    // What would take more than its share is not kept, and costs nobody anything.
+    // A response beyond its key's share is not stored, and displaces no other.
     expect(await store.put(of("loud", "huge", 6_000))).toBe("too-long")
     expect((await kept(store, "a", ["1", "2"])).length + (await kept(store, "b", ["1", "2"])).length).toBe(3)
-    // Where nobody else needs it, there is room for it.
+    // Where no other key needs the room, it is stored.
     for (const owner of ["a", "b"]) for (const id of ["1", "2"]) await store.remove(owner, id)
     expect(await store.put(of("loud", "huge", 6_000))).toBe("kept")
   })

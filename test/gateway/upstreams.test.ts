@@ -18,7 +18,7 @@ afterEach(async () => {
   for (const close of open.splice(0).reverse()) await close()
 })
 
-/** A server that has one model, `m`, and answers whatever is asked of it as it is told here. */
+/** A server that has one model, `m`, and gives this answer to every request. */
 const upstream = async (
   given: UpstreamCase | ((path: string, body: string) => UpstreamCase | undefined)
 ): Promise<string> => {

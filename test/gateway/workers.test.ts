@@ -78,7 +78,7 @@ describe("several texts at once", () => {
     ["openai", true]
   ] as const
   it.each(phases.flatMap((phase) => kinds.map((kind) => [...phase, ...kind] as const)))(
-    "who leaves %s stops all of them (%#)",
+    "a client that disconnects from %s stops all of them (%#)",
     async (_, options, limits, seen, kind, stream) => {
       const one = await (kind === "ollama" ? ollama(options) : openai(options as object))
       const gateway = await serve([one], { heartbeat: 20 }, { cortex: { servers: [{ url: one.url, ...limits }] } })
@@ -285,7 +285,7 @@ describe("embeddings", () => {
     await eventually(() => one.inFlight() === 1, "one is asked")
     leaving.abort()
     expect(await Promise.all(pending)).toEqual(["left", "left"])
-    await eventually(() => one.inFlight() === 0, "the server is told")
+    await eventually(() => one.inFlight() === 0, "the server sees the abort")
     const text = await (await gateway.get("/metrics")).text()
     expect(text).toMatch(new RegExp(`aicortex_queue_length\\{model="${model}"\\} 0`))
   })

@@ -137,7 +137,7 @@ for (const engine of engines) {
       await outage.stop()
       try {
         for (let i = 0; i < 4; i++) await ask()
-        await eventually(() => gateway.log.some((line) => line.startsWith("usage is kept in memory")), "it is told")
+        await eventually(() => gateway.log.some((line) => line.startsWith("usage is kept in memory")), "it is reported")
         expect((await gateway.get("/usage", as(root.key))).status).toBe(503)
       } finally {
         await outage.start()

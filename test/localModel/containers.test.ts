@@ -19,7 +19,7 @@ const use = (names: ReadonlyArray<string>, does?: object): FakeEngines => {
 const pidsOf = (engines: FakeEngines, program: string) =>
   engines.calls().flatMap((call) => (call.program === program && call.pid !== undefined ? [call.pid] : []))
 
-/** Nothing is left: neither the container, nor who started it. */
+/** Nothing is left: neither the container nor the process that started it. */
 const assertGone = async (engines: FakeEngines) => {
   await until("no container is left", () => engines.containers().length === 0)
   const pids = [...pidsOf(engines, "container"), ...pidsOf(engines, "podman"), ...pidsOf(engines, "docker")]

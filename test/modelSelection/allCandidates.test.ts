@@ -176,7 +176,7 @@ describe("memory", () => {
         }
       ]
     })
-    // Control: whoever names it gets it, and so does auto once it is loaded.
+    // Control: it answers when named, and for `auto` once it is loaded.
     expect((await cortex.complete("Hi", { model: "big:405b" })).model).toBe("big:405b")
     expect((await cortex.complete("Hi", { model: "auto" })).model).toBe("big:405b")
   })

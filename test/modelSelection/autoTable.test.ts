@@ -62,7 +62,7 @@ const weather = {
   parameters: { type: "object", properties: {} }
 } as const
 
-/** The remote one is asked first where nothing speaks for either. */
+/** The remote one is asked first where they are otherwise equal. */
 const farFirst: ReadonlyArray<ServerRow> = [
   { side: "near", models: [small], priority: 1 },
   { side: "far", models: [small], priority: 0 }

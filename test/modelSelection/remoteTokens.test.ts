@@ -45,7 +45,7 @@ describe("the counter", () => {
     }
     for (const counter of counters) counter.merge(shared, noon)
     expect(counters.map((counter) => counter.used(noon))).toEqual([24, 24, 24])
-    // What is told of another day does not count.
+    // Reports of another day do not count.
     expect(mergeRemoteTokens(shared, { day: 20_001, tokens: { other: 5 } })).toEqual({
       day: 20_001,
       tokens: { other: 5 }

@@ -401,7 +401,7 @@ describe("redirects", () => {
   })
 
   it.each([
-    ["to itself, for ever", (file: string) => `/owner/tiny-GGUF/resolve/main/${file}`, "more than 10 times"],
+    ["to itself, without end", (file: string) => `/owner/tiny-GGUF/resolve/main/${file}`, "more than 10 times"],
     ["to a file", () => "file:///etc/passwd", "an address of file:"],
     ["to nothing", () => "http://", "no address"],
     ["with a password", () => "http://user:pass@127.0.0.1:1/", "password"]

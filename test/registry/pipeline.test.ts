@@ -248,7 +248,7 @@ describe("the steps one by one", { timeout: 300_000 }, () => {
 })
 
 describe("while servers are asked", { timeout: 300_000 }, () => {
-  /** A server that answers when it is told to, and when it was asked. */
+  /** A server whose answers are released by the test, and the times of its requests. */
   const held = async (...models: ReadonlyArray<unknown>) => {
     let [tell, answer] = [() => {}, () => {}]
     const asked = new Promise<void>((resolve) => {

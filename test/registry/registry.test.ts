@@ -35,7 +35,7 @@ const builtIn = fileURLToPath(new URL("../../registry", import.meta.url))
 interface Answer {
   readonly status?: number
   readonly body?: unknown
-  /** In milliseconds; for ever if infinite. */
+  /** In milliseconds; infinite: never. */
   readonly delay?: number
   /** The connection fails with this code. */
   readonly fails?: string

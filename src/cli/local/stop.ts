@@ -28,7 +28,10 @@ export const run = Effect.fnUntraced(function* ({ all, json, models }: Flags) {
   const stopped = known === undefined ? false : yield* stop(name)
   if (!stopped) {
     const running = known?.models.filter(({ engines }) => engines.some(({ state }) => state !== "stopped")) ?? []
-    const others = running.length === 0 ? "none does" : `there runs ${running.map(({ name }) => name).join(", ")}`
+    const others =
+      running.length === 0
+        ? "none does"
+        : `${running.map(({ name }) => name).join(", ")} ${running.length === 1 ? "does" : "do"}`
     return yield* new CommandFailed({ message: `the model '${name}' does not run on this machine: ${others}` })
   }
   return yield* json ? Output.writeJson({ stopped, model: name }) : Output.notice(`${name} is stopped`)

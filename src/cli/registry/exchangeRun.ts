@@ -69,7 +69,7 @@ export const restore = ({ backup, json, list, registry }: RestoreFlags) =>
       Effect.mapError((error) =>
         error instanceof InvalidRequest && error.field === "backup"
           ? new UsageError({
-              message: `${error.reason}; --list names those that there are`,
+              message: `${error.reason}; --list shows the backups`,
               command: ["registry", "restore"]
             })
           : error

@@ -17,7 +17,7 @@ interface Internal {
   readonly ack?: number
 }
 
-/** Watches over what is handed to this worker. `others` tells whether there is any other worker when it ends. */
+/** Keeps track of the connections that are sent to this worker. `others` tells whether there is any other worker when it ends. */
 export const watch = (worker: Worker, others: () => boolean): void => {
   const { process: child } = worker
   const pending = new Map<number, Handle>()

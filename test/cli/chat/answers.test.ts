@@ -211,7 +211,7 @@ describe.runIf(hasTerminals)("a server that is killed in the middle of an answer
   it("is reported on its own line, and the text continues", async () => {
     const first = await demoServer()
     const second = await demoServer()
-    // Whichever is asked falls silent in the middle.
+    // Either server stops sending in the middle.
     await first.hold(7)
     await second.hold(7)
     const terminal = await chats.chat(["-m", "tiny:2m", "-t", "0"], { servers: [first, second], columns: 200 })
