@@ -9,10 +9,10 @@ import type { Job } from "./embeddedJob.js"
 import { describe } from "./embeddedLibrary.js"
 import { biasOf, logprobOf, samplingOf } from "./embeddedOptions.js"
 import { evaluatePrompt } from "./embeddedSequences.js"
+import { makeStopFilter } from "./embeddedStopFilter.js"
 import { type Prompt, PromptRefused } from "./embeddedTemplate.js"
 import { ThinkingSplitter } from "./embeddedThinking.js"
 import * as Tools from "./embeddedTools.js"
-import { makeStopFilter } from "./stopFilter.js"
 
 const replacement = "\uFFFD"
 /** More tokens than any character takes. */

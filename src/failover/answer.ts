@@ -10,7 +10,6 @@ import type { ChatRequest, Limits } from "../ChatRequest.js"
 import { DeadlineExceeded, Overloaded, StreamInterrupted, TurnNotStored, type Unsupported } from "../Errors.js"
 import * as AnswerSize from "../internal/answerSize.js"
 import { engineUnavailable } from "../internal/engineUnavailable.js"
-import { maxTimer } from "../internal/silenceTimer.js"
 import type { Route } from "../Router.js"
 import type { Host, Protocol } from "../Server.js"
 import type { CallObserver } from "../Telemetry.js"
@@ -248,12 +247,11 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
   }
 
   /** Hedges the first attempt if it is late: only once per call, and not for a resumed answer. */
-  private scheduleHedge({ after }: NonNullable<Limits["hedge"]>, at: number): void {
+  private scheduleHedge(allowed: NonNullable<Limits["hedge"]>, at: number): void {
     const { route, tries } = this.selection
     if (tries > 1 || this.partial.started) return
-    this.dependencies.hedges.callStarted()
-    const timeout = after ?? route.hedgeDelay(at)
-    if (timeout !== undefined) this.hedgeTimer = setTimeout(() => this.hedge(), Math.min(timeout, maxTimer))
+    const delay = this.dependencies.hedges.lateAfter(allowed, route, at)
+    if (delay !== undefined) this.hedgeTimer = setTimeout(() => this.hedge(), delay)
   }
 
   private hedge(): void {

@@ -7,7 +7,7 @@ import type { End } from "../../src/ChatEvent.js"
 import { single } from "../../src/Decision.js"
 import { RequestRejected } from "../../src/gateway/http/errorResponse.js"
 import { IgnoredFields } from "../../src/gateway/http/fieldPolicy.js"
-import * as Events from "../../src/gateway/protocols/anthropic/events.js"
+import * as AnthropicCodec from "../../src/gateway/protocols/anthropic/codec.js"
 import * as Request from "../../src/gateway/protocols/anthropic/request.js"
 import { type FakeServer, startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
 import { eventually, rawPost, rawRequest, startGateway, type TestGateway, unchunk } from "../support/gateway.js"
@@ -766,7 +766,7 @@ describe("the translated request", () => {
 })
 
 describe("the written answer", () => {
-  const codec = Events.codec(Request.decode(good, new IgnoredFields(true)))
+  const codec = AnthropicCodec.codec(Request.decode(good, new IgnoredFields(true)))
   const result = {
     text: "Hi",
     thinking: "",
@@ -824,7 +824,7 @@ describe("the written answer", () => {
   ] as const)(
     "asked to stop at %j, ended by %s (%s): %s",
     (stop_sequences, sequence, reason, stop_reason, reported) => {
-      const codec = Events.codec(Request.decode({ ...good, stop_sequences }, new IgnoredFields(true)))
+      const codec = AnthropicCodec.codec(Request.decode({ ...good, stop_sequences }, new IgnoredFields(true)))
       const stop = { stop_reason, stop_sequence: reported }
       expect(codec.whole(model, [{ ...result, finishReason: reason, stopSequence: sequence }])).toMatchObject(stop)
       const writer = codec.writer(model)

@@ -2,7 +2,7 @@
 import { Store } from "aicortex"
 import * as Effect from "effect/Effect"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
-import { pathsOf, redacted, redactedText } from "../../src/gateway/requestLog/redaction.js"
+import { pathsOf, redacted, redactedText } from "../../src/gateway/requestLog/loggedBody.js"
 import * as Table from "../../src/gateway/requestLog/table.js"
 import { type Database, engines } from "../support/databases.js"
 import { startFakeOllama } from "../support/fakeServer.js"

@@ -13,7 +13,7 @@ import type * as Store from "../../Store.js"
 import type { RequestContext } from "../http/RequestContext.js"
 import { maxLoggedBody } from "../http/transcript.js"
 import * as StoreWriter from "../storeWriter.js"
-import { pathsOf, redacted, redactedText } from "./redaction.js"
+import { pathsOf, redacted, redactedText } from "./loggedBody.js"
 import * as Table from "./table.js"
 
 /** What may wait to be written. */

@@ -8,7 +8,7 @@ import { dispatch } from "../../pipeline/dispatch.js"
 import { candidates } from "../../pipeline/modelSelection.js"
 import { facts } from "../../pipeline/models.js"
 import * as Sessions from "../aicortex/sessions.js"
-import * as Events from "./events.js"
+import * as AnthropicCodec from "./codec.js"
 import * as Request from "./request.js"
 
 /** Models that are known not to think. */
@@ -50,7 +50,7 @@ export const create = async (
   const decoded = joined instanceof Promise ? await joined : joined
   context.ownTime += performance.now() - started
   const fitted = await fitting(gateway, context, decoded)
-  return dispatch(gateway, context, fitted, Events.codec(fitted))
+  return dispatch(gateway, context, fitted, AnthropicCodec.codec(fitted))
 }
 
 export const countTokens = (_: GatewayContext, context: RequestContext, body: BodyFields.Fields): void =>

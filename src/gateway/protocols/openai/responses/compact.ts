@@ -10,7 +10,7 @@ import * as Id from "../../../http/id.js"
 import type { RequestContext } from "../../../http/RequestContext.js"
 import type { Codec, CompletedAnswer } from "../../../pipeline/codec.js"
 import { dispatch } from "../../../pipeline/dispatch.js"
-import * as Events from "./events.js"
+import * as ResponsesCodec from "./codec.js"
 import * as Items from "./items.js"
 import type * as Request from "./request.js"
 
@@ -22,7 +22,7 @@ const isUsers = (item: BodyFields.Fields): boolean =>
   (item["type"] ?? "message") === "message" && item["role"] === "user"
 
 const codec = (request: Request.ResponseRequest, earlier: ReadonlyArray<BodyFields.Fields>): Codec => {
-  const written = Events.codec(request.echo as Events.Echo, undefined, request.tools)
+  const written = ResponsesCodec.codec(request.echo as ResponsesCodec.Echo, undefined, request.tools)
   return {
     ...written,
     whole: (_: string, [result]: ReadonlyArray<CompletedAnswer>) => ({
@@ -33,7 +33,7 @@ const codec = (request: Request.ResponseRequest, earlier: ReadonlyArray<BodyFiel
         ...Items.listed([...earlier, ...request.items].filter(isUsers)),
         { id: Id.make("cmp_"), type: "compaction", encrypted_content: Items.compacted(result?.text ?? "") }
       ],
-      usage: Events.usage(result?.usage ?? {})
+      usage: ResponsesCodec.usage(result?.usage ?? {})
     })
   }
 }

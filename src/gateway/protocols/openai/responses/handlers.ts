@@ -11,8 +11,8 @@ import type { RequestContext } from "../../../http/RequestContext.js"
 import { dispatch } from "../../../pipeline/dispatch.js"
 import type * as ResponseStore from "../../../ResponseStore.js"
 import * as Sessions from "../../aicortex/sessions.js"
+import * as ResponsesCodec from "./codec.js"
 import * as Compact from "./compact.js"
-import * as Events from "./events.js"
 import * as Items from "./items.js"
 import * as Request from "./request.js"
 
@@ -96,7 +96,7 @@ const keeper =
     { items, previous }: Request.ResponseRequest,
     earlier: ReadonlyArray<BodyFields.Fields>
   ) =>
-  async (response: Events.ResponseState): Promise<void> => {
+  async (response: ResponsesCodec.ResponseState): Promise<void> => {
     try {
       const draft = { owner: owner(context), id: response.id, response: JSON.stringify(response) }
       const listed = Items.listed(items)
@@ -159,7 +159,7 @@ export const create = async (
     temperature: request.request.temperature ?? fleets.temperature ?? defaults.temperature,
     top_p: request.request.topP ?? fleets.topP ?? defaults.topP
   }
-  const codec = Events.codec({ ...request.echo, ...sampling, store }, keep, request.tools)
+  const codec = ResponsesCodec.codec({ ...request.echo, ...sampling, store }, keep, request.tools)
   context.ownTime += performance.now() - started
   return dispatch(gateway, context, request, codec)
 }
