@@ -1,6 +1,6 @@
 /**
  * What neither biome nor dependency-cruiser checks: the length of files, floors that match no module, how folders are
- * made, and where tests stand. Run by `npm run lint`.
+ * made, where tests stand, and that the guide to the folders names what is there. Run by `npm run lint`.
  */
 import { readdirSync, readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
@@ -44,6 +44,27 @@ for (const pattern of patterns) {
 for (const file of filesIn("test")) {
   if (/^test\/[^/]+\.test\.ts$/.test(file))
     problems.push(`${file} must stand in a folder of test/, as its subject does in src/`)
+}
+
+/** The rows of the guide: a folder, and what is in it. */
+const guide = new Map(
+  [...readFileSync(`${root}/CONTRIBUTING.md`, "utf8").matchAll(/^\| `([\w/]+)\/` \| (.*) \|$/gm)].map(
+    ([, folder = "", text = ""]) => [folder, text]
+  )
+)
+for (const [folder, text] of guide) {
+  for (const [, name] of text.matchAll(/`(\w+)`/g)) {
+    const isThere = (/** @type {string} */ file) =>
+      file === `src/${name}.ts` ||
+      (file.startsWith(`src/${folder}/`) && (file.includes(`/${name}/`) || /([^/]+)\.tsx?$/.exec(file)?.[1] === name))
+    if (!sources.some(isThere))
+      problems.push(`CONTRIBUTING.md: \`${name}\` is not in src/${folder}/: name what is there`)
+  }
+}
+const folders = new Set(sources.flatMap((file) => /^src\/((?:gateway\/)?\w+)\//.exec(file)?.[1] ?? []))
+for (const folder of folders) {
+  if (!guide.has(folder))
+    problems.push(`CONTRIBUTING.md says nothing of src/${folder}/: add a row to the table of folders`)
 }
 
 for (const problem of problems) console.error(problem)
