@@ -68,6 +68,10 @@ interface Generation {
   retired: boolean
 }
 
+/** What is said of settings that are invalid. */
+export const notTaken = (reason: string): string =>
+  `${reason}${/[.?!]$/.test(reason) ? "" : "."} The settings stay as they were.`
+
 const urlOf = (host: string, port: number): string => `http://${host.includes(":") ? `[${host}]` : host}:${port}`
 
 /** Listens until the scope closes, then waits up to `drain` for requests in flight. */
@@ -202,7 +206,7 @@ export const make = Effect.fnUntraced(function* (
     const changed = () => {
       runFork(
         Effect.match(reload, {
-          onFailure: (error) => log(`${error.message}. The settings stay as they were.`),
+          onFailure: (error) => log(notTaken(error.message)),
           onSuccess: () => log(`read ${watched} again`)
         })
       )

@@ -177,6 +177,19 @@ describe("aicortex serve", () => {
     expect(await textOf(await ask(url))).toBe("two")
   })
 
+  it("says what is wrong with changed settings, in JSON where the file asks for it", async () => {
+    const server = await fake()
+    const settings = { servers: [server.url], gateway: { log: "json" } }
+    const { child, file, said } = await serve([], settings)
+    writeFileSync(file, JSON.stringify({ ...settings, gatway: {} }))
+    child.kill("SIGHUP")
+    await eventually(() => said().includes("stay as they were"), "it says that they are not taken")
+    for (const line of said().trimEnd().split("\n")) {
+      const { message } = JSON.parse(line) as { message: string }
+      expect(message).toMatch(/^listening on|gatway: is not known; did you mean 'gateway'\? The settings stay/)
+    }
+  })
+
   it("reports an error once, before it listens", async () => {
     const { ended, said } = launch(["--host", "0.0.0.0", "--port", "0"])
     expect(await ended).toBe(1)
@@ -254,13 +267,22 @@ describe("aicortex serve", () => {
     const lines = () =>
       said()
         .split("\n")
-        .filter((line) => line.startsWith("{"))
+        .filter((line) => line.includes('"route"'))
     await eventually(() => lines().length === 5, "five lines")
     const routes = lines().map((line) => (JSON.parse(line) as { route: string }).route)
     expect(routes.sort()).toEqual(["/health", ...Array(4).fill("/v1/chat/completions")])
     child.kill("SIGTERM")
     expect(await ended).toBe(0)
     expect(said()).not.toContain(new URL(server.url).host)
+    // What it says itself is a line of JSON, too.
+    const messages = said()
+      .trimEnd()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { time: string; message?: string })
+      .filter(({ message }) => message !== undefined)
+    expect(messages).toEqual([
+      { time: expect.stringMatching(/^\d{4}-\d\d-\d\dT/), message: expect.stringMatching(/^listening on http/) }
+    ])
     const text = await serve(["--log", "off"], { servers: [server.url], gateway: { log: "text" } })
     await ask(text.url)
     expect((await fetch(`${text.url}/health`)).status).toBe(200)

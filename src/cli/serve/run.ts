@@ -12,7 +12,7 @@ import * as Settings from "../../config/gatewaySettings.js"
 import * as Config from "../../config/resolve.js"
 import { environment } from "../../cortex/environment.js"
 import * as Gateway from "../../Gateway.js"
-import type { RunningGateway } from "../../gateway/lifecycle.js"
+import { notTaken, type RunningGateway } from "../../gateway/lifecycle.js"
 import * as Turns from "../../sessions/turnQueue.js"
 import { refused, UsageError } from "../errors.js"
 import * as Mdns from "../mdns/announce.js"
@@ -41,9 +41,24 @@ export interface Flags {
   readonly json: boolean
 }
 
+/** Messages are lines of JSON where the log of requests is: who reads standard error line by line can read each. */
+let inJson = false
+
 const log = (text: string): void => {
-  process.stderr.write(`aicortex: ${Output.withoutControls(text)}\n`)
+  const message = Output.withoutControls(text)
+  const line = inJson ? JSON.stringify({ time: new Date().toISOString(), message }) : `aicortex: ${message}`
+  process.stderr.write(`${line}\n`)
 }
+
+/** The form of the log, by the flag or the file. What is wrong with the file is told where its settings are used. */
+const logForm = Effect.fnUntraced(
+  function* ({ config, gateway }: Flags) {
+    if (gateway.log !== undefined) return gateway.log
+    const { named, path } = yield* ConfigFile.place(config)
+    return (yield* ConfigFile.readFile(path, named)).gateway?.log
+  },
+  Effect.orElseSucceed(() => undefined)
+)
 
 /** A key may also come from a variable. */
 const keysOf = ({ adminKey, apiKey }: Flags): Pick<Gateway.Options, "keys"> =>
@@ -127,9 +142,11 @@ const serveInProcess = Effect.fnUntraced(function* (flags: Flags, workers: numbe
           log(
             Exit.isSuccess(exit)
               ? "reloaded the settings"
-              : `${Cause.prettyErrors(exit.cause)
-                  .map(({ message }) => message)
-                  .join("; ")}. The settings stay as they were.`
+              : notTaken(
+                  Cause.prettyErrors(exit.cause)
+                    .map(({ message }) => message)
+                    .join("; ")
+                )
           )
         )
       process.on("SIGHUP", onHangUp)
@@ -176,6 +193,7 @@ export const run = Effect.fnUntraced(function* (given: Flags) {
     })
   }
   yield* check(flags)
+  inJson = (yield* logForm(flags)) === "json"
   if (workers === 1) {
     const { url } = yield* serveInProcess(flags, 1)
     yield* announce(flags, url)
