@@ -1,6 +1,6 @@
 /**
  * The examples in doc comments (`@example`, and blocks of TypeScript) are whole programs that compile. Run by
- * `npm run lint`.
+ * `test/docs/docComments.test.ts`.
  *
  *   node scripts/docExamples.mjs           those of src/
  *   node scripts/docExamples.mjs FILE …    those of these files

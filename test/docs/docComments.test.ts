@@ -7,7 +7,7 @@ import { assert, describe, it, onTestFinished } from "vitest"
 import { examplesOf, sources } from "../../scripts/docExamples.mjs"
 import { root } from "../support/docs/pages.js"
 
-/** The check of `npm run lint`, in a process of its own: the compiler blocks the one that it runs in. */
+/** The check, in a process of its own: the compiler blocks the one that it runs in. */
 const check = (...files: ReadonlyArray<string>): Promise<readonly [code: number | null, stderr: string]> =>
   new Promise((resolve) => {
     const child = spawn(process.execPath, [join(root, "scripts/docExamples.mjs"), ...files], {
