@@ -58,7 +58,7 @@ const message = (message: Message.Message): object => {
             tool_calls: message.toolCalls.map((call) => ({
               id: call.id,
               type: "function",
-              function: { name: call.name, arguments: JSON.stringify(ToolArguments.object(call)) }
+              function: { name: call.name, arguments: ToolArguments.objectText(call) }
             }))
           }
     case "tool":

@@ -11,6 +11,12 @@ export type Arguments = Pick<ToolCall, "arguments" | "rawArguments">
 const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
+/** A number that JavaScript may not hold: an id of 64 bits would be another one. */
+const longNumber = /\d{16}/
+
+/** What such arguments were read from. */
+const exact = new WeakMap<object, string>()
+
 /** Models may nest JSON in JSON strings. */
 const maxNesting = 3
 
@@ -23,10 +29,15 @@ const maxNesting = 3
  */
 export const read = (given: unknown): Arguments => {
   let value = given
+  let written: string | undefined
   for (let nesting = 0; nesting <= maxNesting; nesting++) {
     if (value === undefined || value === null) return { arguments: {} }
-    if (isObject(value)) return { arguments: value }
+    if (isObject(value)) {
+      if (written !== undefined && longNumber.test(written)) exact.set(value, written)
+      return { arguments: value }
+    }
     if (typeof value !== "string") break
+    written = value
     if (value.trim() === "") return { arguments: {} }
     try {
       value = JSON.parse(value)
@@ -45,11 +56,20 @@ export const read = (given: unknown): Arguments => {
 export const invalid = (text: string): Arguments => ({ arguments: {}, rawArguments: text })
 
 /**
- * The arguments as text.
+ * The arguments as text: that of the model where it has numbers that JavaScript may not hold.
  *
  * @internal
  */
-export const text = (call: Arguments): string => call.rawArguments ?? JSON.stringify(call.arguments)
+export const text = (call: Arguments): string =>
+  call.rawArguments ?? exact.get(call.arguments) ?? JSON.stringify(call.arguments)
+
+/**
+ * The same, as the text of an object: see `object`.
+ *
+ * @internal
+ */
+export const objectText = (call: Arguments): string =>
+  call.rawArguments === undefined ? text(call) : JSON.stringify(object(call))
 
 /**
  * The arguments as an object: any other text is wrapped in `INVALID_JSON`, as in Anthropic's guide.

@@ -128,6 +128,59 @@ describe("a server that aborts its answer", () => {
   })
 })
 
+describe("arguments with numbers that JavaScript does not hold", () => {
+  const written = `{"id": 12345678901234567890, "other": 9007199254740993}`
+
+  it("reach clients, and servers again, as the model has written them", async () => {
+    const sent: Array<string> = []
+    const gateway = await serve([
+      await upstream((path, text) => {
+        if (!path.endsWith("/chat/completions")) return { status: 404, body: "{}" }
+        const asked = JSON.parse(text) as OpenAI.ChatCompletionCreateParams
+        for (const message of asked.messages) {
+          if (message.role !== "assistant") continue
+          for (const call of message.tool_calls ?? []) if (call.type === "function") sent.push(call.function.arguments)
+        }
+        if (asked.messages.some(({ role }) => role === "tool")) {
+          return { body: `${sse([chunk({ content: "Done." }), chunk({}, "stop")])}data: [DONE]\n\n` }
+        }
+        const call = { index: 0, id: "call_1", type: "function", function: { name: "look", arguments: written } }
+        return { body: `${sse([chunk({ tool_calls: [call] }), chunk({}, "tool_calls")])}data: [DONE]\n\n` }
+      })
+    ])
+    const client = clientOf(gateway)
+    const parameters = { type: "object", properties: {} }
+    const tools = [{ type: "function" as const, function: { name: "look", parameters } }]
+    const { choices } = await client.chat.completions.create({ model: "m", messages, tools })
+    const message = choices[0]?.message
+    const [call] = message?.tool_calls ?? []
+    expect(call).toMatchObject({ function: { arguments: written } })
+    await client.chat.completions.create({
+      model: "m",
+      tools,
+      messages: [
+        ...messages,
+        message as OpenAI.ChatCompletionMessage,
+        { role: "tool", tool_call_id: call?.id ?? "", content: "nothing" }
+      ]
+    })
+    const own = [{ type: "function" as const, name: "look", parameters, strict: false }]
+    const first = await client.responses.create({ model: "m", input: "Look.", tools: own })
+    const [item] = first.output
+    expect(item).toMatchObject({ type: "function_call", arguments: written })
+    await client.responses.create({
+      model: "m",
+      tools: own,
+      input: [
+        { role: "user", content: "Look." },
+        item as OpenAI.Responses.ResponseFunctionToolCall,
+        { type: "function_call_output", call_id: "call_1", output: "nothing" }
+      ]
+    })
+    expect(sent).toEqual([written, written])
+  })
+})
+
 describe("a server without token counts", () => {
   const text = "Once upon a time there was a robot."
   const body = sse([...text.split(/(?= )/).map((content) => chunk({ content })), chunk({}, "stop")])
