@@ -12,21 +12,19 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
-import { InvalidRequest, ModelNotFound, NoServers, type RegistryWarning, type Unreachable } from "./Errors.js"
+import { type InvalidRequest, ModelNotFound, NoServers, type RegistryWarning, type Unreachable } from "./Errors.js"
 import { Fleet } from "./Fleet.js"
 import * as Direct from "./internal/direct.js"
-import { withoutNulls } from "./internal/optionSchemas.js"
 import * as Model from "./Model.js"
 import { isAuto } from "./modelSelection/candidate.js"
-import * as Catalogue from "./registry/catalogue.js"
 import { EmbeddedModel, type EmbeddedModelInfo, hostsOf } from "./registry/embeddedModel.js"
 import * as FileRegistry from "./registry/fileRegistry.js"
+import * as KnownModels from "./registry/knownModels.js"
 import { chatHosts, type LlmParams, paramsOf } from "./registry/llmParams.js"
 import * as LocalServers from "./registry/localServers.js"
 import * as Lists from "./registry/modelLists.js"
-import { answers, contextOn, isThere, type Offer, offersOver, silent, unreachable } from "./registry/offers.js"
+import { answers, isThere, type Offer, offersOver, silent, unreachable } from "./registry/offers.js"
 import * as RegistrySources from "./registry/registrySources.js"
-import * as Rows from "./registry/rows.js"
 import { type KnownServer, namesOn } from "./registry/serverEntry.js"
 import { serverInfoOf } from "./registry/serverInfo.js"
 import type { RegistrySource } from "./registry/sourceStatus.js"
@@ -36,6 +34,18 @@ import * as Server from "./Server.js"
 import { Servers } from "./Servers.js"
 import { CurrentSettings } from "./Settings.js"
 
+export type {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  ModelsOptions,
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  SearchOptions
+} from "./registry/knownModels.js"
 export type {
   /**
    * @since 0.1.0
@@ -104,38 +114,6 @@ export interface ServerStatus {
 }
 
 /**
- * Which models to find; whatever is left out does not matter.
- *
- * @since 0.1.0
- * @category models
- */
-export interface SearchOptions {
-  /** Only models of this family. */
-  readonly family?: string | undefined
-  /** Only models of this generation: 3 for `gemma3:4b` and `llama3.2:3b`. */
-  readonly generation?: number | undefined
-  /** Such as `7b`, `500m`, `8x7b`, `1t`. A model of unknown size does not pass. */
-  readonly minParams?: string | undefined
-  /** The largest, in the same form. */
-  readonly maxParams?: string | undefined
-  /** Only models that a known server has. */
-  readonly available?: boolean | undefined
-}
-
-/**
- * Which models to list; whatever is left out does not matter.
- *
- * @since 0.1.0
- * @category models
- */
-export interface ModelsOptions {
-  /** Only models of this family. */
-  readonly family?: string | undefined
-  /** Only models that a known server has. */
-  readonly available?: boolean | undefined
-}
-
-/**
  * Which models and servers there are.
  *
  * @since 0.1.0
@@ -147,7 +125,7 @@ export interface Service extends WakeOnLan.Waking {
   /** Sorted; the names of the registry files. */
   readonly families: Effect.Effect<ReadonlyArray<string>>
   /** Unique names, sorted: the catalogue, and whatever the servers have. */
-  readonly models: (options?: ModelsOptions) => Effect.Effect<ReadonlyArray<string>>
+  readonly models: (options?: KnownModels.ModelsOptions) => Effect.Effect<ReadonlyArray<string>>
   /**
    * The facts about a model, without addresses. Where servers have reported how much context they allow, that holds,
    * and not what the model could do.
@@ -156,7 +134,7 @@ export interface Service extends WakeOnLan.Waking {
   /** Names that contain `query`, the largest model first. */
   readonly searchModels: (
     query: string,
-    options?: SearchOptions
+    options?: KnownModels.SearchOptions
   ) => Effect.Effect<ReadonlyArray<string>, InvalidRequest>
   /**
    * Every server, in the configured order. Servers that were never asked are waited for. Of the others an outdated
@@ -225,8 +203,6 @@ export class CatalogueLocation extends Context.Tag("aicortex/Registry/CatalogueL
 /** How many models of the servers an error lists. */
 const maxListed = 20
 
-const searchKeys = new Set(["family", "generation", "minParams", "maxParams", "available"])
-
 const statusOf = (known: KnownServer): ServerStatus => ({
   url: known.server.url,
   protocol: known.protocol,
@@ -271,22 +247,6 @@ export const make = Effect.gen(function* () {
     Effect.suspend(() => reload)
   )
 
-  interface Whole {
-    readonly own: Catalogue.Catalogue
-    readonly catalogue: Catalogue.Catalogue
-    readonly rows: ReadonlyArray<Rows.Row>
-  }
-  let merged: Whole | undefined
-  const whole: Effect.Effect<Whole> = Effect.map(Effect.all([own.current, builtIn]), ([mine, shipped]) => {
-    if (merged?.own === mine) return merged
-    const own = embedded.info()
-    const engine = { ...Catalogue.empty, families: new Set([own.family]), models: new Map([[embeddedKey, own]]) }
-    const catalogue = Catalogue.merge([engine, mine, shipped])
-    const rows = [...catalogue.models].map(([key, info]) => Rows.make(key, info)).sort(Rows.byName)
-    merged = { own: mine, catalogue, rows }
-    return merged
-  })
-
   // ---------------------------------------------------------------------------
   // servers
   // ---------------------------------------------------------------------------
@@ -305,11 +265,17 @@ export const make = Effect.gen(function* () {
     resident: fleet.resident
   })
   reload = lists.reload
+  const models = KnownModels.make({
+    engine: { key: embeddedKey, info: embedded.info },
+    own: own.current,
+    builtIn,
+    lists
+  })
   const waking = WakeOnLan.makeWaking(yield* WakeOnLan.make(lists.probe), lists, fleet)
   yield* LocalServers.follow(started, lists, fleet)
 
   const missing = Effect.fnUntraced(function* (model: string) {
-    const { catalogue, rows } = yield* whole
+    const catalogue = yield* models.catalogue
     const key = Model.canonical(model)
     const there = (yield* lists.now).filter(isThere)
     const hosted = new Map<string, string>()
@@ -326,7 +292,7 @@ export const make = Effect.gen(function* () {
       })
     }
     // A name that no server has would only lead to the next error.
-    const names = hosted.size > 0 ? [...hosted.values()].sort() : rows.map((row) => row.name)
+    const names = hosted.size > 0 ? [...hosted.values()].sort() : yield* models.recorded
     return yield* new ModelNotFound({
       model,
       suggestions: Model.nearest(model, names),
@@ -342,7 +308,7 @@ export const make = Effect.gen(function* () {
   const uncertain = Effect.fnUntraced(function* (model: string, hosts: ReadonlyArray<Host>) {
     const there = (yield* lists.now).filter(isThere)
     if (!there.some(answers) || (yield* lists.claims(model)).length > 0) return hosts
-    const { catalogue } = yield* whole
+    const catalogue = yield* models.catalogue
     if (catalogue.models.has(Model.canonical(model))) return hosts
     const asleep = hosts.filter(waking.asleep)
     return asleep.length > 0 ? asleep : yield* missing(model)
@@ -399,71 +365,7 @@ export const make = Effect.gen(function* () {
     })
   })
 
-  // ---------------------------------------------------------------------------
-  // listings
-  // ---------------------------------------------------------------------------
-
-  /** What servers have, by canonical name: as they spell it. */
-  const hosted = Effect.map(lists.known("unknown"), (all) => {
-    const models = new Map<string, ModelInfo>()
-    for (const known of all.filter(answers)) {
-      for (const [key, info] of known.models) {
-        const first = models.get(key)
-        // Not every server tells what a model can do.
-        if (first === undefined) models.set(key, info)
-        else if (first.capabilities === undefined && info.capabilities !== undefined) {
-          models.set(key, { ...first, capabilities: info.capabilities })
-        }
-      }
-    }
-    return models
-  })
-
-  const rowsOf = Effect.fnUntraced(function* (options: ModelsOptions) {
-    const { catalogue, rows } = yield* whole
-    const servers = yield* hosted
-    const found = options.available === true ? rows.filter((row) => servers.has(row.key)) : rows
-    const extra: Array<Rows.Row> = []
-    for (const [key, info] of servers) if (Rows.isExtra(catalogue.models, key, info)) extra.push(Rows.make(key, info))
-    const all = extra.length === 0 ? found : [...found, ...extra].sort(Rows.byName)
-    const family = options.family?.trim().toLowerCase()
-    return family === undefined ? all : all.filter((row) => row.family === family)
-  })
-
-  const models = (options: ModelsOptions = {}) => Effect.map(rowsOf(options), (rows) => rows.map((row) => row.name))
-
-  const modelInfo = Effect.fnUntraced(function* (model: string) {
-    const key = Model.canonical(model)
-    if (key === embeddedKey) return embedded.info()
-    const { catalogue, rows } = yield* whole
-    const recorded = catalogue.models.get(key)
-    if (recorded !== undefined) {
-      const allowed = contextOn(yield* lists.now, key)
-      return allowed === undefined ? recorded : { ...recorded, context_length: allowed }
-    }
-    const servers = yield* hosted
-    const info = servers.get(key)
-    if (info !== undefined) return info
-    const names = [...servers.values()].map((other) => other.model_name).concat(rows.map((row) => row.name))
-    const unasked = unreachable(yield* lists.now)
-    return yield* new ModelNotFound({ model, suggestions: Model.nearest(model, names), ...unasked })
-  })
-
-  const searchModels = Effect.fnUntraced(function* (query: string, searchOptions: SearchOptions = {}) {
-    const options = withoutNulls(searchOptions ?? {})
-    const unknown = Object.keys(options).find((key) => !searchKeys.has(key))
-    if (unknown !== undefined) {
-      const reason = `there is no such option; there are ${[...searchKeys].join(", ")}`
-      return yield* new InvalidRequest({ field: unknown, reason })
-    }
-    const search = yield* Rows.search(query, options)
-    return search(yield* rowsOf(options)).map((row) => row.name)
-  })
-
-  const offers = offersOver(
-    lists,
-    Effect.map(whole, ({ catalogue }) => catalogue)
-  )
+  const offers = offersOver(lists, models.catalogue)
 
   // ---------------------------------------------------------------------------
   // parameters for other clients
@@ -491,10 +393,10 @@ export const make = Effect.gen(function* () {
 
   return Registry.of({
     embedded,
-    families: Effect.map(whole, ({ catalogue }) => [...catalogue.families].sort()),
-    models,
-    modelInfo,
-    searchModels,
+    families: models.families,
+    models: models.models,
+    modelInfo: models.modelInfo,
+    searchModels: models.searchModels,
     servers: Effect.map(lists.known("unknown"), (all) => all.filter(isThere).map(statusOf)),
     serverStream: lists.stream.pipe(Stream.filter(isThere), Stream.map(statusOf)),
     offers,
@@ -509,7 +411,7 @@ export const make = Effect.gen(function* () {
     markAbsent: lists.markAbsent,
     sources: own.statuses,
     refresh: Effect.zipRight(own.refresh, lists.refresh),
-    warnings: Effect.map(whole, ({ catalogue }) => catalogue.warnings)
+    warnings: Effect.map(models.catalogue, ({ warnings }) => warnings)
   })
 })
 
