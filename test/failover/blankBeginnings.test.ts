@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest"
 import { eventsOf, inOrder, textOf, useFleet } from "../support/fleet.js"
 
 const fakes = useFleet()
-const beginnings = [["\n"], ["\n\n"], [" ", " "], ["\t", "\n"]]
+const beginnings = [["\n"], ["\n\n"], [" ", " "], ["\t", "\n"]].map((blank) => ({ blank }))
 
 describe.each(["ollama", "old ollama", "openai", "llamacpp", "vllm"] as const)("an answer is resumed at %s", (kind) => {
   const start = (reply: ReadonlyArray<string>) =>
@@ -10,10 +10,9 @@ describe.each(["ollama", "old ollama", "openai", "llamacpp", "vllm"] as const)("
       ? fakes.ollama({ reply, debugRender: kind === "ollama" })
       : fakes.openai({ reply, flavour: kind })
 
-  it.each(beginnings)("after leading white space, which is not repeated: %j %j", async (...blank) => {
-    const given = blank.filter((piece) => typeof piece === "string")
-    const words = [...given, "one", " two", "\n", " three"]
-    const broken = await fakes.openai({ reply: words, faults: { kind: "cut", after: given.length } })
+  it.each(beginnings)("after leading white space, which is not repeated: $blank", async ({ blank }) => {
+    const words = [...blank, "one", " two", "\n", " three"]
+    const broken = await fakes.openai({ reply: words, faults: { kind: "cut", after: blank.length } })
     const fleet = fakes.cortex(inOrder(broken, await start(words)))
     await fleet.listServers()
     const events = await eventsOf(await fleet.chat("q", { stream: true, temperature: 0 }))
