@@ -116,7 +116,7 @@ export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Eit
     )
     const prompt = shape.takes === undefined ? "" : "; put -- before an argument that begins with -"
     const of = path.length === 0 ? "" : ` of '${path.join(" ")}'`
-    const asksServers = /^(chat|embed)$/.test(path.join(" ")) && /^--(servers?|url|base-url|host)$/.test(name)
+    const asksServers = /^(chat|embed|serve)$/.test(path.join(" ")) && /^--(servers?|url|base-url|host)$/.test(name)
     const servers = "; servers are those of `aicortex servers add URL`, or of AICORTEX_SERVERS"
     return fail(`unknown flag '${name}'${of}${asksServers ? servers : near === "" ? prompt : near}`)
   }

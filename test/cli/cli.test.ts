@@ -199,6 +199,10 @@ describe("aicortex", () => {
       await usage("chat", "hi", "--server", "http://gpu-1:11434"),
       "unknown flag '--server' of 'chat'; servers are those of `aicortex servers add URL`, or of AICORTEX_SERVERS."
     )
+    assert.include(
+      await usage("serve", "--server", "http://gpu-1:11434"),
+      "unknown flag '--server' of 'serve'; servers are those of `aicortex servers add URL`, or of AICORTEX_SERVERS."
+    )
     assert.include(await usage("-v"), "unknown flag '-v'; did you mean '-V'?")
     assert.include(
       await usage("zzzzzz"),
