@@ -1,5 +1,5 @@
 import { fileURLToPath } from "node:url"
-import { defineConfig } from "vitest/config"
+import { configDefaults, defineConfig } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 const src = (file: string) => fileURLToPath(new URL(`./src/${file}`, import.meta.url))
@@ -24,6 +24,36 @@ const longest = [
   "conditions/pressure"
 ]
 
+/**
+ * Short files that start no process, measure none and set no clock: one thread runs them one after another. A process for
+ * each would load Effect and Vitest again, which takes longer than their tests. Modules of the project are loaded again
+ * for each file, as everywhere.
+ */
+const inOneThread = [
+  "backend/{anthropic,anthropicEvents,codecs,tokenCounts}",
+  "chat/{answers,callerStack,embeddings,eventTypes,histories,printedErrors,replacedServices,severalAnswers}",
+  "chat/{testModel,thinking,toolFaces,toolSchemas,toolTypes}",
+  "cli/{flagMeanings,chat/optionFlags}",
+  "config/{brokenFile,durations,nullOptions,serverAddress,serverCooldown,serverOptions,settings}",
+  "docs/{contents,grafana,links}",
+  "engine/plainFlags",
+  "execute/execute",
+  "failover/{blankBeginnings,firstCalls,hedging,missingModel,progress,retries,splice}",
+  "fleet/{fairQueue,manyModels,persisted,speeds}",
+  "gateway/{bodyItems,limits,messages,oblixSessions,requestPolicy}",
+  "gateway/{agentRequests,anthropicUpstream,chunkedResponses,clients,corsOrigins,decision,embeddingErrors,events}",
+  "gateway/{ollama,ollamaBrokenJson,ollamaCached,ollamaFaithful,ollamaHints,ollamaModels,ollamaProvider}",
+  "gateway/{ollamaTranscript,openai,openapiExamples,ownRequests,sessionRoutes,upstreams}",
+  "internal/makeFolder",
+  "keys/quotaRaces",
+  "modelSelection/{allCandidates,decision,modelsOfNames,policy,private,remoteCosts,remoteTokens}",
+  "modelStore/{promise,reference,store}",
+  "registry/{anthropicModels,modelNames,pipelineLibrary,pipelineParts,registry,registryWatch}",
+  "sessions/{promise,sessions,sharing}",
+  "structuredOutput/{answers,partialJson,schemaTypes,schemas,sizes,streamedValues,structuredOutput}",
+  "telemetry/telemetry"
+].map((names) => `test/${names}.test.ts`)
+
 class LongestFirst extends BaseSequencer {
   override async sort(files: Array<TestSpecification>) {
     const sorted = await super.sort(files)
@@ -45,8 +75,22 @@ export default defineConfig({
     ]
   },
   test: {
-    include: ["test/**/*.test.ts"],
-    pool: "forks",
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "processes",
+          pool: "forks",
+          include: ["test/**/*.test.ts"],
+          exclude: [...configDefaults.exclude, ...inOneThread]
+        }
+      },
+      {
+        extends: true,
+        test: { name: "thread", pool: "threads", include: inOneThread, poolOptions: { threads: { isolate: true } } }
+      }
+    ],
+    poolOptions: { threads: { isolate: false, minThreads: 1, maxThreads: 1 } },
     minWorkers: 1,
     // Most files wait for processes and timers for half of their time: with fewer, two cores are often idle.
     maxWorkers: 4,

@@ -1,7 +1,7 @@
 import { mergeConfig } from "vitest/config"
 import base from "../../vitest.config.js"
 
-const { include: _, ...test } = base.test ?? {}
+const { include: _, projects: _projects, ...test } = base.test ?? {}
 
 export default mergeConfig(
   { ...base, test },
