@@ -21,6 +21,7 @@ import {
 import type { InvalidRequest } from "./Errors.js"
 import {
   decoder,
+  type InputOf,
   invalid,
   JsonObjectSchema,
   keepAlive,
@@ -56,9 +57,9 @@ export const Options = Schema.Struct({
   system: optional(Schema.String),
   /** The name of a system prompt in the configuration. */
   persona: optional(Schema.NonEmptyString),
-  /** 0 to 2, default 0.7. */
+  /** How much chance there is in the choice of tokens: 0 to 2, default 0.7. */
   temperature: optional(range(0, 2)),
-  /** 0 to 1, default 1. */
+  /** The probability mass that is sampled from: 0 to 1, default 1. */
   topP: optional(range(0, 1)),
   /** Maximum number of tokens; default: the server's. */
   maxTokens: optional(wholeFrom(1)),
@@ -66,15 +67,15 @@ export const Options = Schema.Struct({
   stop: optional(Schema.Union(Schema.NonEmptyString, Schema.Array(Schema.NonEmptyString))),
   /** Makes sampling repeatable, as far as the server can; default: another one each time. */
   seed: optional(whole),
-  /** -2 to 2. */
+  /** Makes tokens less likely the more often they stand there already: -2 to 2. Default: the server's. */
   frequencyPenalty: optional(range(-2, 2)),
-  /** -2 to 2. */
+  /** Makes tokens less likely that stand there already: -2 to 2. Default: the server's. */
   presencePenalty: optional(range(-2, 2)),
   /** How many of the likeliest tokens are sampled from; 0: all. Default: the server's. */
   topK: optional(wholeFrom(0)),
-  /** 0 to 1. */
+  /** The least probability of a token, relative to the likeliest one: 0 to 1. Default: the server's. */
   minP: optional(range(0, 1)),
-  /** Above 0; 1 is none. */
+  /** Divides the likelihood of tokens that stand there already: above 0; 1 is none. Default: the server's. */
   repeatPenalty: optional(positive),
   /** The tools that the model may call. */
   tools: optional(
@@ -119,7 +120,9 @@ export const Options = Schema.Struct({
   ),
   /** Parameters that only some servers have: see `Extra`. */
   extra: optional(Extra),
-  /** Default `random`. */
+  /**
+   * Which server is asked first: `random` (the default), `fastest`, `nearest`, `balanced`, `least-busy` or `warm`.
+   */
   routing: optional(Routing),
   /**
    * Priority when it waits for a slot: `batch` yields to `interactive` (the default), until it has waited for 30 s.
@@ -188,7 +191,7 @@ export const Options = Schema.Struct({
  * @since 0.1.0
  * @category models
  */
-export interface Options extends Schema.Schema.Encoded<typeof Options> {}
+export interface Options extends InputOf<typeof Options.fields> {}
 
 /**
  * Options that were validated: times are in milliseconds.

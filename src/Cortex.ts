@@ -97,7 +97,7 @@ export type PortableServices =
 export { layerSettings, makeSessionStore, makeStore, openStore } from "./cortex/known.js"
 
 /**
- * The three backends over a transport: Ollama, OpenAI, and the engine in this process.
+ * The backends over a transport: Ollama, OpenAI, Anthropic, and the engine in this process.
  *
  * @since 0.1.0
  * @category layers

@@ -9,6 +9,7 @@ import { defaults, type JsonObject, type Limits, Routing } from "./ChatRequest.j
 import { type Attempt, InvalidRequest } from "./Errors.js"
 import {
   decoder,
+  type InputOf,
   JsonObjectSchema,
   keepAlive,
   milliseconds,
@@ -45,7 +46,7 @@ export const Options = Schema.Struct({
   keepAlive: optional(keepAlive),
   /** Ollama's own options (`num_ctx`, …), passed on as they are. */
   options: optional(JsonObjectSchema),
-  /** Default `random`. */
+  /** Which server is asked first, as in `ChatRequest.Options`. Default `random`. */
   routing: optional(Routing),
   /** As in `ChatRequest.Options`: `batch` yields to others. */
   priority: optional(Schema.Literal("interactive", "batch")),
@@ -53,13 +54,15 @@ export const Options = Schema.Struct({
   owner: optional(Schema.NonEmptyString),
   /** As in `ChatRequest.Options`: only local servers are asked. */
   private: optional(Schema.Boolean),
-  /** The longest silence in any phase; default 30,000. */
+  /** The longest silence in any phase, in milliseconds; default 30,000. */
   timeout: optional(milliseconds),
-  /** Until the connection stands; default 5,000 or `timeout`, whichever is less. */
+  /** Until the connection stands, in milliseconds; default 5,000 or `timeout`, whichever is less. */
   connectTimeout: optional(milliseconds),
-  /** The longest silence if the server must load the model first; default 120,000, or `timeout` if given. */
+  /**
+   * The longest silence if the server must load the model first, in milliseconds; default 120,000, or `timeout` if given.
+   */
   loadTimeout: optional(milliseconds),
-  /** For the whole call with all its attempts; default none. */
+  /** For the whole call with all its attempts, in milliseconds; default none. */
   deadline: optional(milliseconds),
   /**
    * Total number of attempts, including the first; with more than there are servers, they are tried again in rounds.
@@ -68,14 +71,14 @@ export const Options = Schema.Struct({
    * once.
    */
   maxRetries: optional(wholeFrom(1)),
-  /** Pause before the same server is tried again, doubled each time, with jitter; default 500. */
+  /** Pause before the same server is tried again, in milliseconds, doubled each time, with jitter; default 500. */
   retryBackoff: optional(pause)
 })
 /**
  * @since 0.1.0
  * @category models
  */
-export interface Options extends Schema.Schema.Encoded<typeof Options> {}
+export interface Options extends InputOf<typeof Options.fields, "model"> {}
 
 /**
  * Options that were validated: times are in milliseconds.

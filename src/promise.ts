@@ -398,7 +398,12 @@ export const chat: ChatFunction = ((prompt: Prompt, options?: ChatOptions & { re
 
 /**
  * Asks a model, and gives the whole answer: text, thinking, tool calls, server, usage, speed, and the attempts that
- * failed before.
+ * failed before. Rejects with a `ChatError` or `InvalidConfig`.
+ *
+ * @example
+ * import { complete } from "aicortex/promise"
+ *
+ * const { server, text, usage } = await complete("Why is the sky blue?", { model: "llama3.2:3b", timeout: "20 seconds" })
  *
  * @since 0.1.0
  * @category chat
@@ -479,7 +484,7 @@ export const loadTest = (options: LoadTestOptions): Promise<LoadReport> => defau
 
 /**
  * The server that a call would try first, remembered for five minutes per model and strategy (default `fastest`). As in
- * a call, the model may be an alias, `provider:model` or `auto`.
+ * a call, the model may be an alias, `provider:model` or `auto`. Rejects with `ModelNotFound` or `NoServers`.
  *
  * @since 0.1.0
  * @category servers

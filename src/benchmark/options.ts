@@ -1,6 +1,6 @@
 /** What a benchmark is asked for. */
 import * as Schema from "effect/Schema"
-import { decoder, milliseconds, optional } from "../internal/optionSchemas.js"
+import { decoder, type InputOf, milliseconds, optional } from "../internal/optionSchemas.js"
 import { positive, wholeBetween, wholeFrom } from "../internal/units.js"
 
 /**
@@ -52,7 +52,7 @@ export const Options = Schema.Struct({
  * @since 0.3.0
  * @category models
  */
-export interface Options extends Schema.Schema.Encoded<typeof Options> {}
+export interface Options extends InputOf<typeof Options.fields> {}
 
 /**
  * The defaults of every option that has one.

@@ -13,6 +13,20 @@ import { InvalidRequest } from "../Errors.js"
 import * as Duration from "./duration.js"
 import { type Leaf, leaves, nearestName } from "./issues.js"
 
+/** Each field may be left out. */
+type Optional<F> = { readonly [K in keyof F]?: Schema.Schema.Encoded<F[K]> }
+
+/** Each field must be given. */
+type Needed<F> = { readonly [K in keyof F]: Schema.Schema.Encoded<F[K]> }
+
+/**
+ * What a program gives for these fields; all may be left out but `Required`. Unlike `Schema.Schema.Encoded` it keeps
+ * the comment of each field, which editors show where the option is written.
+ *
+ * @internal
+ */
+export type InputOf<F, Required extends keyof F = never> = Optional<Omit<F, Required>> & Needed<Pick<F, Required>>
+
 /** @internal */
 export const optional = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optional(schema)
 

@@ -2,7 +2,7 @@
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { InvalidRequest } from "../../Errors.js"
-import { decoder, milliseconds, optional, whole } from "../../internal/optionSchemas.js"
+import { decoder, type InputOf, milliseconds, optional, whole } from "../../internal/optionSchemas.js"
 import { positive, range, wholeBetween, wholeFrom } from "../../internal/units.js"
 import type { ServerOptions } from "../../Server.js"
 
@@ -112,7 +112,7 @@ export const LoadOptions = Schema.Struct({
  * @since 0.3.0
  * @category models
  */
-export interface LoadOptions extends Schema.Schema.Encoded<typeof LoadOptions> {}
+export interface LoadOptions extends InputOf<typeof LoadOptions.fields, "server" | "model"> {}
 
 /**
  * The defaults of the options of a load test that have one.
