@@ -169,7 +169,8 @@ const layerResponseStore = (folder: string | undefined) =>
 /**
  * Parts that can be replaced, each by a layer.
  *
- * What such a layer fails with, `E`, and what it needs, `R`, are those of the whole.
+ * What such a layer fails with, `E`, and what it needs, `R`, are those of the whole; what a store (`S`), a router (`T`)
+ * and backends (`B`) need is, unless the other parts give it to them.
  *
  * @example
  * import { Cortex, Sessions } from "aicortex"
@@ -179,22 +180,28 @@ const layerResponseStore = (folder: string | undefined) =>
  * @since 0.1.0
  * @category models
  */
-export interface Replacements<out E = never, out R = never> {
+export interface Replacements<out E = never, out R = never, out S = R, out T = R, out B = R> {
   /** The session store; default: the configured store, or memory. */
   readonly store?:
-    | Layer.Layer<Sessions.SessionStore, E, CurrentSettings | FileSystem.FileSystem | Path.Path | R>
+    | Layer.Layer<Sessions.SessionStore, E, CurrentSettings | FileSystem.FileSystem | Path.Path | S>
     | undefined
   /** The response store for calls with `cache`; default: memory, or the configured folder. */
   readonly responses?: Layer.Layer<ResponseCache.ResponseCacheStore, E, R> | undefined
   /** How busy this machine is, and how good the lines to remote servers are. */
   readonly conditions?: Layer.Layer<Conditions.Conditions, E, R> | undefined
   /** The router. */
-  readonly router?: Layer.Layer<Router.Router, E, Registry.Registry | Fleet.Fleet | CurrentSettings | R> | undefined
+  readonly router?: Layer.Layer<Router.Router, E, Registry.Registry | Fleet.Fleet | CurrentSettings | T> | undefined
   /** What speaks to servers, by protocol. */
-  readonly backends?: Layer.Layer<Backends, E, Transport | R> | undefined
+  readonly backends?: Layer.Layer<Backends, E, Transport | B> | undefined
   /** How chat requests are sent. */
   readonly transport?: Layer.Layer<Transport, E, R> | undefined
 }
+
+/** What is left of what a store, a router and backends need: the compiler infers what the others give them, too. */
+type Needs<S, T, B> =
+  | Exclude<S, CurrentSettings | FileSystem.FileSystem | Path.Path>
+  | Exclude<T, Registry.Registry | Fleet.Fleet | CurrentSettings>
+  | Exclude<B, Transport>
 
 /** Those that `layerServices` takes. */
 const parts = ["store", "responses", "conditions", "router", "backends"] as const satisfies ReadonlyArray<
@@ -216,9 +223,18 @@ export const layerTransport: Layer.Layer<Transport> = ByRuntime.layer
  * @since 0.1.0
  * @category layers
  */
-export const layerServices = <E = never, R = never>(
+export const layerServices = <E = never, R = never, S = never, T = never, B = never>(
   options: Options = {},
-  replace: Omit<Replacements<E, R>, "transport"> = {}
+  replace: Omit<Replacements<E, R, S, T, B>, "transport"> = {}
+): Layer.Layer<
+  Exclude<Services, CurrentSettings | Transport>,
+  InvalidConfig | E,
+  CurrentSettings | HttpClient.HttpClient | FileSystem.FileSystem | Path.Path | Transport | R | Needs<S, T, B>
+> => services<E, R | Needs<S, T, B>>(options, replace as Omit<Replacements<E, R | Needs<S, T, B>>, "transport">)
+
+const services = <E, R>(
+  options: Options,
+  replace: Omit<Replacements<E, R>, "transport">
 ): Layer.Layer<
   Exclude<Services, CurrentSettings | Transport>,
   InvalidConfig | E,
@@ -269,14 +285,14 @@ export const layerServices = <E = never, R = never>(
  * @since 0.1.0
  * @category layers
  */
-export const layer = <E = never, R = never>(
+export const layer = <E = never, R = never, S = never, T = never, B = never>(
   options: Options = {},
-  replace: Replacements<E, R> = {}
-): Layer.Layer<Services, InvalidConfig | E, R> => {
+  replace: Replacements<E, R, S, T, B> = {}
+): Layer.Layer<Services, InvalidConfig | E, R | Needs<S, T, B>> => {
   const wrong = wrongPart(replace, [...parts, "transport"])
   if (wrong !== undefined) return Layer.fail(wrong)
-  const { transport, ...others } = replace
-  return Known.layerOn(options, layerServices(options, others), transport)
+  const { transport, ...others } = replace as Replacements<E, R | Needs<S, T, B>>
+  return Known.layerOn(options, services(options, others), transport)
 }
 
 /**
@@ -297,8 +313,8 @@ export const layer = <E = never, R = never>(
  * @since 0.1.0
  * @category layers
  */
-export const layerConfig = <E = never, R = never>(
+export const layerConfig = <E = never, R = never, S = never, T = never, B = never>(
   options: EffectConfig.Config.Wrap<Options>,
-  replace: Replacements<E, R> = {}
-): Layer.Layer<Services, InvalidConfig | ConfigError | E, R> =>
+  replace: Replacements<E, R, S, T, B> = {}
+): Layer.Layer<Services, InvalidConfig | ConfigError | E, R | Needs<S, T, B>> =>
   Layer.unwrapEffect(Effect.map(EffectConfig.unwrap(options), (given) => layer(given, replace)))

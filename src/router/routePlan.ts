@@ -11,7 +11,7 @@ import { none, type PickInput, restingAt, waitForSlot } from "./pickInput.js"
 
 /**
  * Who asks for a route. `conversation` tells what belongs together, so that it is answered where its prompt is cached;
- * `tokens` tells about how many tokens the prompt has, and is asked only where that matters. Servers that `pickOnly` refuses
+ * `tokens` tells about how many tokens the prompt has, and is asked only where that matters. Servers that `only` refuses
  * are left out. Those on whose behalf calls wait (`owner`) take turns, and `batch` calls let others go first. `sharedServer`
  * is one object for requests that had better be sent to one server, where that takes them as one.
  *
@@ -79,7 +79,7 @@ export interface Route {
 }
 
 /** The same as `pick` for a single server. */
-const pickOnly = (columns: Columns, tried: Uint8Array, waited: boolean, now: number): number => {
+const only = (columns: Columns, tried: Uint8Array, waited: boolean, now: number): number => {
   if (tried[0] === 1) return none
   columns.refresh(now)
   return (columns.free[0] ?? 0) <= 0 || (!waited && columns.queued > 0) ? waitForSlot : 0
@@ -301,7 +301,7 @@ export class RoutePlan implements Route {
     const { sharedServer } = this.hints
     const at =
       columns.size === 1
-        ? pickOnly(columns, tried, waited, this.now())
+        ? only(columns, tried, waited, this.now())
         : sharedServer === undefined
           ? pick(this.strategy, columns, tried, this.pickInput(waited))
           : this.followShared(sharedServer, waited)

@@ -44,6 +44,11 @@ const missingIn = (error: unknown): string | undefined => {
   return /Cannot find package '((?:@[^/']+\/)?[^/']+)/.exec(error.message)?.[1]
 }
 
+/** What is not installed. Bundlers let an `import` fail that has `.catch` right behind it, and no other. */
+export const absent = (error: unknown): never => {
+  throw error
+}
+
 /** Imports packages; fails with `MissingPackage` where one is not installed. */
 export const importing = <A>(load: () => Promise<A>): Effect.Effect<A, unknown> =>
   Effect.tryPromise({

@@ -6,7 +6,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Channel } from "./channel.js"
-import { importing } from "./packages.js"
+import { absent, importing } from "./packages.js"
 
 /** How many connections a process has at most. */
 const maxConnections = 10
@@ -68,7 +68,10 @@ export const open = (
 ): Effect.Effect<{ readonly sql: SqlClient; readonly channel: Channel }, unknown, Scope.Scope> =>
   Effect.gen(function* () {
     const [Pg, Reactivity] = yield* importing(() =>
-      Promise.all([import("@effect/sql-pg/PgClient"), import("@effect/experimental/Reactivity")])
+      Promise.all([
+        import("@effect/sql-pg/PgClient").catch(absent),
+        import("@effect/experimental/Reactivity").catch(absent)
+      ])
     )
     const sockets = new Sockets()
     const client = Pg.make({

@@ -14,7 +14,7 @@ import type * as Scope from "effect/Scope"
 import type Database from "libsql"
 import { makeFolderSync } from "../internal/makeFolderSync.js"
 import type { Channel } from "./channel.js"
-import { importing, NoPlace } from "./packages.js"
+import { absent, importing, NoPlace } from "./packages.js"
 
 /** How long a lock of another process is waited for, in milliseconds. */
 const busyTimeout = 15_000
@@ -235,9 +235,11 @@ export const open = (
     const [Driver, Libsql, Reactivity] = yield* importing(() =>
       Promise.all([
         // Its types do not say that a CommonJS module is imported as its default.
-        import("libsql").then((module) => (module as unknown as { readonly default: typeof Database }).default),
-        import("@effect/sql-libsql/LibsqlClient"),
-        import("@effect/experimental/Reactivity")
+        import("libsql")
+          .catch(absent)
+          .then((module) => (module as unknown as { readonly default: typeof Database }).default),
+        import("@effect/sql-libsql/LibsqlClient").catch(absent),
+        import("@effect/experimental/Reactivity").catch(absent)
       ])
     )
     const file = resolve(path)

@@ -22,21 +22,21 @@ const libraryOptions: { readonly [vendor: string]: Record<string, unknown> } = {
 const standardOf = (schema: StandardSchemaV1) =>
   schema["~standard"] as StandardSchemaV1.Props & Partial<StandardJSONSchemaV1.Props>
 
-/** Imports a schema library on demand; `undefined` if it is not installed. */
-const optionally = <A>(load: () => Promise<A>): Promise<A | undefined> => load().catch(() => undefined)
+/** For what is not installed. Bundlers let an `import` fail that has `.catch` right behind it, and no other. */
+const absent = (): undefined => undefined
 
 const missing = (vendor: string, hint: string): InvalidSchemaError =>
   new InvalidSchemaError(`is a schema of ${vendor} that does not say what its JSON Schema is: ${hint}`)
 
 const convertZod = async (schema: StandardSchemaV1): Promise<JsonObject> => {
   if (!("_zod" in schema)) throw missing("Zod 3", "use Zod 4")
-  const zod = await optionally(() => import("zod/v4/core"))
+  const zod = await import("zod/v4/core").catch(absent)
   if (zod === undefined) throw missing("Zod", "update it to 4.2 or later")
   return zod.toJSONSchema(schema as never, { io: "input", unrepresentable: "any" })
 }
 
 const convertValibot = async (schema: StandardSchemaV1): Promise<JsonObject> => {
-  const valibot = await optionally(() => import("@valibot/to-json-schema"))
+  const valibot = await import("@valibot/to-json-schema").catch(absent)
   if (valibot === undefined) throw missing("Valibot", "install @valibot/to-json-schema")
   return { ...valibot.toJsonSchema(schema as never, { typeMode: "input", errorMode: "ignore" }) }
 }

@@ -21,6 +21,7 @@ import * as Gateway from "../../src/Gateway.js"
 import * as Direct from "../../src/internal/direct.js"
 import * as Registry from "../../src/Registry.js"
 import * as Router from "../../src/Router.js"
+import * as Sessions from "../../src/Sessions.js"
 import { chats, type Fake, model, useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
@@ -213,5 +214,40 @@ describe("an Effect that needs no fiber", () => {
     expect(run).toBe(0)
     expect(Direct.valueOf(Effect.succeed(7))).toBe(7)
     expect(Direct.valueOf(Effect.fail("no"))).toBeUndefined()
+  })
+})
+
+describe("a router of one's own", () => {
+  it("is asked, and needs nothing that the other parts give it", async () => {
+    const [first, second] = [await fleet.ollama(), await fleet.ollama()]
+    for (const wanted of [first, second]) {
+      const router = Layer.effect(
+        Router.Router,
+        Effect.map(Router.make, (router) =>
+          Router.Router.of({
+            ...router,
+            plan: (hosts, strategy, hints) =>
+              router.plan(hosts, strategy, { ...hints, prefers: ({ server }) => server.url === wanted.url })
+          })
+        )
+      )
+      const whole: Layer.Layer<Cortex.Services, InvalidConfig> = Cortex.layer(
+        { servers: [first.url, second.url], configFile: false, model },
+        { router }
+      )
+      const servers = Effect.all(Array.from({ length: 6 }, () => Effect.map(Chat.complete("Hi"), (one) => one.server)))
+      const asked = await Effect.runPromise(Effect.provide(servers, whole))
+      expect(asked).toEqual(Array.from(asked, () => wanted.url))
+    }
+  })
+
+  it("a store that needs what no part gives leaves the whole in need of it", () => {
+    const store = Layer.effect(
+      Sessions.SessionStore,
+      Effect.flatMap(Registry.Registry, () => Sessions.makeStoreMemory())
+    )
+    // @ts-expect-error the registry is missing
+    const lacking: Layer.Layer<Cortex.Services, InvalidConfig> = Cortex.layer({}, { store })
+    expect(Layer.isLayer(lacking)).toBe(true)
   })
 })

@@ -189,6 +189,33 @@ describe.concurrent("the published package", { timeout: 300_000 }, () => {
     assert.strictEqual(await runProgram(directory, "promise.mjs", server), "function It is Paris.")
   })
 
+  it.each([
+    ["promises", promiseProgram, "function It is Paris.", []],
+    [
+      "Effect",
+      effectProgram,
+      "It is Paris.",
+      [
+        "--main-fields=module,main",
+        "--banner:js=import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);"
+      ]
+    ]
+  ])(
+    "a program that esbuild made one file of runs where no package is installed: %s",
+    async (name, text, said, more) => {
+      const elsewhere = await mkdtemp(join(tmpdir(), "aicortex-bundled-"))
+      try {
+        const source = join(directory, `bundled-${name}.mjs`)
+        await writeFile(source, text)
+        const flags = ["--bundle", "--platform=node", "--format=esm", "--external:node-llama-cpp", "--external:libsql"]
+        await run(directory, tool("esbuild"), source, ...flags, ...more, `--outfile=${join(elsewhere, "program.mjs")}`)
+        assert.strictEqual(await runProgram(elsewhere, "program.mjs", server), said)
+      } finally {
+        await rm(elsewhere, { recursive: true, force: true })
+      }
+    }
+  )
+
   it("a program ends by itself without a close, and its state is saved", async () => {
     await writeFile(join(directory, "background.mjs"), backgroundProgram)
     const stateFile = join(directory, "fleet.json")
