@@ -25,9 +25,9 @@ const longest = [
 ]
 
 /**
- * Short files that start no process, measure none and set no clock: one thread runs them one after another. A process for
- * each would load Effect and Vitest again, which takes longer than their tests. Modules of the project are loaded again
- * for each file, as everywhere.
+ * Short files that start no process, measure none, and read no metrics, which Effect holds for the whole process: one
+ * thread runs them one after another. A process for each would load Effect and Vitest again, which takes longer than
+ * their tests. Modules of the project are loaded again for each file, as everywhere.
  */
 const inOneThread = [
   "backend/{anthropic,anthropicEvents,codecs,tokenCounts}",
@@ -35,23 +35,20 @@ const inOneThread = [
   "chat/{testModel,thinking,toolFaces,toolSchemas,toolTypes}",
   "cli/{flagMeanings,chat/optionFlags}",
   "config/{brokenFile,durations,nullOptions,serverAddress,serverCooldown,serverOptions,settings}",
-  "docs/{contents,grafana,links}",
+  "docs/{contents,links}",
   "engine/plainFlags",
-  "execute/execute",
   "failover/{blankBeginnings,firstCalls,hedging,missingModel,progress,retries,splice}",
-  "fleet/{fairQueue,manyModels,persisted,speeds}",
-  "gateway/{bodyItems,limits,messages,oblixSessions,requestPolicy}",
+  "fleet/{fairQueue,manyModels,speeds}",
+  "gateway/{bodyItems,oblixSessions,requestPolicy}",
   "gateway/{agentRequests,anthropicUpstream,chunkedResponses,clients,corsOrigins,decision,embeddingErrors,events}",
   "gateway/{ollama,ollamaBrokenJson,ollamaCached,ollamaFaithful,ollamaHints,ollamaModels,ollamaProvider}",
-  "gateway/{ollamaTranscript,openai,openapiExamples,ownRequests,sessionRoutes,upstreams}",
-  "internal/makeFolder",
+  "gateway/{ollamaTranscript,openai,openapiExamples,ownRequests,sessionRoutes}",
   "keys/quotaRaces",
-  "modelSelection/{allCandidates,decision,modelsOfNames,policy,private,remoteCosts,remoteTokens}",
+  "modelSelection/{allCandidates,decision,modelsOfNames,policy,private}",
   "modelStore/{promise,reference,store}",
   "registry/{anthropicModels,modelNames,pipelineLibrary,pipelineParts,registry,registryWatch}",
   "sessions/{promise,sessions,sharing}",
-  "structuredOutput/{answers,partialJson,schemaTypes,schemas,sizes,streamedValues,structuredOutput}",
-  "telemetry/telemetry"
+  "structuredOutput/{answers,partialJson,schemaTypes,schemas,sizes,streamedValues,structuredOutput}"
 ].map((names) => `test/${names}.test.ts`)
 
 class LongestFirst extends BaseSequencer {
