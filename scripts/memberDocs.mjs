@@ -63,6 +63,20 @@ const checkFields = (fields, of) => {
 }
 
 /**
+ * What an interface has of a schema: Effect's types of what it takes lose the comments of its fields.
+ *
+ * @type {(node: ts.InterfaceDeclaration, of: string) => void}
+ */
+const checkInherited = (node, of) => {
+  if (!/Schema\.Schema\.Encoded</.test(node.heritageClauses?.[0]?.getText() ?? "")) return
+  const lost = checker.getTypeAtLocation(node).getProperties()
+  const name = lost.find((one) => one.getDocumentationComment(checker).length === 0)?.name
+  if (name === undefined) return
+  const place = `${relative(root, node.getSourceFile().fileName)}: ${of}.${name}`
+  problems.set(place, `${place} shows no comment in editors: let ${of} extend InputOf (internal/optionSchemas)`)
+}
+
+/**
  * The members in a type, or the fields of a schema: not those of functions and of other types that it names.
  *
  * @type {(node: ts.Node, of: string) => void}
@@ -73,6 +87,7 @@ const checkMembers = (node, of) => {
       if ((ts.isPropertySignature(member) || ts.isMethodSignature(member)) && !isExempt(member))
         requireComment(member, `${of}.${nameOf(member)}`)
     }
+    if (ts.isInterfaceDeclaration(node)) checkInherited(node, of)
   } else if (ts.isTypeAliasDeclaration(node)) checkMembers(node.type, of)
   else if (ts.isUnionTypeNode(node) || ts.isIntersectionTypeNode(node)) {
     for (const type of node.types) checkMembers(type, of)

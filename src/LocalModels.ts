@@ -17,7 +17,7 @@ import {
   ModelStoreUnavailable
 } from "./Errors.js"
 import { type Availability, EngineName } from "./engines/engine.js"
-import { decoder, keptFor, milliseconds, optional, range, wholeFrom } from "./internal/optionSchemas.js"
+import { decoder, type InputOf, keptFor, milliseconds, optional, range, wholeFrom } from "./internal/optionSchemas.js"
 
 /**
  * How a model is started. Zero is what was said, and never replaced by a default.
@@ -56,7 +56,7 @@ export const StartOptions = Schema.Struct({
  * @since 0.3.0
  * @category models
  */
-export interface StartOptions extends Schema.Schema.Encoded<typeof StartOptions> {}
+export interface StartOptions extends InputOf<typeof StartOptions.fields> {}
 
 /**
  * Options that were checked.

@@ -2,7 +2,7 @@
 import * as Schema from "effect/Schema"
 import { ModelOptions } from "../config/fleet.js"
 import { EngineName, type EngineOptions } from "../engines/engine.js"
-import { decoder, milliseconds, optional, range, wholeFrom } from "../internal/optionSchemas.js"
+import { decoder, type InputOf, milliseconds, optional, range, wholeFrom } from "../internal/optionSchemas.js"
 
 /**
  * The options of a local model. Zero is what was said, and is never replaced by a default.
@@ -38,7 +38,7 @@ export const Options = Schema.Struct({
  * @since 0.2.0
  * @category models
  */
-export interface Options extends Schema.Schema.Encoded<typeof Options> {}
+export interface Options extends InputOf<typeof Options.fields> {}
 
 /** Options that were checked. */
 export type Checked = typeof Options.Type

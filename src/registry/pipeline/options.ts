@@ -1,6 +1,6 @@
 /** What the steps of the pipeline are asked for. */
 import * as Schema from "effect/Schema"
-import { decoder, milliseconds, optional } from "../../internal/optionSchemas.js"
+import { decoder, type InputOf, milliseconds, optional } from "../../internal/optionSchemas.js"
 import { wholeBetween } from "../../internal/units.js"
 
 /**
@@ -50,7 +50,7 @@ export const CheckOptions = Schema.Struct({
  * @since 0.4.0
  * @category models
  */
-export interface CheckOptions extends Schema.Schema.Encoded<typeof CheckOptions> {}
+export interface CheckOptions extends InputOf<typeof CheckOptions.fields> {}
 
 /**
  * How models of servers are fetched.
@@ -71,7 +71,7 @@ export const FetchOptions = Schema.Struct({
  * @since 0.4.0
  * @category models
  */
-export interface FetchOptions extends Schema.Schema.Encoded<typeof FetchOptions> {}
+export interface FetchOptions extends InputOf<typeof FetchOptions.fields, "sources"> {}
 
 /**
  * How fetched models become records.
@@ -92,7 +92,7 @@ export const ResolveOptions = Schema.Struct({
  * @since 0.4.0
  * @category models
  */
-export interface ResolveOptions extends Schema.Schema.Encoded<typeof ResolveOptions> {}
+export interface ResolveOptions extends InputOf<typeof ResolveOptions.fields, "fetched"> {}
 
 const changing = {
   /** The folder of the registry. Default: the first of the settings. */
@@ -121,7 +121,7 @@ export const ApplyOptions = Schema.Struct({
  * @since 0.4.0
  * @category models
  */
-export interface ApplyOptions extends Schema.Schema.Encoded<typeof ApplyOptions> {}
+export interface ApplyOptions extends InputOf<typeof ApplyOptions.fields, "records"> {}
 
 /**
  * How a registry is refreshed.
@@ -147,7 +147,7 @@ export const RefreshOptions = Schema.Struct({
  * @since 0.4.0
  * @category models
  */
-export interface RefreshOptions extends Schema.Schema.Encoded<typeof RefreshOptions> {}
+export interface RefreshOptions extends InputOf<typeof RefreshOptions.fields> {}
 
 /**
  * How servers and records are added to a registry.
@@ -167,7 +167,7 @@ export const ImportOptions = Schema.Struct({
  * @since 0.4.0
  * @category models
  */
-export interface ImportOptions extends Schema.Schema.Encoded<typeof ImportOptions> {}
+export interface ImportOptions extends InputOf<typeof ImportOptions.fields, "sources"> {}
 
 /**
  * In which form a registry is exported.
@@ -189,7 +189,7 @@ export const ExportOptions = Schema.Struct({
  * @since 0.4.0
  * @category models
  */
-export interface ExportOptions extends Schema.Schema.Encoded<typeof ExportOptions> {}
+export interface ExportOptions extends InputOf<typeof ExportOptions.fields> {}
 
 const BackupsOptions = Schema.Struct({ registry: folder })
 
@@ -210,7 +210,7 @@ export const RestoreOptions = Schema.Struct({
  * @since 0.4.0
  * @category models
  */
-export interface RestoreOptions extends Schema.Schema.Encoded<typeof RestoreOptions> {}
+export interface RestoreOptions extends InputOf<typeof RestoreOptions.fields> {}
 
 /**
  * How many servers `check`, `refresh` and `fetch` ask at once, and how long each may take, in milliseconds. They are
