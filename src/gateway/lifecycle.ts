@@ -167,30 +167,44 @@ export const make = Effect.fnUntraced(function* (
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {
       draining = true
-      server.close()
+      Server.stopAccepting(server)
       state.events.close()
+      const { drain } = current.gateway.settings
       const { inFlight } = state.metrics
       if (inFlight > 0) {
-        const { drain } = current.gateway.settings
         log(`stopping: ${inFlight === 1 ? "1 request is" : `${inFlight} requests are`} still being answered`)
-        yield* Effect.async<void>((resume) => {
-          const timer = setTimeout(() => {
-            aborted = state.metrics.inFlight
-            log(`cut off ${aborted} that had not ended after ${drain / 1000} s; --drain gives them longer`)
-            resume(Effect.void)
-          }, drain)
-          onIdle = () => {
-            clearTimeout(timer)
-            resume(Effect.void)
-          }
-          if (state.metrics.inFlight === 0) onIdle()
-        })
       }
+      yield* Effect.async<void>((resume) => {
+        let lingering: ReturnType<typeof setTimeout> | undefined
+        const ended = () => {
+          clearTimeout(timer)
+          clearTimeout(lingering)
+          onIdle = undefined
+          resume(Effect.void)
+        }
+        const timer = setTimeout(() => {
+          aborted = state.metrics.inFlight
+          if (aborted > 0)
+            log(`cut off ${aborted} that had not ended after ${drain / 1000} s; --drain gives them longer`)
+          ended()
+        }, drain)
+        const endIfIdle = () => {
+          if (state.metrics.inFlight === 0) ended()
+        }
+        onIdle = () => {
+          clearTimeout(lingering)
+          // After a busy turn timers run before sockets are read.
+          lingering = setTimeout(() => setImmediate(endIfIdle), Server.lingerTime)
+        }
+        server.once("close", endIfIdle)
+        if (inFlight === 0) onIdle()
+      })
       // Requests still in flight end with an error, then their connections are closed.
       yield* Effect.forEach([...generations.values()], close, { discard: true })
       yield* Effect.yieldNow()
       yield* Effect.async<void>((resume) => {
         setImmediate(() => {
+          server.close()
           server.closeAllConnections()
           // Requests that end with their connection are recorded, too.
           setImmediate(() => resume(Effect.void))

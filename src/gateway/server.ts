@@ -1,6 +1,6 @@
 /** The gateway's HTTP server: its limits, timeouts, and handling of malformed requests. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
-import type { AddressInfo, Socket } from "node:net"
+import { type AddressInfo, Server as NetServer, type Socket } from "node:net"
 import * as Effect from "effect/Effect"
 import { InvalidConfig } from "../Errors.js"
 import { make, openAI } from "./http/errorResponse.js"
@@ -193,6 +193,14 @@ export const create = (
     handle(request, response)
   })
   return server
+}
+
+/** How long a gateway that stops leaves idle connections open, in milliseconds: a request may be on its way on one. */
+export const lingerTime = 100
+
+/** Accepts no more connections. `Server.close` of HTTP would also close the idle ones at once. */
+export const stopAccepting = (server: Server): void => {
+  NetServer.prototype.close.call(server)
 }
 
 /** Listens, and returns the port. */

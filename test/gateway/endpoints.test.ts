@@ -1,6 +1,6 @@
 import { mkdirSync, renameSync, symlinkSync, writeFileSync } from "node:fs"
 import { mkdtemp, rm } from "node:fs/promises"
-import { createServer } from "node:http"
+import { Agent, createServer, get } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as HttpRouter from "@effect/platform/HttpRouter"
@@ -686,6 +686,31 @@ describe("reload and shutdown", () => {
     expect(await stream.text()).toMatch(/\[DONE\]\n\n$/)
     await closed
     await expect(gateway.get("/health")).rejects.toThrow()
+  })
+
+  it("answers requests that come meanwhile on open connections, and closes each of these with its answer", async () => {
+    const one = await ollama({ reply: "word ".repeat(30), perToken: 20 })
+    const gateway = await startGateway([one.url], { drain: 60_000 })
+    const agents = [1, 2].map(() => new Agent({ keepAlive: true, maxSockets: 1 }))
+    const request = (agent: Agent | undefined) =>
+      new Promise<readonly [number | undefined, string | undefined]>((resolve, reject) => {
+        get(`${gateway.url}/v1/models`, { agent }, (response) => {
+          const { headers, statusCode } = response.resume()
+          response.once("end", () => resolve([statusCode, headers.connection]))
+        }).once("error", reject)
+      })
+    const [first, second] = agents
+    expect(await Promise.all([request(first), request(second)])).toEqual([
+      [200, "keep-alive"],
+      [200, "keep-alive"]
+    ])
+    const stream = await ask(gateway, { stream: true })
+    const closed = gateway.close()
+    expect(await request(first)).toEqual([200, "close"])
+    expect(await stream.text()).toMatch(/\[DONE\]\n\n$/)
+    // Nothing is answered any more, but this connection is still open.
+    expect(await request(second)).toEqual([200, "close"])
+    await closed
   })
 
   it("does not wait forever, and the stream says so", async () => {
