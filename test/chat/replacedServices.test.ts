@@ -10,7 +10,7 @@ import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { describe, expect, it } from "vitest"
+import { describe, expect, expectTypeOf, it } from "vitest"
 import * as ResumeSupport from "../../src/backend/resumeSupport.js"
 import * as Chat from "../../src/Chat.js"
 import * as Cortex from "../../src/Cortex.js"
@@ -246,8 +246,8 @@ describe("a router of one's own", () => {
       Sessions.SessionStore,
       Effect.flatMap(Registry.Registry, () => Sessions.makeStoreMemory())
     )
-    // @ts-expect-error the registry is missing
-    const lacking: Layer.Layer<Cortex.Services, InvalidConfig> = Cortex.layer({}, { store })
+    const lacking = Cortex.layer({}, { store })
+    expectTypeOf<Layer.Layer.Context<typeof lacking>>().toEqualTypeOf<Registry.Registry>()
     expect(Layer.isLayer(lacking)).toBe(true)
   })
 })
