@@ -798,9 +798,9 @@ describe("the written answer", () => {
     ["content_filter", "refusal"]
   ] as const
 
-  it.each(reasons)("%s is %s", (finishReason, stop_reason) => {
-    const whole = codec.whole(model, [{ ...result, finishReason }])
-    expect(whole).toMatchObject({ stop_reason, usage: { input_tokens: 3, output_tokens: 4 } })
+  it.each(reasons)("%s is %s", async (finishReason, stop_reason) => {
+    const complete = JSON.parse(await codec.complete(model, [{ ...result, finishReason }]))
+    expect(complete).toMatchObject({ stop_reason, usage: { input_tokens: 3, output_tokens: 4 } })
     const writer = codec.writer(model)
     const body =
       writer.begin() +
@@ -823,10 +823,12 @@ describe("the written answer", () => {
     [[], "END", "stop", "end_turn", null]
   ] as const)(
     "asked to stop at %j, ended by %s (%s): %s",
-    (stop_sequences, sequence, reason, stop_reason, reported) => {
+    async (stop_sequences, sequence, reason, stop_reason, reported) => {
       const codec = AnthropicCodec.codec(Request.decode({ ...good, stop_sequences }, new IgnoredFields(true)))
       const stop = { stop_reason, stop_sequence: reported }
-      expect(codec.whole(model, [{ ...result, finishReason: reason, stopSequence: sequence }])).toMatchObject(stop)
+      expect(
+        JSON.parse(await codec.complete(model, [{ ...result, finishReason: reason, stopSequence: sequence }]))
+      ).toMatchObject(stop)
       const writer = codec.writer(model)
       const written =
         writer.begin() + writer.end(0, reason, {}, end(reason, { stopSequence: sequence })) + writer.finish()

@@ -20,6 +20,8 @@ import type { Transcript } from "./transcript.js"
 /** The API whose error format is used. */
 export type ApiProtocol = "openai" | "ollama" | "anthropic"
 
+const jsonType = "application/json; charset=utf-8"
+
 const requestId = /^[\w.:-]{1,128}$/
 
 /** A body of more bytes, or with more JSON in it (see `bodyCost`), takes so long to read that others have their turn. */
@@ -310,7 +312,11 @@ export class RequestContext {
     this.response.end(this.request.method === "HEAD" ? undefined : bytes)
   }
   json(value: unknown, status = 200, extra: Headers = {}): void {
-    this.send(status, "application/json; charset=utf-8", JSON.stringify(value), extra)
+    this.sendJson(JSON.stringify(value), status, extra)
+  }
+  /** `text` is JSON. */
+  sendJson(text: string, status = 200, extra: Headers = {}): void {
+    this.send(status, jsonType, text, extra)
   }
 
   /** Rejects the request without waiting for a body that was not read. */
@@ -345,9 +351,8 @@ export class RequestContext {
     }
     if (this.disconnected || this.response.headersSent) return
     const text = JSON.stringify(body)
-    const type = "application/json; charset=utf-8"
     const length = Buffer.byteLength(text)
-    this.writeHead(status, { "content-type": type, "content-length": length, ...headers, connection: "close" })
+    this.writeHead(status, { "content-type": jsonType, "content-length": length, ...headers, connection: "close" })
     // Node closes the connection when the response has ended: a client that is still sending would not get to read it.
     this.response.write(text)
     this.drainRequest(() => this.response.end())

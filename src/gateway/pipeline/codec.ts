@@ -39,11 +39,11 @@ export interface Writer {
 /** Writes the answers of one request. */
 export interface Codec {
   readonly contentType: string
-  /** The body of a complete answer. */
-  readonly whole: (model: string, results: ReadonlyArray<CompletedAnswer>) => object
+  /** The JSON body of a complete answer. */
+  readonly complete: (model: string, results: ReadonlyArray<CompletedAnswer>) => string | Promise<string>
   /** Makes the writer of a stream by the model that answers. */
   readonly writer: (model: string) => Writer
-  /** Awaited when all answers are complete, before `whole` or `finish` is sent. */
+  /** Awaited when all answers of a stream are complete, before `finish`. */
   readonly settle?: (() => Promise<void>) | undefined
   /** Ends a stream that cannot continue or never began. */
   readonly failure: (errorResponse: ErrorResponse) => string

@@ -72,8 +72,7 @@ export const sendComplete = async (execution: RequestExecution, codec: Codec): P
     execution.countUsage(choice, usage)
     return usage === result.usage ? result : { ...result, usage }
   })
-  const body = codec.whole(shown(gateway, execution.candidate(0), model, server), answers)
-  if (codec.settle !== undefined) await codec.settle()
-  context.json(body)
+  const body = codec.complete(shown(gateway, execution.candidate(0), model, server), answers)
+  context.sendJson(typeof body === "string" ? body : await body)
   context.ownTime += performance.now() - started
 }

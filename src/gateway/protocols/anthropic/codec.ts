@@ -67,7 +67,7 @@ const message = (model: string, content: ReadonlyArray<object>, stop: StopFields
 
 const toolUse = ({ id, name }: CalledTool, input: object): object => ({ type: "tool_use", id, name, input })
 
-const whole = (
+const complete = (
   model: string,
   { finishReason, stopSequence, text, thinking, toolCalls, usage: counted }: CompletedAnswer,
   { request, showsThinking: tellsThinking }: AnthropicRequest
@@ -191,7 +191,7 @@ const failure = (errorResponse: ErrorResponse): string =>
 
 export const codec = (request: AnthropicRequest): Codec => ({
   contentType: "text/event-stream; charset=utf-8",
-  whole: (model, [result]) => (result === undefined ? {} : whole(model, result, request)),
+  complete: (model, [result]) => JSON.stringify(result === undefined ? {} : complete(model, result, request)),
   writer: (model) => new EventWriter(model, request),
   failure,
   heartbeat: event("ping", {})

@@ -121,7 +121,8 @@ export const codec = (model: string, generates: boolean, request: ChatRequest): 
   }
   return {
     contentType: "application/x-ndjson",
-    whole: (name, [result]) => (result === undefined ? {} : whole(name, result, generates, began, prompt)),
+    complete: (name, [result]) =>
+      JSON.stringify(result === undefined ? {} : complete(name, result, generates, began, prompt)),
     writer: (name) => new LineWriter(name, generates, began, prompt),
     failure: (errorResponse) => {
       const error = Validation.ollamaErrorOf(errorResponse, generates ? "/api/generate" : "/api/chat", model)
@@ -132,7 +133,7 @@ export const codec = (model: string, generates: boolean, request: ChatRequest): 
   }
 }
 
-const whole = (
+const complete = (
   model: string,
   {
     finishReason,

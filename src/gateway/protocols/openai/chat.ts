@@ -128,26 +128,27 @@ export const total = (all: ReadonlyArray<Counted>): Usage => {
   }
 }
 
-export const whole = (model: string, results: ReadonlyArray<CompletedAnswer>): object => ({
-  id: Id.make("chatcmpl-"),
-  object: "chat.completion",
-  created: Math.floor(Date.now() / 1000),
-  model,
-  choices: results.map((result, index) => ({
-    index,
-    message: {
-      role: "assistant",
-      content: result.text === "" && result.toolCalls.length > 0 ? null : result.text,
-      refusal: null,
-      ...(result.thinking === "" ? {} : { reasoning: result.thinking, reasoning_content: result.thinking }),
-      ...(result.toolCalls.length === 0 ? {} : { tool_calls: result.toolCalls.map(call) })
-    },
-    logprobs: result.logprobs === undefined ? null : { content: result.logprobs, refusal: null },
-    finish_reason: result.finishReason
-  })),
-  usage: usage(total(results.map((result) => result.usage))),
-  system_fingerprint: fingerprint
-})
+const choiceJson = ({ finishReason, logprobs, text, thinking, toolCalls }: CompletedAnswer, index: number): string => {
+  const content = text === "" && toolCalls.length > 0 ? "null" : JSON.stringify(text)
+  const thought = thinking === "" ? "" : JSON.stringify(thinking)
+  const reasoning = thinking === "" ? "" : `,"reasoning":${thought},"reasoning_content":${thought}`
+  const called = toolCalls.length === 0 ? "" : `,"tool_calls":${JSON.stringify(toolCalls.map(call))}`
+  const message = `{"role":"assistant","content":${content},"refusal":null${reasoning}${called}}`
+  const likely = logprobs === undefined ? "null" : JSON.stringify({ content: logprobs, refusal: null })
+  return `{"index":${index},"message":${message},"logprobs":${likely},"finish_reason":"${finishReason}"}`
+}
+
+/** Serialised by parts, as chunks are: `JSON.stringify` of one object takes three times as long. */
+const complete = (model: string, results: ReadonlyArray<CompletedAnswer>, session: string | undefined): string => {
+  const created = Math.floor(Date.now() / 1000)
+  const counted = JSON.stringify(usage(total(results.map((result) => result.usage))))
+  const choices = results.map(choiceJson).join()
+  return (
+    `{"id":"${Id.make("chatcmpl-")}","object":"chat.completion","created":${created},"model":${JSON.stringify(model)},` +
+    `"choices":[${choices}],"usage":${counted},"system_fingerprint":"${fingerprint}"` +
+    (session === undefined ? "}" : `,"session_id":${JSON.stringify(session)}}`)
+  )
+}
 
 /** Everything but the text of a chunk is serialised once per stream. */
 class ChunkWriter implements Writer {
@@ -224,7 +225,7 @@ export const comment = ": waiting for the model\n\n"
 
 export const codec = ({ includeUsage, n, session }: ChatCompletionRequest): Codec => ({
   contentType: eventStream,
-  whole: session === undefined ? whole : (model, results) => ({ ...whole(model, results), session_id: session }),
+  complete: (model, results) => complete(model, results, session),
   writer: (model) => new ChunkWriter(model, n, includeUsage, session),
   failure,
   heartbeat: comment

@@ -229,21 +229,22 @@ class CompletionWriter implements Writer {
 
 export const codec = (gatewayRequest: CompletionRequest): Codec => ({
   contentType: eventStream,
-  whole: (model: string, results: ReadonlyArray<CompletedAnswer>) => ({
-    ...fields(model),
-    choices: results.map((result, index) => ({
-      index,
-      text: echoOf(gatewayRequest, index) + result.text,
-      logprobs: result.logprobs === undefined ? null : Logprobs.make(result.logprobs, 0).likelihoods,
-      finish_reason: result.finishReason
-    })),
-    usage: usage(
-      totals(
-        results.map((result) => result.usage),
-        gatewayRequest
+  complete: (model: string, results: ReadonlyArray<CompletedAnswer>) =>
+    JSON.stringify({
+      ...fields(model),
+      choices: results.map((result, index) => ({
+        index,
+        text: echoOf(gatewayRequest, index) + result.text,
+        logprobs: result.logprobs === undefined ? null : Logprobs.make(result.logprobs, 0).likelihoods,
+        finish_reason: result.finishReason
+      })),
+      usage: usage(
+        totals(
+          results.map((result) => result.usage),
+          gatewayRequest
+        )
       )
-    )
-  }),
+    }),
   writer: (model) => new CompletionWriter(model, gatewayRequest),
   failure,
   heartbeat: comment

@@ -83,7 +83,7 @@ const ending = (reason: FinishReason): { readonly status: string; readonly incom
       }
     : { status: "completed" }
 
-const whole = (
+const complete = (
   model: string,
   { finishReason, text, thinking, toolCalls, usage: counted }: Result,
   echo: Echo,
@@ -261,19 +261,19 @@ class EventWriter implements Writer {
   }
 }
 
-/** `keep` receives the complete response before the client does. */
+/** `keep` receives the complete response before the client does, and may change whether it is stored. */
 export const codec = (
   echo: Echo,
   keep: ((response: ResponseState) => Promise<void>) | undefined,
   tools: Tools
 ): Codec => {
   let writer: EventWriter | undefined
-  let response: ResponseState | undefined
   return {
     contentType: eventStream,
-    whole: (model, [result]) => {
-      response = result === undefined ? undefined : whole(model, result, echo, tools)
-      return response ?? {}
+    complete: (model, [result]) => {
+      if (result === undefined) return "{}"
+      const response = complete(model, result, echo, tools)
+      return keep === undefined ? JSON.stringify(response) : keep(response).then(() => JSON.stringify(response))
     },
     writer: (model) => {
       writer = new EventWriter(model, echo, tools)
@@ -283,8 +283,7 @@ export const codec = (
       keep === undefined
         ? undefined
         : async () => {
-            const complete = response ?? writer?.complete
-            if (complete !== undefined) await keep(complete)
+            if (writer?.complete !== undefined) await keep(writer.complete)
           },
     failure: (errorResponse) => (writer ?? new EventWriter("", echo, tools)).fail(errorResponse),
     heartbeat: comment

@@ -25,16 +25,17 @@ const codec = (request: Request.ResponseRequest, earlier: ReadonlyArray<BodyFiel
   const written = ResponsesCodec.codec(request.echo as ResponsesCodec.Echo, undefined, request.tools)
   return {
     ...written,
-    whole: (_: string, [result]: ReadonlyArray<CompletedAnswer>) => ({
-      id: Id.make("resp_"),
-      object: "response.compaction",
-      created_at: Math.floor(Date.now() / 1000),
-      output: [
-        ...Items.listed([...earlier, ...request.items].filter(isUsers)),
-        { id: Id.make("cmp_"), type: "compaction", encrypted_content: Items.compacted(result?.text ?? "") }
-      ],
-      usage: ResponsesCodec.usage(result?.usage ?? {})
-    })
+    complete: (_: string, [result]: ReadonlyArray<CompletedAnswer>) =>
+      JSON.stringify({
+        id: Id.make("resp_"),
+        object: "response.compaction",
+        created_at: Math.floor(Date.now() / 1000),
+        output: [
+          ...Items.listed([...earlier, ...request.items].filter(isUsers)),
+          { id: Id.make("cmp_"), type: "compaction", encrypted_content: Items.compacted(result?.text ?? "") }
+        ],
+        usage: ResponsesCodec.usage(result?.usage ?? {})
+      })
   }
 }
 
