@@ -51,117 +51,10 @@ import {
 import { type RegistryFunctions, make as registryOver } from "./promise/registry.js"
 import type * as Registry from "./Registry.js"
 import type { RegistryPipeline } from "./RegistryPipeline.js"
-
-export type { JsonRecord } from "./registry/modelRecord.js"
-
 import type { ServerInfo } from "./Server.js"
 import type * as Sessions from "./Sessions.js"
 
-export type {
-  LoadDistribution,
-  LoadGoodput,
-  LoadObjectives,
-  LoadProgress,
-  LoadReport,
-  LoadRequests,
-  LoadStep,
-  Phase as BenchmarkPhase,
-  Report as BenchmarkReport,
-  Result as BenchmarkResult,
-  Skipped as BenchmarkSkipped
-} from "./Benchmark.js"
-export type { ApiRequest, Options as ApiRequestOptions } from "./backend/apiRequest.js"
-export type {
-  AttemptMeta,
-  CachedMeta,
-  ChatEvent,
-  End as EndEvent,
-  ErrorEvent,
-  FinishReason,
-  Logprobs as LogprobsEvent,
-  Meta as MetaEvent,
-  PartialValue as PartialEvent,
-  Repair as RepairEvent,
-  Restart as RestartEvent,
-  Start as StartEvent,
-  StructuredEvent,
-  Thinking as ThinkingEvent,
-  Timings,
-  Token as TokenEvent,
-  ToolCallDelta as ToolCallDeltaEvent,
-  ToolCallEvent,
-  ToolResultEvent,
-  TrimmedMeta,
-  Usage,
-  Value as ValueEvent
-} from "./ChatEvent.js"
-export type { Routing } from "./ChatRequest.js"
-export type { Line as ServerLine, Resources as MachineResources } from "./Conditions.js"
-export type { JsonObject } from "./chatRequest/parts.js"
-export type {
-  Candidate as DecisionCandidate,
-  Conditions as DecisionConditions,
-  Decision,
-  Excluded as DecisionExcluded,
-  Pair as DecisionPair
-} from "./Decision.js"
-export type { Embedded } from "./EmbedRequest.js"
-export type {
-  Attempt,
-  ChatError,
-  FailureReason,
-  LocalModelError,
-  Phase,
-  SchemaIssue,
-  Unreachable,
-  Unsupported
-} from "./Errors.js"
-export {
-  AllServersFailed,
-  Closed,
-  DeadlineExceeded,
-  EngineFailed,
-  EngineNotInstalled,
-  EngineUnavailable,
-  InsufficientDiskSpace,
-  InvalidConfig,
-  InvalidModelFile,
-  InvalidModelReference,
-  InvalidRequest,
-  isChatError,
-  ModelDownloadFailed,
-  ModelNameTaken,
-  ModelNotFound,
-  ModelNotStored,
-  ModelPriceUnknown,
-  ModelStoreUnavailable,
-  NoLocalServer,
-  NoServers,
-  NoSuitableModel,
-  NotRunning,
-  Overloaded,
-  PersonaNotFound,
-  RegistryChangeRefused,
-  RegistryFileFailed,
-  RegistrySourceFailed,
-  RegistryUnanswered,
-  RegistryWarning,
-  RemoteBudgetExhausted,
-  RemoteTokensExhausted,
-  SavedStateWarning,
-  SchemaMismatch,
-  SessionNotFound,
-  SessionsUnavailable,
-  StoreUnavailable,
-  StreamInterrupted,
-  SupervisorUnavailable,
-  ToolFailed,
-  TurnNotStored
-} from "./Errors.js"
-export type { AgentChecks, Executed, Metrics, Output } from "./Execute.js"
-export type { Result } from "./Failover.js"
-export type { Message, ToolCall } from "./Message.js"
-export type { ModelInfo } from "./Model.js"
+export { RegistryChangeRefused, RegistryFileFailed, RegistryUnanswered, SavedStateWarning } from "./Errors.js"
 export type {
   ModelMetadata,
   PullDone,
@@ -173,19 +66,9 @@ export type {
   StoredFile,
   StoredModel
 } from "./ModelStore.js"
-export type {
-  BenchmarkOptions,
-  ChatFunction,
-  ChatOptions,
-  EmbedOptions,
-  ExecuteOptions,
-  LoadTestOptions,
-  Prompt,
-  Tool
-} from "./promise/calls.js"
-export { tool } from "./promise/calls.js"
-export { ChatStream, StructuredStream } from "./promise/chatStream.js"
-export type { Cortex, Session as CortexSession, SessionFactory, SessionOptions } from "./promise/cortex.js"
+export type { Session as CortexSession } from "./promise/cortex.js"
+export * from "./promise/exports.js"
+export * from "./promise/localErrors.js"
 export type { LocalCallOptions, LocalDownloadOptions, LocalModelOptions, LocalReply } from "./promise/localModel.js"
 export { LocalModel } from "./promise/localModel.js"
 export type { ImportModelOptions, LocalModels, PullModelOptions } from "./promise/localModels.js"
@@ -195,7 +78,6 @@ export type {
   RegistryFunctions,
   RegistryRefreshOptions
 } from "./promise/registry.js"
-export type { LlmParams, ModelsOptions, RegistrySource, SearchOptions, ServerStatus } from "./Registry.js"
 export type {
   Applied as RegistryApplied,
   ApplyOptions as RegistryApplyOptions,
@@ -220,28 +102,7 @@ export type {
   Source as RegistrySourceInput,
   StepDone as RegistryStepDone
 } from "./RegistryPipeline.js"
-export type { Performance as ServerPerformance, ServerInfo, ServerOptions } from "./Server.js"
-export type {
-  Changes as SessionChanges,
-  CopyOptions as SessionCopyOptions,
-  Details as SessionDetails,
-  Exported as ExportedSession,
-  ExportedTurn as ExportedSessionTurn,
-  Filter as SessionFilter,
-  Hit as SessionHit,
-  Imported as SessionImported,
-  ImportOptions as SessionImportOptions,
-  ImportReport as SessionImportReport,
-  ListOptions as SessionListOptions,
-  Metadata as SessionMetadata,
-  Page as SessionPage,
-  PruneOptions as SessionPruneOptions,
-  Refused as SessionRefused,
-  SearchOptions as SessionSearchOptions,
-  StoredTurn as SessionTurn,
-  Summary as SessionSummary,
-  TurnUsage as SessionTurnUsage
-} from "./Sessions.js"
+export type { JsonRecord } from "./registry/modelRecord.js"
 
 // =============================================================================
 // Models
