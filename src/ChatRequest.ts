@@ -258,6 +258,8 @@ export interface ChatRequest {
   readonly messages: ReadonlyArray<Message>
   /** `undefined`: the server's default. */
   readonly temperature: number | undefined
+  /** The temperature is the default, which nobody chose: models that take no temperature are asked without it. */
+  readonly defaultTemperature?: true | undefined
   /** The probability mass that is sampled from; `undefined`: the server's default. */
   readonly topP: number | undefined
   /** The most tokens of the answer; `undefined`: the server's default. */
@@ -399,6 +401,7 @@ export const make = (
   model,
   messages,
   temperature: options.temperature ?? defaults.temperature,
+  defaultTemperature: options.temperature === undefined ? true : undefined,
   topP: options.topP ?? defaults.topP,
   maxTokens: options.maxTokens,
   stop: options.stop === undefined ? [] : typeof options.stop === "string" ? [options.stop] : options.stop,

@@ -178,12 +178,16 @@ const toolChoice = (choice: Exclude<ChatRequest["toolChoice"], undefined>): obje
   return { type: choice === "required" ? "any" : choice }
 }
 
-const samplers = ({ temperature, topK, topP }: ChatRequest, model: ClaudeModel, thinks: boolean): object => {
+const samplers = (
+  { defaultTemperature, temperature, topK, topP }: ChatRequest,
+  model: ClaudeModel,
+  thinks: boolean
+): object => {
   if (!model.samples || thinks) return {}
-  // Newer models reject both together, and the default temperature is not a choice of the caller.
+  // Newer models reject both together.
   const both = topP !== undefined && topP !== defaults.topP
   return {
-    temperature: both && temperature === defaults.temperature ? undefined : temperature,
+    temperature: both && defaultTemperature === true ? undefined : temperature,
     top_p: both ? topP : undefined,
     top_k: topK === 0 ? undefined : topK
   }
@@ -234,21 +238,19 @@ export const body = (
 
 const who = "Anthropic's API"
 
-const isDefault = (temperature: number | undefined): boolean =>
-  temperature === undefined || temperature === defaults.temperature || temperature === 1
-
 /** The options that this model does not support. */
 const ofModel = (request: ChatRequest, found: Array<Unsupported>): void => {
-  const { maxTokens, model: name, temperature, toolChoice, topK, topP } = request
+  const { defaultTemperature, maxTokens, model: name, temperature = 1, toolChoice, topK, topP } = request
   const model = modelOf(name)
   const thinks = wantsThinking(request)
   const forced = request.tools.length > 0 && (toolChoice === "required" || typeof toolChoice === "object")
   if (!model.samples || thinks) {
     const reason = model.samples ? `${who} takes none where the model thinks` : `${name} takes none`
-    if (!isDefault(temperature)) found.push({ field: "temperature", reason })
+    // 1 is what they do without it.
+    if (defaultTemperature !== true && temperature !== 1) found.push({ field: "temperature", reason })
     if (topP !== undefined && topP !== defaults.topP) found.push({ field: "topP", reason })
     if (topK !== undefined && topK !== 0) found.push({ field: "topK", reason })
-  } else if (temperature !== undefined && temperature > 1) {
+  } else if (temperature > 1) {
     found.push({ field: "temperature", reason: `${who} takes 0 to 1` })
   }
   if (request.think === false && model.thinking === "always") {

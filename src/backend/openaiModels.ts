@@ -33,6 +33,7 @@ const effortOf = (
 
 /** The sampling and reasoning fields of a request. Models that reason take no other values than their own. */
 export const fields = ({
+  defaultTemperature,
   model,
   temperature,
   think,
@@ -45,8 +46,8 @@ export const fields = ({
   const version = reasoningVersion(model)
   const reasons = version !== undefined
   return {
-    // The default temperature is not a choice of the caller.
-    temperature: reasons && (temperature === defaults.temperature || temperature === 1) ? undefined : temperature,
+    // 1 is what they do without it.
+    temperature: reasons && (defaultTemperature === true || temperature === 1) ? undefined : temperature,
     top_p: reasons && topP === defaults.topP ? undefined : topP,
     reasoning_effort: think === undefined ? undefined : effortOf(think, model, version)
   }

@@ -153,8 +153,16 @@ describe("a request", () => {
     expect(bodyOf(server).temperature).toBeUndefined()
     await cortex.complete("Hi", { model: "claude-opus-5" })
     expect(bodyOf(server).temperature).toBeUndefined()
-    const error = await failure(cortex.complete("Hi", { model: "claude-opus-5", temperature: 0.2 }))
-    expect(error).toMatchObject({ _tag: "InvalidRequest", field: "temperature" })
+    await cortex.complete("Hi", { model: "claude-opus-5", temperature: 1, topP: 1, topK: 0 })
+    expect(bodyOf(server)).not.toMatchObject({ temperature: expect.anything() })
+    // What the caller wrote is not a default, though it may be the same.
+    expect(await failure(cortex.complete("Hi", { temperature: 0.7, topP: 0.5 }))).toMatchObject({
+      message: expect.stringContaining("`temperature` and `top_p` cannot both be specified")
+    })
+    for (const temperature of [0.2, 0.7]) {
+      const error = await failure(cortex.complete("Hi", { model: "claude-opus-5", temperature }))
+      expect(error).toMatchObject({ _tag: "InvalidRequest", field: "temperature" })
+    }
   })
 
   it("sends the fields that only this API has", async () => {

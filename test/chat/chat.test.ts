@@ -336,6 +336,8 @@ describe("requests to OpenAI's API", () => {
       expect(sent(model, {}), model).toEqual({})
       expect(sent(model, { temperature: 1, think: true }), model).toEqual({ reasoning_effort: "medium" })
       expect(sent(model, { think: "low" }), model).toEqual({ reasoning_effort: "low" })
+      // What the caller wrote is not a default, though it is the same.
+      expect(sent(model, { temperature: 0.7 }), model).toEqual({ temperature: 0.7 })
       expect(sent(model, { temperature: 0.2, topP: 0.5 }), model).toEqual({ temperature: 0.2, top_p: 0.5 })
     }
     for (const model of ["gpt-4o", "gpt-4.1-mini", "gpt-5-chat-latest", "gpt-oss:20b", "my-model", "foo1"]) {

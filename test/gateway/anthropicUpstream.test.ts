@@ -38,6 +38,31 @@ it("OpenAI's client gets text, complete and streamed, and usage", async () => {
   expect(auto.model).toBe(`auto (selected: anthropic:${claude})`)
 })
 
+it("a temperature that a client writes is sent or refused, the default is left out where none is taken", async () => {
+  const strict = "claude-opus-5"
+  const { body, gateway, openai, server } = await started({ models: [claude, strict] })
+  const bodies = [
+    ["/v1/chat/completions", { messages }],
+    ["/v1/responses", { input: "Why is the sky blue?" }],
+    ["/v1/messages", { messages, max_tokens: 50 }]
+  ] as const
+  for (const [path, fields] of bodies) {
+    const ask = (more: object) => gateway.post(path, { ...fields, ...more })
+    expect((await ask({ model: strict })).status, path).toBe(200)
+    expect(body()?.temperature, path).toBeUndefined()
+    const asked = server.chatRequests.length
+    const refused = await ask({ model: strict, temperature: 0.7 })
+    expect([refused.status, await refused.text()], path).toEqual([400, expect.stringContaining("'temperature'")])
+    expect(server.chatRequests, path).toHaveLength(asked)
+    await ask({ model: claude, top_p: 0.5 })
+    expect(body()?.temperature, path).toBeUndefined()
+    const both = await ask({ model: claude, top_p: 0.5, temperature: 0.7 })
+    expect([both.status, await both.text()], path).toEqual([400, expect.stringContaining("cannot both be specified")])
+  }
+  const error = await openai.chat.completions.create({ model: strict, messages, temperature: 0.7 }).catch((e) => e)
+  expect(error).toMatchObject({ status: 400, param: "temperature" })
+})
+
 it("Anthropic's client gets what the server counted, the cache included", async () => {
   const { gateway, server } = await started({ cached: { read: 3, written: 2 } })
   const through = new Anthropic({ baseURL: gateway.url, apiKey: "any", maxRetries: 0 })

@@ -322,11 +322,14 @@ describe("the cache key", () => {
     await cortex.chat([{ role: "user", content: "Hi" }], {
       options: { b: 2, a: 1 },
       stop: ["x"],
-      temperature: 0.7,
+      topP: 1,
       persona: "poet",
       ...cached
     })
     expect(chats(server)).toEqual([1])
+    // A temperature that is written reaches models that are asked without the default one.
+    await cortex.chat("Hi", { options: { a: 1, b: 2 }, stop: "x", temperature: 0.7, persona: "poet", ...cached })
+    expect(chats(server)).toEqual([2])
   })
 
   it("another version of the model has another key", async () => {

@@ -59,7 +59,7 @@ const forgetSession = ({ library, log }: GatewayContext, { createdSession, id }:
   })
 }
 
-type Filled = { -readonly [K in "temperature" | "topP"]: ChatRequest[K] }
+type Filled = { -readonly [K in keyof ChatRequest]: ChatRequest[K] }
 
 /**
  * The request with the fleet's defaults where its client says nothing. Ollama's API
@@ -75,7 +75,10 @@ const withDefaults = (
   if (surface !== "ollama") {
     // The request was decoded for this call only, so it is changed in place: a copy is the largest cost here.
     const filled: Filled = request
-    filled.temperature ??= defaults.temperature
+    if (filled.temperature === undefined) {
+      filled.temperature = defaults.temperature
+      filled.defaultTemperature = true
+    }
     filled.topP ??= defaults.topP
   }
   return request === original ? gatewayRequest : { ...gatewayRequest, request, original }

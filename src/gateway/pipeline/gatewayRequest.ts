@@ -73,6 +73,7 @@ export const request = (
   model: model ?? "",
   messages,
   temperature: sampling.temperature,
+  defaultTemperature: undefined,
   topP: sampling.topP,
   maxTokens: rest.maxTokens,
   stop: sampling.stop,
