@@ -1,10 +1,11 @@
 /** The files in `deploy/`: what can be checked of them without an engine that runs them. */
 import { execFileSync } from "node:child_process"
-import { existsSync, readFileSync } from "node:fs"
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
+import { tmpdir } from "node:os"
 import { delimiter, join } from "node:path"
 import { Ajv } from "ajv"
-import { assert, describe, it } from "vitest"
+import { assert, describe, it, onTestFinished } from "vitest"
 import { parse, parseAllDocuments } from "yaml"
 import { fleet } from "../../src/config/fleet.js"
 import { gateway } from "../../src/config/gateway.js"
@@ -101,6 +102,23 @@ describe("images", () => {
     assert.match(last, /^USER node$/m)
     assert.match(last, /^HEALTHCHECK .*\/health/m)
     assert.notMatch(dockerfile, /(KEY|PASSWORD|TOKEN)=/)
+  })
+
+  it("contain the command: the package is built before it is packed, as the settings of npm are here", () => {
+    const [, packs] = /^RUN (.*npm pack.*)$/m.exec(dockerfile) ?? []
+    assert.isDefined(packs)
+    const folder = mkdtempSync(join(tmpdir(), "aicortex-image-"))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    // In place of the real build, which takes half a minute.
+    const build = "mkdir -p dist && echo > dist/bin.js"
+    const { bin, files, name, scripts, version } = JSON.parse(read("package.json"))
+    const stub = { ...scripts, build, prepack: build }
+    writeFileSync(join(folder, "package.json"), JSON.stringify({ bin, files, name, scripts: stub, version }))
+    copyFileSync(join(root, ".npmrc"), join(folder, ".npmrc"))
+    const line = (packs ?? "").replaceAll("/tmp", folder)
+    execFileSync("sh", ["-c", line], { cwd: folder, stdio: "pipe" })
+    const packed = execFileSync("tar", ["tzf", join(folder, "aicortex.tgz")], { encoding: "utf8" })
+    assert.include(packed.split("\n"), `package/${bin.aicortex}`)
   })
 })
 

@@ -95,3 +95,12 @@ it("queries only metrics that the gateway exposes", async () => {
   assert.deepStrictEqual(missing, [])
   assert.isAbove(expressions.length, 20)
 }, 120_000)
+
+it("shows in each panel only what the chosen job exposes", () => {
+  for (const { expr, title } of expressions) {
+    const chosen = expr.match(/\w+\{[^}]*job=~"\$job"\}/g) ?? []
+    const named =
+      expr.replace(/\{[^}]*\}/g, "{}").match(/\b(?:aicortex|gen_ai_client|gen_ai_server|process)_\w+/g) ?? []
+    assert.lengthOf(chosen, named.length, title)
+  }
+})
