@@ -6,7 +6,7 @@ import { renameSync, rmSync } from "node:fs"
 import { readFile } from "node:fs/promises"
 import { createRequire } from "node:module"
 import { dirname, join, relative } from "node:path"
-import { fileURLToPath } from "node:url"
+import { fileURLToPath, pathToFileURL } from "node:url"
 
 export const root = fileURLToPath(new URL("..", import.meta.url))
 export const src = join(root, "src")
@@ -112,6 +112,29 @@ const lazyStringWidth = {
         )
       }
       return { contents }
+    })
+  }
+}
+
+/**
+ * The help of all commands is declared where they are, which takes longer to load than Node itself. So the bundle has the
+ * pages as data.
+ *
+ * @type {import("esbuild").Plugin}
+ */
+const ownHelp = {
+  name: "own-help",
+  setup(build) {
+    build.onLoad({ filter: /[\\/]src[\\/]cli[\\/]helpPages\.ts$/ }, async ({ path }) => {
+      const esbuild = await import("esbuild")
+      const outfile = join(dist, `.help-${process.pid}.mjs`)
+      try {
+        await esbuild.build({ ...onNode, splitting: false, entryPoints: [path], outfile, metafile: false })
+        const { pages } = await import(pathToFileURL(outfile).href)
+        return { contents: `export const pages = ${JSON.stringify(pages)}`, loader: "js" }
+      } finally {
+        rmSync(outfile, { force: true })
+      }
     })
   }
 }
@@ -243,6 +266,7 @@ export const bundleCommand = async () => {
       ...onNode,
       entryPoints: { main: "src/cli/bin.ts" },
       outdir,
+      plugins: [ownHelp, ...(common.plugins ?? [])],
       chunkNames: "[name]-[hash]"
     })
     return [metafile, await bundleLibrary(outdir)]

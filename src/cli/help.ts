@@ -1,6 +1,15 @@
 /** The help of a command, wrapped to the width of the terminal. */
 import type { Flag, Shape } from "./commandLine.js"
-import * as Output from "./output.js"
+import { bold } from "./styles.js"
+
+/** What the help of a command says. */
+export interface Page {
+  readonly about: ReadonlyArray<string>
+  readonly takes: string | undefined
+  readonly commands: ReadonlyArray<readonly [name: string, about: string]>
+  readonly flags: ReadonlyArray<readonly [name: string, about: string]>
+  readonly examples: ReadonlyArray<string>
+}
 
 const wrapped = (text: string, width: number): ReadonlyArray<string> => {
   const lines = [""]
@@ -36,32 +45,37 @@ const list = (rows: ReadonlyArray<readonly [name: string, about: string]>, width
     .join("")
 }
 
-export const text = (path: ReadonlyArray<string>, { about, children, examples, flags, takes }: Shape): string => {
+export const page = ({ about, children, examples, flags, takes }: Shape): Page => ({
+  about,
+  takes,
+  commands: Object.entries(children).map(([name, child]) => [name, child.about[0] ?? ""]),
+  flags: [...new Set(flags.values())].map((flag) => [nameOf(flag), flag.about]),
+  examples
+})
+
+/** The pages of a command and of all below it, by their names in one text. */
+export const pages = (shape: Shape, name = ""): { readonly [name: string]: Page } =>
+  Object.assign(
+    { [name]: page(shape) },
+    ...Object.entries(shape.children).map(([word, child]) => pages(child, name === "" ? word : `${name} ${word}`))
+  )
+
+export const text = (path: ReadonlyArray<string>, { about, commands, examples, flags, takes }: Page): string => {
   const width = Math.min(100, process.stdout.columns || 80)
   const name = ["aicortex", ...path].join(" ")
-  const title = (words: string) => `\n${Output.bold(words, process.stdout)}\n`
-  const commands = Object.entries(children)
-  const some = flags.size > 2 ? " [FLAGS]" : ""
-  const usages = path.length === 0 ? [] : [`${name}${some}${takes === undefined ? "" : ` ${takes}`}`]
+  const title = (words: string) => `\n${bold(words, process.stdout)}\n`
+  const usages: Array<string> = []
+  if (path.length > 0) {
+    usages.push(`${name}${flags.length > 1 ? " [FLAGS]" : ""}${takes === undefined ? "" : ` ${takes}`}`)
+  }
   if (commands.length > 0) usages.push(`${name} COMMAND`)
   return [
     ...about.map((one) => paragraph(one, width, "")),
     title("Usage"),
     ...usages.map((usage) => `  ${usage}\n`),
-    ...(commands.length === 0
-      ? []
-      : [
-          title("Commands"),
-          list(
-            commands.map(([name, child]) => [name, child.about[0] ?? ""]),
-            width
-          )
-        ]),
+    ...(commands.length === 0 ? [] : [title("Commands"), list(commands, width)]),
     title("Flags"),
-    list(
-      [...new Set(flags.values())].map((flag) => [nameOf(flag), flag.about]),
-      width
-    ),
+    list(flags, width),
     title("Examples"),
     ...examples.map((example) => `  ${example}\n`)
   ].join("")

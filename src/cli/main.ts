@@ -223,7 +223,7 @@ export const main = (words: ReadonlyArray<string>): void => {
       const [word, shell = ""] = read.words ?? []
       if (word === "--completions") return print("--completions", shell, [])
       return read.words === undefined || read.words.length === 0
-        ? Output.write(Help.text(read.path, read.shape))
+        ? Output.write(Help.text(read.path, Help.page(read.shape)))
         : execute(["node", "aicortex", ...read.words])
     })
   )

@@ -61,10 +61,10 @@ const loadedBy = async (...args: ReadonlyArray<string>) => {
       if (name !== undefined && bytesInOutput > 0) packages.add(name)
     }
   }
-  return { packages: [...packages].sort(), bytes, files }
+  return { packages: [...packages].sort(), bytes, files, output }
 }
 
-/** What reads a command line and prints help. */
+/** What reads a command line. */
 const always = [
   "@effect/cli",
   "@effect/platform",
@@ -83,8 +83,6 @@ const sqlite = ["@effect/experimental", "@effect/sql", "@effect/sql-libsql", "@n
 
 /** A command, the packages it may load, and how many bytes: a little above what it needs. */
 const commands: ReadonlyArray<readonly [ReadonlyArray<string>, ReadonlyArray<string>, number]> = [
-  [["--help"], [], 1_000_000],
-  [["chat", "--help"], [], 1_000_000],
   [["servers"], [...requests, ...tables], 1_880_000],
   [["models"], [...requests, ...tables], 1_880_000],
   [["sessions"], [...requests, ...tables, ...sqlite], 1_930_000],
@@ -103,9 +101,22 @@ describe("a command loads no more than it needs", () => {
     }
   )
 
-  it("--version loads nothing but the entry", async () => {
-    const { files, packages } = await loadedBy("--version")
-    expect(packages).toEqual([])
-    expect(files.length).toBeLessThan(5)
+  it.each(["--version", "--help", "help", "chat --help", "help servers add", "registry resolve -h", "run --help"])(
+    "aicortex %s: no package, and no more than the pages of help",
+    async (words) => {
+      const { bytes, files, packages } = await loadedBy(...words.split(" "))
+      expect(packages).toEqual([])
+      expect(files.length).toBeLessThan(words === "--version" ? 5 : 10)
+      expect(bytes).toBeLessThan(words === "--version" ? 6_000 : 90_000)
+    }
+  )
+
+  it.each(["chat", "servers add", "registry resolve"])("help of %s is what its declaration says", async (command) => {
+    const path = command.split(" ")
+    const quick = await loadedBy(...path, "--help")
+    // The same words in another order are read by the command line.
+    const declared = await loadedBy("--help", ...path)
+    expect(declared.packages).toContain("@effect/cli")
+    expect(quick.output).toBe(declared.output)
   })
 })
