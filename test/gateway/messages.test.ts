@@ -85,7 +85,12 @@ describe.each(protocols)("the official client, over an %s server", (protocol) =>
       content: [{ type: "text", text: "Well met." }],
       stop_reason: "end_turn",
       stop_sequence: null,
-      usage: { input_tokens: expect.any(Number), output_tokens: 2 }
+      usage: {
+        input_tokens: expect.any(Number),
+        cache_creation_input_tokens: 0,
+        cache_read_input_tokens: 0,
+        output_tokens: 2
+      }
     })
     expect(message._request_id).toMatch(/^req-/)
     const [sent] = server.chatRequests

@@ -129,13 +129,14 @@ describe("on the wire", () => {
     const ids = [...response.matchAll(/"tool_use","id":"([^"]+)"/g)].map(([, id]) => id)
     expect(ids).toHaveLength(2)
     const body = await (await gateway.post("/v1/messages", { ...good, tools, stream: true })).text()
+    const input = `"input_tokens":P,"cache_creation_input_tokens":0,"cache_read_input_tokens":0`
     const use = (name: string) => `{"type":"tool_use","id":"ID","name":"${name}","input":{}}`
     const args = (json: string) => `{"type":"input_json_delta","partial_json":${JSON.stringify(json)}}`
     expect(plain(body).replace(/"tool_use","id":"[^"]*"/g, `"tool_use","id":"ID"`)).toBe(
       event(
         "message_start",
         `,"message":{"id":"ID","type":"message","role":"assistant","model":"m:1b","content":[],` +
-          `"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":P,"output_tokens":0}}`
+          `"stop_reason":null,"stop_sequence":null,"usage":{${input},"output_tokens":0}}`
       ) +
         block(0, `{"type":"thinking","thinking":"","signature":""}`) +
         delta(0, `{"type":"thinking_delta","thinking":"Hm."}`) +
@@ -153,7 +154,7 @@ describe("on the wire", () => {
         stop(3) +
         event(
           "message_delta",
-          `,"delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"input_tokens":P,"output_tokens":5}`
+          `,"delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{${input},"output_tokens":5}`
         ) +
         event("message_stop")
     )

@@ -37,13 +37,10 @@ const stopReason = (reason: FinishReason): string => {
   }
 }
 
-/** In this API, cached prompt tokens are not included in the input tokens. */
-const usage = ({ cachedTokens, cacheWriteTokens, completionTokens = 0, promptTokens = 0 }: Usage): object => {
-  if (cachedTokens === undefined && cacheWriteTokens === undefined) {
-    return { input_tokens: promptTokens, output_tokens: completionTokens }
-  }
-  const cached = Math.min(cachedTokens ?? 0, promptTokens)
-  const written = Math.min(cacheWriteTokens ?? 0, promptTokens - cached)
+/** In this API, cached prompt tokens are not included in the input tokens. Clients add up all three. */
+const usage = ({ cachedTokens = 0, cacheWriteTokens = 0, completionTokens = 0, promptTokens = 0 }: Usage): object => {
+  const cached = Math.min(cachedTokens, promptTokens)
+  const written = Math.min(cacheWriteTokens, promptTokens - cached)
   return {
     input_tokens: promptTokens - cached - written,
     cache_creation_input_tokens: written,
