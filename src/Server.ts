@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
 import { InvalidConfig } from "./Errors.js"
 import { nearestName } from "./internal/issues.js"
 import { withoutNulls } from "./internal/optionSchemas.js"
+import { percentDecode } from "./internal/percentDecode.js"
 import { namesVersion, normalizeUrl, openAIBase } from "./server/address.js"
 import * as Anthropic from "./server/anthropic.js"
 import type { Location } from "./server/location.js"
@@ -222,15 +223,6 @@ const readHeaders = (given: ServerOptions["headers"], url: string): Either.Eithe
   return Either.right(Object.keys(headers).length === 0 ? undefined : headers)
 }
 
-const decode = (part: string): string => {
-  try {
-    return decodeURIComponent(part)
-  } catch {
-    // A literal percent sign.
-    return part
-  }
-}
-
 const toBase64 = (text: string): string => btoa(String.fromCharCode(...new TextEncoder().encode(text)))
 
 /**
@@ -259,7 +251,7 @@ export const fromOptions = (input: string | ServerOptions, source: string): Eith
   const url = parsed.right
   let authorization: Redacted.Redacted | undefined
   if (url.username !== "" || url.password !== "") {
-    const userInfo = `${decode(url.username)}:${decode(url.password)}`
+    const userInfo = `${percentDecode(url.username)}:${percentDecode(url.password)}`
     authorization = Redacted.make(`Basic ${toBase64(userInfo)}`)
     url.username = ""
     url.password = ""

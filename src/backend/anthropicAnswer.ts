@@ -2,6 +2,7 @@
 import type { Mutable } from "effect/Types"
 import type { Finish, Sink } from "../Backend.js"
 import type { FinishReason, Usage } from "../ChatEvent.js"
+import { isObject } from "../internal/isObject.js"
 import * as Lines from "../internal/lines.js"
 import * as Template from "../internal/lineTemplate.js"
 import * as Sse from "../internal/sse.js"
@@ -9,9 +10,6 @@ import type { Block } from "./anthropicThinking.js"
 import { finishReason, givenUp } from "./finishReason.js"
 import * as Http from "./http.js"
 import { ToolCalls } from "./openaiToolCalls.js"
-
-const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 const stringOf = (value: unknown): string => (typeof value === "string" ? value : "")
 

@@ -2,10 +2,7 @@
  * Converts JSON schemas to the subset that Anthropic's API accepts: every object is closed, and ranges, lengths and
  * patterns, which it rejects, become part of the description.
  */
-
-type Json = { readonly [key: string]: unknown }
-
-const isObject = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value)
+import { isObject } from "../internal/isObject.js"
 
 /** Keywords that are copied. */
 const kept = new Set(["type", "enum", "const", "required", "title", "description", "default", "$ref"])

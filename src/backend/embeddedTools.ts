@@ -1,6 +1,7 @@
 /** Tool calls: how tools are described to a model, and how its calls are found in its output. */
 import type { ChatRequest, JsonObject, ToolDefinition } from "../ChatRequest.js"
 import { grammarSchema } from "../internal/grammarSchema.js"
+import { isObject } from "../internal/isObject.js"
 import { partialMark } from "../internal/partialMark.js"
 import * as ToolArguments from "../internal/toolArguments.js"
 import type { AssistantMessage, Message, ToolCall, ToolMessage } from "../Message.js"
@@ -147,9 +148,6 @@ export interface ToolPiece {
   readonly text: string
   readonly calls: ReadonlyArray<ToolCall>
 }
-
-const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 /** Reads the output of a model that may call tools. */
 export class ToolReader {

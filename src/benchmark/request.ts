@@ -7,6 +7,7 @@ import type { Lease } from "../Fleet.js"
 import { keepAliveOf } from "../failover/keepAlive.js"
 import { silenceFailure } from "../failover/silenceFailure.js"
 import { type SilenceListener, SilenceTimer } from "../internal/silenceTimer.js"
+import { positive } from "../internal/speed.js"
 import type { Host } from "../Server.js"
 import type { Exchange } from "../Transport.js"
 import { charactersPerToken } from "./prompts.js"
@@ -45,9 +46,6 @@ const minSpan = 20
 /** A server that goes on for so many times what it was asked for is stopped. */
 const maxExcess = 2
 const maxCharacters = 32
-
-const positive = (value: number | undefined): number | undefined =>
-  value !== undefined && Number.isFinite(value) && value > 0 ? value : undefined
 
 /** How many tokens came: the server's count, as far as the text bears it out. */
 const tokensCame = (claimed: number | undefined, pieces: number, characters: number): number => {

@@ -5,6 +5,7 @@
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import { InvalidConfig } from "../Errors.js"
+import { isObject } from "../internal/isObject.js"
 import { describe, nearestName } from "../internal/issues.js"
 import { dropper } from "../internal/optionSchemas.js"
 import {
@@ -127,9 +128,6 @@ function* given(
     yield Either.right({ place: { origin: "the file", source: path, field }, value })
   }
 }
-
-const isObject = (value: unknown): value is { readonly [name: string]: unknown } =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 /**
  * The settings that hold, or what is wrong with the first that cannot be used. A setting that is given in several

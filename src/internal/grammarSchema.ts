@@ -1,4 +1,5 @@
 import type { JsonObject } from "../ChatRequest.js"
+import { isObject } from "./isObject.js"
 
 /**
  * The part of a JSON Schema that a `node-llama-cpp` grammar can enforce. What it omits (patterns, ranges, …) only makes
@@ -123,9 +124,6 @@ const anything: JsonObject = {
 
 /** Larger grammars take seconds to build: references can double the size with every level. */
 const maxSchemas = 2_000
-
-const isObject = (value: unknown): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 const isScalar = (value: unknown): value is string | number | boolean | null =>
   value === null || typeof value === "string" || typeof value === "number" || typeof value === "boolean"

@@ -1,7 +1,5 @@
 import type { JsonObject } from "../ChatRequest.js"
-
-const isObject = (value: unknown): value is JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
+import { isObject } from "./isObject.js"
 
 const prefix = "#/$defs/"
 

@@ -15,6 +15,14 @@ export const maxSpeed = 2_000
 export const believable = (speed: number | undefined): number | undefined =>
   speed !== undefined && speed > 0 && speed <= maxSpeed ? speed : undefined
 
+/**
+ * A number that a server reports, if it can be one of tokens or milliseconds.
+ *
+ * @internal
+ */
+export const positive = (value: number | undefined): number | undefined =>
+  value !== undefined && Number.isFinite(value) && value > 0 ? value : undefined
+
 /** Below the first duration, in milliseconds, a measured speed says nothing; below the second, it refutes no claim. */
 const minMeasured = 50
 const minRefuting = 200

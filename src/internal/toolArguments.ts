@@ -4,12 +4,10 @@
  * @internal
  */
 import type { ToolCall } from "../Message.js"
+import { isObject } from "./isObject.js"
 
 /** @internal */
 export type Arguments = Pick<ToolCall, "arguments" | "rawArguments">
-
-const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 /** A number that JavaScript may not hold: an id of 64 bits would be another one. */
 const longNumber = /\d{16}/

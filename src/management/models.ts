@@ -1,4 +1,5 @@
 /** Manages the models of a server over Ollama's API: pull, create, push, copy, delete, lists, versions. */
+import { isObject } from "../internal/isObject.js"
 import { apiOf, type Server } from "../Server.js"
 import type { Service as Transport } from "../Transport.js"
 import { base, json, send, UpstreamFailed, type UpstreamRequest } from "./upstreamControl.js"
@@ -16,9 +17,6 @@ export const listTimeout = 3_000
 
 /** Timeout of a removal or a copy, in milliseconds. */
 export const changeTimeout = 60_000
-
-export const isFields = (value: unknown): value is Fields =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 const parse = (line: string): unknown => {
   try {
@@ -54,7 +52,7 @@ export const follow = async (
     stop,
     line: (line) => {
       const item = parse(line)
-      if (!isFields(item)) return
+      if (!isObject(item)) return
       if (item["error"] !== undefined) {
         throw new UpstreamFailed({ reason: "server-error", status: 500, message: String(item["error"]) })
       }
@@ -71,7 +69,7 @@ export const remove = (transport: Transport, server: Server, model: string): Pro
   send(transport, server, { method: "DELETE", path: "/api/delete", body: { model }, timeout: changeTimeout })
 
 const listOf = (body: Fields): ReadonlyArray<Fields> =>
-  (Array.isArray(body["models"]) ? (body["models"] as ReadonlyArray<unknown>) : []).filter(isFields)
+  (Array.isArray(body["models"]) ? (body["models"] as ReadonlyArray<unknown>) : []).filter(isObject)
 
 /** The servers to query: only Ollama has such lists. */
 export interface Listed {
@@ -127,7 +125,7 @@ export const measure = async (transport: Transport, { ollama, server }: Listed):
     const { text } = await send(transport, server, { method: "GET", path, timeout: listTimeout })
     const latency = performance.now() - began
     const body = ollama ? parse(text) : undefined
-    const version = isFields(body) && typeof body["version"] === "string" ? body["version"] : undefined
+    const version = isObject(body) && typeof body["version"] === "string" ? body["version"] : undefined
     return { latency, version }
   } catch (error) {
     if (error instanceof UpstreamFailed) return { latency: undefined, version: undefined }

@@ -1,6 +1,7 @@
 /** What the name of a model means: a repository of a hub, an address, a file of this machine, a model of Ollama. */
 import * as Either from "effect/Either"
 import { InvalidModelReference } from "../Errors.js"
+import { percentDecode } from "../internal/percentDecode.js"
 import { redactUserInfo } from "../Server.js"
 import { isModelName, stemOf } from "./names.js"
 
@@ -179,7 +180,7 @@ const hubHosts: ReadonlySet<string> = new Set(["huggingface.co", "www.huggingfac
 /** What stands in the address line of a browser that shows a repository or a file of it. */
 const hubPage = (url: URL, fail: (reason: string) => Parsed): Parsed => {
   const parts = url.pathname.split("/").filter((part) => part !== "")
-  const [owner = "", repo = "", action, rev, ...file] = parts.map(decoded)
+  const [owner = "", repo = "", action, rev, ...file] = parts.map(percentDecode)
   if (action === undefined || (action === "tree" && (rev === undefined || rev === "main") && file.length === 0)) {
     return hub(`${owner}/${repo}`, fail)
   }
@@ -191,14 +192,6 @@ const hubPage = (url: URL, fail: (reason: string) => Parsed): Parsed => {
   return Either.map(parsed, (one) => (one.kind === "hub" ? { ...one, revision: rev } : one))
 }
 
-const decoded = (text: string): string => {
-  try {
-    return decodeURIComponent(text)
-  } catch {
-    return text
-  }
-}
-
 const address = (text: string, fail: (reason: string) => Parsed): Parsed => {
   if (!URL.canParse(text)) return fail("it is not an address")
   const url = new URL(text)
@@ -207,7 +200,7 @@ const address = (text: string, fail: (reason: string) => Parsed): Parsed => {
   }
   if (url.hostname === "") return fail("it names no host")
   if (hubHosts.has(url.hostname)) return hubPage(url, fail)
-  const file = decoded(url.pathname.split("/").at(-1) ?? "")
+  const file = percentDecode(url.pathname.split("/").at(-1) ?? "")
   if (!isGguf(file)) return fail("the address of a model must end in .gguf")
   url.hash = ""
   return Either.right({ kind: "url", name: stemOf(file), url: url.href })
@@ -221,11 +214,11 @@ const file = (path: string, fail: (reason: string) => Parsed): Parsed => {
 
 /** A path of a file address. Those of other machines cannot be read. */
 const fileAddress = (rest: string, fail: (reason: string) => Parsed): Parsed => {
-  if (!rest.startsWith("//")) return file(decoded(rest), fail)
+  if (!rest.startsWith("//")) return file(percentDecode(rest), fail)
   const slash = rest.indexOf("/", 2)
   const host = slash === -1 ? rest.slice(2) : rest.slice(2, slash)
   if (host !== "" && host.toLowerCase() !== "localhost") return fail("a file must be one of this machine: file:///path")
-  const path = decoded(slash === -1 ? "" : rest.slice(slash))
+  const path = percentDecode(slash === -1 ? "" : rest.slice(slash))
   return file(/^\/[A-Za-z]:[\\/]/.test(path) ? path.slice(1) : path, fail)
 }
 

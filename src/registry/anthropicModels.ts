@@ -1,8 +1,7 @@
 /** The list of models of Anthropic's API: `GET /v1/models`. */
+import { isObject } from "../internal/isObject.js"
 
 type Json = { readonly [key: string]: unknown }
-
-const isObject = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value)
 
 /** No list is longer. */
 export const maxPages = 100

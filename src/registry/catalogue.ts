@@ -1,10 +1,11 @@
 /** What registry files say: the models and servers that they describe. */
 import * as Either from "effect/Either"
 import { RegistryWarning } from "../Errors.js"
+import { isObject } from "../internal/isObject.js"
 import { believable } from "../internal/speed.js"
 import * as Model from "../Model.js"
 import * as Server from "../Server.js"
-import { isAbsent, isRecord, type JsonRecord, numberAt, show, textAt, toInfo, type Warn } from "./modelRecord.js"
+import { isAbsent, type JsonRecord, numberAt, show, textAt, toInfo, type Warn } from "./modelRecord.js"
 
 export { toInfo } from "./modelRecord.js"
 
@@ -82,7 +83,7 @@ const isListOfServers = (list: ReadonlyArray<unknown>): boolean =>
   list.every(
     (item) =>
       typeof item === "string" ||
-      (isRecord(item) && isAbsent(item["model_name"]) && !isAbsent(item["url"] ?? item["source_url"]))
+      (isObject(item) && isAbsent(item["model_name"]) && !isAbsent(item["url"] ?? item["source_url"]))
   )
 
 /** Where Ollama lists its models: such an address is one of the list, and not of the server. */
@@ -93,14 +94,14 @@ const shapeOf = (
   json: unknown
 ): { readonly models: ReadonlyArray<unknown> } | { readonly servers: ReadonlyArray<unknown> } | undefined => {
   if (Array.isArray(json)) return isListOfServers(json) ? { servers: json } : { models: json }
-  if (!isRecord(json)) return undefined
+  if (!isObject(json)) return undefined
   if (Array.isArray(json["models"])) {
     return isAbsent(json["source_url"]) ? { models: json["models"] } : { servers: [json] }
   }
   if (Array.isArray(json["servers"])) return { servers: json["servers"] }
   const props = json["props"]
-  const page = isRecord(props) ? props["pageProps"] : undefined
-  const models = isRecord(page) ? page["models"] : undefined
+  const page = isObject(props) ? props["pageProps"] : undefined
+  const models = isObject(page) ? page["models"] : undefined
   return Array.isArray(models) ? { models } : undefined
 }
 
@@ -173,7 +174,7 @@ export const parse = (files: Iterable<RegistryFile>, withServers: boolean): Cata
     for (let i = 0; i < records.length; i++) {
       const warn = warner(file.path, i)
       const record = records[i]
-      if (!isRecord(record)) {
+      if (!isObject(record)) {
         warn(undefined, "is not an object")
         continue
       }
@@ -204,18 +205,18 @@ export const parse = (files: Iterable<RegistryFile>, withServers: boolean): Cata
       const warn = warner(file.path, i)
       const item = records[i]
       const record = typeof item === "string" ? { url: item } : item
-      const given = isRecord(record) ? textAt(record, "url", "source_url", "ip_port") : undefined
+      const given = isObject(record) ? textAt(record, "url", "source_url", "ip_port") : undefined
       const address = given?.replace(listPath, "")
-      if (!isRecord(record) || address === undefined) {
-        warn(isRecord(record) ? "url" : undefined, isRecord(record) ? "is missing" : "is not an object")
+      if (!isObject(record) || address === undefined) {
+        warn(isObject(record) ? "url" : undefined, isObject(record) ? "is missing" : "is not an object")
         continue
       }
-      const location = isRecord(record["location"]) ? { ...record, ...record["location"] } : record
+      const location = isObject(record["location"]) ? { ...record, ...record["location"] } : record
       const found = withServers ? serverAt(file, address, record, location, warn) : undefined
       const list = record["models"]
       if (!isAbsent(list) && !Array.isArray(list)) warn("models", "is not a list")
       for (const item of Array.isArray(list) ? list : []) {
-        const model: JsonRecord = typeof item === "string" ? { model_name: item } : isRecord(item) ? item : {}
+        const model: JsonRecord = typeof item === "string" ? { model_name: item } : isObject(item) ? item : {}
         const info = toInfo(model, undefined, warn)
         if (info === undefined) {
           warn("models", `${show(item)} names no model`)
@@ -223,7 +224,7 @@ export const parse = (files: Iterable<RegistryFile>, withServers: boolean): Cata
         }
         const key = addModel(info)
         if (found === undefined) continue
-        const nested = isRecord(model["performance"]) ? model["performance"] : {}
+        const nested = isObject(model["performance"]) ? model["performance"] : {}
         const measured: JsonRecord = { ...nested, ...model }
         const failed = (measured["status"] ?? measured["perf_status"]) === "error"
         const speed = failed

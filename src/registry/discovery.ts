@@ -4,12 +4,12 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { errorText } from "../backend/http.js"
 import { expectsTls, isWrongPath, mayExpectTls, notHttp, redirect } from "../backend/wrongAddress.js"
+import { isObject } from "../internal/isObject.js"
 import { apiBases, apiOf, headersOf, openAIBase, type Protocol, type Server } from "../Server.js"
 import type { Transfer } from "../Transport.js"
 import * as PlainRequests from "../transport/plainRequests.js"
 import * as Anthropic from "./anthropicModels.js"
 import { type Listing, ListingFailed, type Loaded, listing, readLoaded, readOpenAi, readTags } from "./listing.js"
-import { isRecord } from "./modelRecord.js"
 
 /** Timeout for a list of models in `answers`, in milliseconds. */
 const timeout = 5_000
@@ -55,7 +55,7 @@ const closed: ReadonlySet<string | undefined> = new Set([codes["ECONNRESET"], co
 /** Why a request did not reach a server, as it completes "the server …". */
 export const transportReason = (error: unknown): string => {
   let cause: unknown = error
-  for (let depth = 0; depth < 5 && isRecord(cause); depth++) {
+  for (let depth = 0; depth < 5 && isObject(cause); depth++) {
     const { code, proxy } = cause
     if (typeof code === "string") {
       return typeof proxy === "string"

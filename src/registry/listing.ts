@@ -1,8 +1,8 @@
 /** What servers say of their models: lists in the form of each protocol, read. */
+import { isObject } from "../internal/isObject.js"
 import * as Model from "../Model.js"
 import type { Protocol } from "../Server.js"
 import { toInfo } from "./catalogue.js"
-import { isRecord } from "./modelRecord.js"
 
 // =============================================================================
 // Models
@@ -65,7 +65,7 @@ const contextOf = (item: { readonly [key: string]: unknown }): unknown =>
   item["max_model_len"] ??
   item["context_length"] ??
   item["max_context_length"] ??
-  (isRecord(item["meta"]) ? (item["meta"]["n_ctx"] ?? item["meta"]["n_ctx_train"]) : undefined)
+  (isObject(item["meta"]) ? (item["meta"]["n_ctx"] ?? item["meta"]["n_ctx_train"]) : undefined)
 
 /** The models of a list, if it is one: some entries must name a model, unless it is empty. */
 export const listing = (protocol: Protocol, list: unknown, nameKey: string): Listing | undefined => {
@@ -73,7 +73,7 @@ export const listing = (protocol: Protocol, list: unknown, nameKey: string): Lis
   const models = new Map<string, Model.ModelInfo>()
   const digests = new Map<string, string>()
   for (const item of list) {
-    if (!isRecord(item)) continue
+    if (!isObject(item)) continue
     const info = toInfo(
       nameKey === "id" ? { ...item, model_name: item["id"], context_length: contextOf(item) } : item,
       undefined,
@@ -93,14 +93,14 @@ export const listing = (protocol: Protocol, list: unknown, nameKey: string): Lis
  * answer contains both lists.
  */
 export const readTags = (body: unknown): Listing | undefined => {
-  if (!isRecord(body)) return undefined
+  if (!isObject(body)) return undefined
   if (body["object"] === "list" && Array.isArray(body["data"])) return readOpenAi(body)
   return "models" in body ? listing("ollama", body["models"] ?? [], "name") : undefined
 }
 
 export const readOpenAi = (body: unknown): Listing | undefined => {
   if (Array.isArray(body)) return listing("openai", body, "id")
-  if (!isRecord(body)) return undefined
+  if (!isObject(body)) return undefined
   return listing("openai", body["data"] ?? (body["object"] === "list" ? [] : undefined), "id")
 }
 
@@ -115,11 +115,11 @@ export interface Loaded {
 }
 
 export const readLoaded = (body: unknown): ReadonlyMap<string, Loaded> | undefined => {
-  const list = isRecord(body) ? body["models"] : undefined
+  const list = isObject(body) ? body["models"] : undefined
   if (!Array.isArray(list)) return undefined
   const loaded = new Map<string, Loaded>()
   for (const item of list) {
-    if (!isRecord(item) || typeof item["name"] !== "string") continue
+    if (!isObject(item) || typeof item["name"] !== "string") continue
     const until = Date.parse(String(item["expires_at"]))
     const length = item["context_length"]
     loaded.set(item["name"], {

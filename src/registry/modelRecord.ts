@@ -2,6 +2,7 @@
  * The facts about a model in one record of a registry file or of a server's list.
  */
 import type * as Types from "effect/Types"
+import { isObject } from "../internal/isObject.js"
 import * as Model from "../Model.js"
 
 /**
@@ -13,10 +14,6 @@ import * as Model from "../Model.js"
 export interface JsonRecord {
   readonly [key: string]: unknown
 }
-
-/** Whether a value is a JSON object. */
-export const isRecord = (value: unknown): value is JsonRecord =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 /** Whether a field holds nothing. */
 export const isAbsent = (value: unknown): boolean => value === undefined || value === null || value === ""
@@ -94,7 +91,7 @@ const nameOf = (record: JsonRecord): string | undefined => textAt(record, "model
 export const toInfo = (record: JsonRecord, family: string | undefined, warn: Warn): Model.ModelInfo | undefined => {
   const name = nameOf(record)
   if (name === undefined) return undefined
-  const details = isRecord(record["details"]) ? record["details"] : {}
+  const details = isObject(record["details"]) ? record["details"] : {}
   const flat: JsonRecord = { ...details, ...record }
   const info: Types.Mutable<Model.ModelInfo> = {
     model_name: name,

@@ -7,9 +7,10 @@
  * drafts, and not checked. Other documents are never fetched.
  */
 
+import { isObject } from "../internal/isObject.js"
 import { type Check, Node, show } from "./check.js"
 import * as Keywords from "./keywords.js"
-import { InvalidSchemaError, isObject, maxCombinations, maxIndirections, maxPatterns, maxSubschemas } from "./limits.js"
+import { InvalidSchemaError, maxCombinations, maxIndirections, maxPatterns, maxSubschemas } from "./limits.js"
 import type * as Pattern from "./pattern.js"
 import { References, type Resource, type SchemaObject, type Target } from "./references.js"
 

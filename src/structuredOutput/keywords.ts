@@ -1,7 +1,8 @@
 /** The schema keywords, except those that need to know the whole schema. */
 
+import { isObject } from "../internal/isObject.js"
 import { type Check, type CheckRun, EvaluatedKeys, type Node, show } from "./check.js"
-import { canonical, InvalidSchemaError, isObject } from "./limits.js"
+import { canonical, InvalidSchemaError } from "./limits.js"
 import type { SchemaObject } from "./references.js"
 
 // =============================================================================

@@ -54,9 +54,6 @@ export class InvalidSchemaError extends Error {}
 /** Checking an answer exceeds its budget. */
 export class CheckTooCostly extends Error {}
 
-export const isObject = (value: unknown): value is { readonly [key: string]: unknown } =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
-
 /** The length of a text in bytes, or some number above `limit` if it is longer. */
 const bytesOf = (text: string, limit: number): number => {
   let bytes = text.length

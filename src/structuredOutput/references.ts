@@ -2,7 +2,8 @@
  * References: the targets of `$ref` and similar keywords, that is documents within a schema (`$id`), their anchors, and
  * JSON pointers.
  */
-import { InvalidSchemaError, isObject } from "./limits.js"
+import { isObject } from "../internal/isObject.js"
+import { InvalidSchemaError } from "./limits.js"
 
 export type SchemaObject = { readonly [key: string]: unknown }
 

@@ -6,6 +6,7 @@
 
 import type { Socket } from "node:net"
 import { Agent, buildConnector, Client, type Dispatcher, Pool, ProxyAgent } from "undici"
+import { percentDecode } from "../internal/percentDecode.js"
 
 /**
  * The connection of a request. `reused`: an earlier request was answered on it.
@@ -132,15 +133,8 @@ export const agent = (
 
 const credentials = ({ password, username }: URL): string | undefined => {
   if (username === "" && password === "") return undefined
-  const decode = (part: string): string => {
-    try {
-      return decodeURIComponent(part)
-    } catch {
-      // A literal percent sign.
-      return part
-    }
-  }
-  return `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(`${decode(username)}:${decode(password)}`)))}`
+  const plain = `${percentDecode(username)}:${percentDecode(password)}`
+  return `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(plain)))}`
 }
 
 /**

@@ -1,5 +1,6 @@
 /** One request of a load test: when its pieces came, by our clock. */
 import type { Finish, ServerFailure, Sink } from "../../Backend.js"
+import { positive } from "../../internal/speed.js"
 import type { Exchange } from "../../Transport.js"
 import { charactersPerToken } from "../prompts.js"
 
@@ -8,9 +9,6 @@ const finePiece = 6
 
 /** What a request came to. */
 export type Outcome = "succeeded" | "failed" | "cancelled"
-
-const positive = (value: number | undefined): number | undefined =>
-  value !== undefined && Number.isFinite(value) && value > 0 ? value : undefined
 
 export class LoadRequest implements Sink {
   exchange: Exchange | undefined

@@ -2,13 +2,10 @@
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type * as ChatRequest from "../../ChatRequest.js"
 import * as Config from "../../config/resolve.js"
+import { isObject } from "../../internal/isObject.js"
 import * as StructuredOutput from "../../StructuredOutput.js"
 import { CommandFailed } from "../errors.js"
-
-const isObject = (value: unknown): value is ChatRequest.JsonObject =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 /** A JSON Schema in a file, as what a reply has to fit. */
 export const readSchema = Effect.fnUntraced(function* (file: string) {

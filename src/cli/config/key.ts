@@ -3,6 +3,7 @@ import * as Either from "effect/Either"
 import { fleet } from "../../config/fleet.js"
 import { gateway } from "../../config/gateway.js"
 import { type AnySetting, fromText, namesOf, type Settings } from "../../config/setting.js"
+import { isObject } from "../../internal/isObject.js"
 import { nearest } from "../../Model.js"
 import type { Content } from "./editFile.js"
 
@@ -28,9 +29,6 @@ export const allNames: ReadonlyArray<string> = [
   ...inFile(fleet).map(([name]) => name),
   ...inFile(gateway).map(([name]) => `gateway.${name}`)
 ]
-
-const isObject = (value: unknown): value is Content =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 /** The setting of this name, or what is wrong with it. */
 export const parse = (name: string): Either.Either<Key, string> => {

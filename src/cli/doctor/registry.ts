@@ -2,9 +2,8 @@
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { Registry, type RegistrySource } from "../../Registry.js"
+import { counted } from "../counted.js"
 import { type Check, ok, warning, wrong } from "./check.js"
-
-const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`
 
 /** How long ago, in words. */
 const ago = (milliseconds: number): string => {

@@ -1,8 +1,9 @@
 /** Runs `aicortex ls`. */
 import * as Effect from "effect/Effect"
+import { isObject } from "../../internal/isObject.js"
 import { canonical } from "../../Model.js"
 import type { StoredModel } from "../../ModelStore.js"
-import { type Fields, isFields, listAll } from "../../management/models.js"
+import { type Fields, listAll } from "../../management/models.js"
 import { type Offer, Registry } from "../../Registry.js"
 import { Transport } from "../../Transport.js"
 import * as Fleet from "../fleetLayer.js"
@@ -28,7 +29,7 @@ interface Row {
 
 const fromTags = (item: Fields): Omit<Row, "servers"> | undefined => {
   const model = Units.textOf(item["name"] ?? item["model"])
-  const details = isFields(item["details"]) ? item["details"] : {}
+  const details = isObject(item["details"]) ? item["details"] : {}
   return model === undefined
     ? undefined
     : {

@@ -1,6 +1,7 @@
 /** Runs `aicortex show`. */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { isObject } from "../../internal/isObject.js"
 import { canonical } from "../../Model.js"
 import * as Management from "../../management/models.js"
 import { withModel } from "../../management/targets.js"
@@ -28,8 +29,8 @@ const firstLine = (value: unknown): string | undefined =>
 
 /** The facts in a reply of `/api/show`. */
 const factsOf = (reply: Management.Fields): ReadonlyArray<Fact> => {
-  const details = Management.isFields(reply["details"]) ? reply["details"] : {}
-  const info = Management.isFields(reply["model_info"]) ? reply["model_info"] : {}
+  const details = isObject(reply["details"]) ? reply["details"] : {}
+  const info = isObject(reply["model_info"]) ? reply["model_info"] : {}
   const architecture = Units.textOf(info["general.architecture"])
   const number = (name: string) => {
     const value = Units.numberOf(info[`${architecture}.${name}`])

@@ -7,6 +7,7 @@ import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import { RegistryUnanswered } from "../../Errors.js"
 import * as RegistryPipeline from "../../RegistryPipeline.js"
+import { counted } from "../counted.js"
 import { CommandFailed } from "../errors.js"
 import * as Output from "../output.js"
 import * as Files from "./files.js"
@@ -65,7 +66,7 @@ export const check = (
     )
     yield* Files.writeOutput(output, endpoints.map((url) => `${url}\n`).join(""))
     const all = endpoints.length + rejected.length
-    yield* Output.notice(`${endpoints.length} of ${Steps.counted(all, "server")} answered`)
+    yield* Output.notice(`${endpoints.length} of ${counted(all, "server")} answered`)
   }).pipe(Effect.provide(Steps.services))
 
 interface StepFlags {
@@ -82,7 +83,7 @@ export const fetch = (flags: AskFlags & StepFlags) =>
     const { fetched } = yield* ask("fetch", RegistryPipeline.fetchProgress({ sources, timeout, workers }), json)
     yield* Files.writeOutput(output, Files.toJson(fetched))
     const models = fetched.reduce((sum, { models }) => sum + models.length, 0)
-    yield* Output.notice(`${Steps.counted(models, "model")} of ${Steps.counted(fetched.length, "server")}`)
+    yield* Output.notice(`${counted(models, "model")} of ${counted(fetched.length, "server")}`)
   }).pipe(Effect.provide(Steps.services))
 
 export const resolve = (flags: StepFlags & { readonly registry: string | undefined; readonly keepMissing: boolean }) =>
@@ -98,7 +99,7 @@ export const resolve = (flags: StepFlags & { readonly registry: string | undefin
     yield* Files.writeOutput(output, Files.toJson(records))
     if (json) yield* Output.writeJson({ records: records.length, rejected })
     else yield* Steps.tellRejected(rejected)
-    yield* Output.notice(Steps.counted(records.length, "record"))
+    yield* Output.notice(counted(records.length, "record"))
   }).pipe(Effect.provide(Steps.services))
 
 // =============================================================================

@@ -10,6 +10,7 @@ import { InvalidRequest, RegistryChangeRefused } from "../../Errors.js"
 import type { Applied, AskEvent, Change, Rejected, StepDone } from "../../RegistryPipeline.js"
 import * as ByRuntime from "../../transport/byRuntime.js"
 import * as TransportClient from "../../transport/httpClient.js"
+import { counted } from "../counted.js"
 import { CommandFailed, refused } from "../errors.js"
 import * as Output from "../output.js"
 import { Progress } from "./progress.js"
@@ -79,9 +80,6 @@ export const tellRejected = (rejected: ReadonlyArray<Rejected>) =>
     const more = rejected.length - maxShown
     if (more > 0) yield* Output.notice(`left out: ${more} more; --json names them all`)
   })
-
-/** So many of something. */
-export const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`
 
 const signs = { added: "+", removed: "-", changed: "~" } as const
 

@@ -1,12 +1,11 @@
 /** Runs `aicortex sessions`. */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Stream from "effect/Stream"
-import * as ChatRequest from "../../ChatRequest.js"
 import { InvalidRequest } from "../../Errors.js"
 import * as Message from "../../Message.js"
 import * as Sessions from "../../Sessions.js"
+import { messagesIn } from "../conversationFile.js"
 import { CommandFailed, refused, UsageError } from "../errors.js"
 import { spanOf } from "../keys/flags.js"
 import * as Fleet from "../knownLayer.js"
@@ -84,19 +83,8 @@ const readInput = Effect.fnUntraced(function* (file: string) {
 })
 
 const readMessages = Effect.fnUntraced(function* (file: string) {
-  const named = file === "-" ? "standard input" : file
   const text = yield* readInput(file)
-  const value = yield* Either.try({
-    try: (): unknown => JSON.parse(text.replace(/^\uFEFF/, "")),
-    catch: () => new CommandFailed({ message: `${named} is not JSON` })
-  })
-  const messages =
-    typeof value === "object" && value !== null && "messages" in value ? (value.messages as unknown) : value
-  if (Array.isArray(messages) && messages.length === 0) return []
-  return yield* Either.mapLeft(
-    ChatRequest.decodeMessages(messages),
-    ({ field, reason }) => new CommandFailed({ message: `${named} holds no conversation: ${field}: ${reason}` })
-  )
+  return yield* messagesIn(text, file === "-" ? "standard input" : file, { mayBeEmpty: true })
 })
 
 export const create = (from: string | undefined) =>

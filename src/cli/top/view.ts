@@ -1,4 +1,5 @@
 /** What the screen shows. */
+import { counted } from "../counted.js"
 import type { Column, Style } from "./columns.js"
 import * as Columns from "./columns.js"
 import * as Details from "./details.js"
@@ -53,8 +54,6 @@ const help = [
   "q                quit"
 ]
 
-const plural = (count: number, word: string): string => `${count} ${word}${count === 1 ? "" : "s"}`
-
 const connectionOf = ({ connection }: TopState, paint: Paint): readonly [plain: string, painted: string] => {
   if (connection.state === "live") return ["live", paint("green", "live")]
   if (connection.state === "connecting") return ["connecting", paint("yellow", "connecting")]
@@ -81,7 +80,7 @@ const summary = (state: TopState, { columns }: Look): string => {
       ? ""
       : `remote tokens ${Text.number(used)}${limit === null ? "" : `/${Text.number(limit)}`}`
   const parts = [
-    `${plural(fleet.servers.length, "server")}${down === 0 ? "" : ` (${down} down)`}`,
+    `${counted(fleet.servers.length, "server")}${down === 0 ? "" : ` (${down} down)`}`,
     `${fleet.in_flight} in flight`,
     `${fleet.queued} queued`,
     `${Text.number(Math.round(state.tokensPerSecond))} tokens/s`,

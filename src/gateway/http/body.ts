@@ -2,7 +2,10 @@
  * Readers for the fields of a request body: each rejects a field of the wrong type or out of range, naming it. `null`
  * counts as absent, as in all of the APIs.
  */
+import { isObject } from "../../internal/isObject.js"
 import { reject } from "./errorResponse.js"
+
+export { isObject }
 
 export interface Fields {
   readonly [name: string]: unknown
@@ -19,9 +22,6 @@ const show = (value: unknown): string => {
   if (typeof value === "string") return `'${value.length > 40 ? `${value.slice(0, 40)}…` : value}'`
   return typeof value === "object" && value !== null ? "an object" : String(value)
 }
-
-export const isObject = (value: unknown): value is Fields =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 export const number = (fields: Fields, name: string, min: number, max: number, at = name): number | undefined => {
   const value = fields[name]

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { InvalidRequest } from "../../Errors.js"
 import { RegistryFileFailed } from "../../errors/registry.js"
-import { isRecord } from "../modelRecord.js"
+import { isObject } from "../../internal/isObject.js"
 import { applyRecords, now } from "./apply.js"
 import * as Exchange from "./exchange.js"
 import * as Folder from "./folder.js"
@@ -28,7 +28,7 @@ const withServers = Effect.fnUntraced(function* (present: ReadonlyArray<PresentF
     try: (): unknown => JSON.parse(text),
     catch: (error) => unusable(`of the registry is not JSON: ${error instanceof Error ? error.message : error}`)
   })
-  if (isRecord(json) && Array.isArray(json["servers"])) return serversText([...json["servers"], ...added])
+  if (isObject(json) && Array.isArray(json["servers"])) return serversText([...json["servers"], ...added])
   return yield* unusable("of the registry holds no list of servers")
 })
 

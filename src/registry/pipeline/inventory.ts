@@ -1,7 +1,8 @@
 /** Reads registry files of every shape, and lists of addresses, into servers and records. */
 import * as Either from "effect/Either"
+import { isObject } from "../../internal/isObject.js"
 import type { Server } from "../../Server.js"
-import { isAbsent, isRecord, type JsonRecord, textAt } from "../modelRecord.js"
+import { isAbsent, type JsonRecord, textAt } from "../modelRecord.js"
 import { isOfServer, keyOf, nameOf, pick, type Rejected, serverAt } from "./record.js"
 
 /** A file or an input. `family` is that of all its records, where it is the file of a family. */
@@ -43,7 +44,7 @@ const locationFields = {
 
 /** The facts of an entry of `servers`. */
 const factsOf = (entry: JsonRecord): JsonRecord => {
-  const location = isRecord(entry["location"]) ? entry["location"] : {}
+  const location = isObject(entry["location"]) ? entry["location"] : {}
   const facts: { [field: string]: unknown } = {}
   for (const [name, field] of Object.entries(locationFields)) {
     const value = location[name] ?? entry[name]
@@ -59,9 +60,9 @@ const measurements = ["tokens_per_second", "last_tested", "status"] as const
 /** A model of an entry of `servers` as a record. */
 const recordOf = (model: unknown): JsonRecord => {
   if (typeof model === "string") return { model_name: model }
-  if (!isRecord(model)) return {}
+  if (!isObject(model)) return {}
   const { performance, ...rest } = model
-  const measured = isRecord(performance) ? { ...performance, ...model } : model
+  const measured = isObject(performance) ? { ...performance, ...model } : model
   const record: { [field: string]: unknown } = { ...rest }
   for (const field of measurements) {
     delete record[field]
@@ -73,18 +74,18 @@ const recordOf = (model: unknown): JsonRecord => {
 /** One object of fields: Ollama's lists have some of them in `details`, which may be `null`. */
 const flat = (record: JsonRecord): JsonRecord => {
   const { details, name: _, ["__proto__"]: __, ...rest } = record
-  return isRecord(details) ? { ...details, ...rest } : rest
+  return isObject(details) ? { ...details, ...rest } : rest
 }
 
 /** The lists in JSON of the known shapes. */
 const itemsOf = (json: unknown): ReadonlyArray<unknown> | undefined => {
   if (Array.isArray(json)) return json
-  if (!isRecord(json)) return undefined
+  if (!isObject(json)) return undefined
   if (typeof json["source_url"] === "string") return [json]
   for (const list of [json["models"], json["servers"]]) if (Array.isArray(list)) return list
   const props = json["props"]
-  const page = isRecord(props) ? props["pageProps"] : undefined
-  return isRecord(page) && Array.isArray(page["models"]) ? page["models"] : undefined
+  const page = isObject(props) ? props["pageProps"] : undefined
+  return isObject(page) && Array.isArray(page["models"]) ? page["models"] : undefined
 }
 
 /** JSON, or an address in each line; lines that begin with `#` are comments. */
@@ -154,7 +155,7 @@ export const read = (sources: Iterable<Source>): Inventory => {
       continue
     }
     for (const item of items.right) {
-      if (typeof item !== "string" && !isRecord(item)) {
+      if (typeof item !== "string" && !isObject(item)) {
         rejected.push({ source: source.name, reason: "has an entry that is neither an address nor an object" })
       } else if (typeof item === "string" || isServer(item)) {
         const [address, facts, models] =

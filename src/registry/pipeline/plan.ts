@@ -2,7 +2,8 @@
 import * as Data from "effect/Data"
 import * as Either from "effect/Either"
 import type { RegistryRefusal } from "../../errors/registry.js"
-import { isAbsent, isRecord, type JsonRecord } from "../modelRecord.js"
+import { isObject } from "../../internal/isObject.js"
+import { isAbsent, type JsonRecord } from "../modelRecord.js"
 import { type Inventory, read, type Source, urlOf } from "./inventory.js"
 import { complete, familyOf, isFamily, keyOf, nameOf, type Rejected } from "./record.js"
 
@@ -70,12 +71,12 @@ export const familyFile = ({ name, text }: PresentFile): Source | undefined => {
   } catch {
     return { name, text, family }
   }
-  const page = isRecord(json) && isRecord(json["props"]) ? json["props"]["pageProps"] : undefined
-  const list = Array.isArray(json) ? json : isRecord(json) ? json["models"] : undefined
-  const models = list ?? (isRecord(page) ? page["models"] : undefined)
+  const page = isObject(json) && isObject(json["props"]) ? json["props"]["pageProps"] : undefined
+  const list = Array.isArray(json) ? json : isObject(json) ? json["models"] : undefined
+  const models = list ?? (isObject(page) ? page["models"] : undefined)
   if (!Array.isArray(models)) return undefined
   // A list of addresses or of servers is a source of them, and no family.
-  const isNamed = (item: unknown) => isRecord(item) && !isAbsent(item["model_name"] ?? item["model"] ?? item["name"])
+  const isNamed = (item: unknown) => isObject(item) && !isAbsent(item["model_name"] ?? item["model"] ?? item["name"])
   return models.length === 0 || models.some(isNamed) ? { name, text, family } : undefined
 }
 
@@ -119,8 +120,8 @@ const accept = (given: ReadonlyArray<unknown>, present: ReadonlySet<string>, { n
   const rejected: Array<Rejected> = []
   given.forEach((record, index) => {
     const source = `record ${index}`
-    const name = isRecord(record) ? nameOf(record) : Either.left("is not an object")
-    if (!isRecord(record) || Either.isLeft(name)) {
+    const name = isObject(record) ? nameOf(record) : Either.left("is not an object")
+    if (!isObject(record) || Either.isLeft(name)) {
       rejected.push({ source, reason: Either.isLeft(name) ? name.left : "is not an object" })
       return
     }
@@ -171,7 +172,7 @@ export const plan = (
   present: ReadonlyArray<PresentFile>,
   options: PlanOptions
 ): Either.Either<Plan, Refused> => {
-  const list = isRecord(given) ? given["models"] : given
+  const list = isObject(given) ? given["models"] : given
   if (!Array.isArray(list))
     return Either.left(new Refused({ kind: "not-a-list", reason: "the records are not a list" }))
   const files = present.flatMap((file) => familyFile(file) ?? [])

@@ -1,8 +1,9 @@
 /** The records of registry files: one for each server and model, with the fields of AI Cortex's family files. */
 import * as Either from "effect/Either"
+import { isObject } from "../../internal/isObject.js"
 import * as Model from "../../Model.js"
 import * as Server from "../../Server.js"
-import { isAbsent, isRecord, type JsonRecord, textAt, toInfo } from "../modelRecord.js"
+import { isAbsent, type JsonRecord, textAt, toInfo } from "../modelRecord.js"
 
 /** The fields of a family file, in its order. */
 export const fields = [
@@ -134,7 +135,7 @@ export const exactly = (record: JsonRecord): JsonRecord => {
   const all: { [field: string]: unknown } = {}
   for (const field of fields) {
     const value = written(valueOf(record, field))
-    all[field] = isRecord(value) || Array.isArray(value) ? null : value
+    all[field] = isObject(value) || Array.isArray(value) ? null : value
   }
   return all
 }

@@ -1,6 +1,7 @@
 /** Joins what servers list now with what registry files record of them. */
 import * as Either from "effect/Either"
-import { isAbsent, isRecord, type JsonRecord, toInfo } from "../modelRecord.js"
+import { isObject } from "../../internal/isObject.js"
+import { isAbsent, type JsonRecord, toInfo } from "../modelRecord.js"
 import { type Inventory, urlOf } from "./inventory.js"
 import { complete, isMeasured, isOfServer, keyOf, nameOf, pick, type Rejected, serverAt } from "./record.js"
 
@@ -83,9 +84,9 @@ export const resolve = (
   const answered = new Set<string>()
 
   for (const list of fetched) {
-    const address = isRecord(list) ? list["source_url"] : undefined
-    const server = serverAt(address, isRecord(list) ? list["protocol"] : undefined)
-    if (!isRecord(list) || Either.isLeft(server)) {
+    const address = isObject(list) ? list["source_url"] : undefined
+    const server = serverAt(address, isObject(list) ? list["protocol"] : undefined)
+    if (!isObject(list) || Either.isLeft(server)) {
       const reason = Either.isLeft(server) ? server.left : "is not an object"
       rejected.push({ source: typeof address === "string" ? address : "fetched", reason })
       continue
@@ -98,8 +99,8 @@ export const resolve = (
     answered.add(url)
     const protocol = list["protocol"] ?? server.right.protocol
     for (const item of list["models"]) {
-      const name = isRecord(item) ? nameOf(item) : Either.left("is not an object")
-      if (!isRecord(item) || Either.isLeft(name)) {
+      const name = isObject(item) ? nameOf(item) : Either.left("is not an object")
+      if (!isObject(item) || Either.isLeft(name)) {
         rejected.push({ source: url, reason: `a model ${Either.isLeft(name) ? name.left : "is not an object"}` })
         continue
       }

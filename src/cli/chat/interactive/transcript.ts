@@ -1,9 +1,8 @@
 /** A conversation as a file. */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
-import * as ChatRequest from "../../../ChatRequest.js"
 import * as Message from "../../../Message.js"
+import { messagesIn } from "../../conversationFile.js"
 import { CommandFailed } from "../../errors.js"
 
 const names: { readonly [role: string]: string } = { user: "You", assistant: "Model", tool: "Tool" }
@@ -43,13 +42,5 @@ export const load = Effect.fnUntraced(function* (file: string) {
       message: missing ? `there is no conversation and no file '${file}'` : `${file} cannot be read: ${error.message}`
     })
   })
-  const value = yield* Either.try({
-    try: (): unknown => JSON.parse(text.replace(/^\uFEFF/, "")),
-    catch: () => new CommandFailed({ message: `${file} is not JSON` })
-  })
-  const messages: unknown = typeof value === "object" && value !== null && "messages" in value ? value.messages : value
-  return yield* Either.mapLeft(
-    ChatRequest.decodeMessages(messages),
-    ({ field, reason }) => new CommandFailed({ message: `${file} holds no conversation: ${field}: ${reason}` })
-  )
+  return yield* messagesIn(text, file)
 })
