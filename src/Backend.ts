@@ -31,6 +31,8 @@ export interface ServerFailure {
   readonly status?: number
   /** The wait that the server asked for (`Retry-After`), in milliseconds. */
   readonly retryAfter?: number
+  /** The option that it names as the one at fault, if it names one. */
+  readonly option?: string
   /** Its address leads to no such server: within seconds nothing else can come of it. */
   readonly lasting?: true
   /** The options that the server cannot take, where `reason` is `unsupported`. */

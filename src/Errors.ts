@@ -65,7 +65,7 @@ export { RegistryWarning, SavedStateWarning, TurnNotStored } from "./errors/warn
  * @category errors
  */
 export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex/InvalidRequest")("InvalidRequest", {
-  /** The option at fault. */
+  /** The option at fault; `request` if a server rejected the request and named none. */
   field: Schema.String,
   /** What is wrong with it. */
   reason: Schema.String,

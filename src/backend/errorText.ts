@@ -121,3 +121,48 @@ export const codesOf = (body: unknown): string => {
   const own = [code, type].filter((value) => typeof value === "string").join(" ")
   return typeof error === "object" && error !== null ? `${own} ${codesOf(error)}` : own
 }
+
+/** Options by the names that servers have for them, where a name means the same at all of them. */
+const optionNames: { readonly [name: string]: string } = {
+  frequency_penalty: "frequencyPenalty",
+  input: "input",
+  dimensions: "dimensions",
+  logit_bias: "logitBias",
+  logprobs: "logprobs",
+  max_completion_tokens: "maxTokens",
+  max_output_tokens: "maxTokens",
+  max_tokens: "maxTokens",
+  messages: "messages",
+  min_p: "minP",
+  model: "model",
+  presence_penalty: "presencePenalty",
+  prompt: "messages",
+  repetition_penalty: "repeatPenalty",
+  repeat_penalty: "repeatPenalty",
+  response_format: "format",
+  seed: "seed",
+  stop: "stop",
+  stop_sequences: "stop",
+  suffix: "suffix",
+  temperature: "temperature",
+  tool_choice: "toolChoice",
+  tools: "tools",
+  top_k: "topK",
+  top_p: "topP"
+}
+
+/** The name at the beginning of a path: `messages[0].content`, `tools.0.name`. */
+const optionAt = (path: unknown): string | undefined => {
+  const name = typeof path === "string" ? (/^\w+(?=$|[.[])/.exec(path)?.[0] ?? "") : ""
+  return Object.hasOwn(optionNames, name) ? optionNames[name] : undefined
+}
+
+/** The option that an error names: OpenAI's has it as `param`, Anthropic's at the beginning of its message. */
+export const optionOf = (body: unknown): string | undefined => {
+  if (typeof body !== "object" || body === null) return undefined
+  const { error, message, param, type } = body as { readonly [key: string]: unknown }
+  if (typeof error === "object" && error !== null) return optionOf(error)
+  if (typeof param === "string") return optionAt(param)
+  if (type !== "invalid_request_error" || typeof message !== "string") return undefined
+  return optionAt(/^[\w.]+(?=: )/.exec(message)?.[0])
+}

@@ -27,10 +27,11 @@ export class Malformed extends Error {
 export class Reported extends Error {
   override readonly name = "Reported"
 
-  /** `codes`: the `code` and `type` beside the text. */
+  /** `codes`: the `code` and `type` beside the text; `option`: the option that is at fault. */
   constructor(
     message: string,
-    readonly codes = ""
+    readonly codes = "",
+    readonly option?: string
   ) {
     super(message)
   }
@@ -49,7 +50,7 @@ export class Unable extends Error {
 
 /** An error object in place of a chunk. */
 export const reported = (body: object): Reported =>
-  new Reported(errorText(body) ?? "an error without a message", Classify.codesOf(body))
+  new Reported(errorText(body) ?? "an error without a message", Classify.codesOf(body), Classify.optionOf(body))
 
 const maxErrorBytes = 64 * 1024
 const decoder = new TextDecoder()
@@ -99,12 +100,12 @@ const busyRest = 1_000
 /** Default rest of a server that is loading the model, in milliseconds. */
 const loadingRest = 1_000
 
-/** The codes in the JSON of an error, if it is JSON. */
-const codesIn = (body: string): string => {
+/** An error's JSON, if it is JSON. */
+const jsonOf = (body: string): unknown => {
   try {
-    return Classify.codesOf(JSON.parse(body))
+    return JSON.parse(body)
   } catch {
-    return ""
+    return undefined
   }
 }
 
@@ -121,10 +122,17 @@ export const statusFailure = (
 ): ServerFailure => {
   const reported = errorText(body)
   const text = reported ?? `HTTP ${status}`
-  const make = (reason: ServerFailure["reason"], rest?: number): ServerFailure =>
-    rest === undefined ? { reason, message: text, status } : { reason, message: text, status, retryAfter: rest }
+  const json = jsonOf(body)
+  const option = Classify.optionOf(json)
+  const make = (reason: ServerFailure["reason"], rest?: number): ServerFailure => ({
+    reason,
+    message: text,
+    status,
+    ...(rest === undefined ? {} : { retryAfter: rest }),
+    ...(option === undefined ? {} : { option })
+  })
   const words =
-    reported === undefined || status < 400 ? undefined : Classify.classifyByText(text, codesIn(body), status)
+    reported === undefined || status < 400 ? undefined : Classify.classifyByText(text, Classify.codesOf(json), status)
   switch (status) {
     case 400:
       return make(isUnpaid(text) ? "unauthorized" : (words ?? "invalid-request"))
@@ -211,8 +219,9 @@ export type Listener = Pick<Sink, "context" | "connected" | "read" | "flush" | "
 /** What an error of a decoder says of the server; any other error is thrown again. */
 export const failureOf = (error: unknown): ServerFailure => {
   if (error instanceof Reported) {
-    const { codes, message } = error
-    return { reason: Classify.classifyByText(message, codes, undefined) ?? "server-error", message }
+    const { codes, message, option } = error
+    const reason = Classify.classifyByText(message, codes, undefined) ?? "server-error"
+    return option === undefined ? { reason, message } : { reason, message, option }
   }
   if (error instanceof Unable) return UnsupportedOptions.failure([error.option])
   if (error instanceof Malformed || error instanceof LineTooLong) {

@@ -21,7 +21,7 @@ const isClaim = ({ failure }: BlamedFailure): boolean => classifyFailure(failure
 
 const invalid = ({ failure, server }: BlamedFailure): InvalidRequest =>
   new InvalidRequest({
-    field: "request",
+    field: failure.option ?? "request",
     reason: failure.message,
     server,
     ...(failure.reason === "context-length" ? { code: "context_length_exceeded" as const } : {})

@@ -63,6 +63,35 @@ it("a temperature that a client writes is sent or refused, the default is left o
   expect(error).toMatchObject({ status: 400, param: "temperature" })
 })
 
+it("what the server cannot take is refused under the client's name for it", async () => {
+  const { gateway, server } = await started()
+  const chat = { model: claude, messages, reasoning_effort: "high" }
+  const cases = [
+    ["/v1/chat/completions", { ...chat, max_tokens: 1000 }, "max_tokens"],
+    ["/v1/chat/completions", { ...chat, max_completion_tokens: 1000 }, "max_completion_tokens"],
+    [
+      "/v1/responses",
+      { model: claude, input: "Hi", reasoning: { effort: "high" }, max_output_tokens: 1000 },
+      "max_output_tokens"
+    ],
+    ["/v1/chat/completions", { model: claude, messages, frequency_penalty: 0.5 }, "frequency_penalty"],
+    ["/v1/chat/completions", { ...chat, top_k: 3 }, "top_k"],
+    ["/v1/chat/completions", { model: claude, messages, grammar: "root ::= x" }, "grammar"]
+  ] as const
+  for (const [path, body, param] of cases) {
+    const refused = await gateway.post(path, body)
+    expect([refused.status, await refused.json()]).toMatchObject([
+      400,
+      { error: { param, message: expect.stringContaining(`'${param}': `) } }
+    ])
+  }
+  const stop = await gateway.post("/v1/messages", { model: claude, messages, max_tokens: 5, stop_sequences: ["\n"] })
+  expect(await stop.text()).toContain("'stop_sequences': ")
+  const limit = await gateway.post("/api/chat", { model: claude, messages, think: true, options: { num_predict: 9 } })
+  expect(await limit.text()).toContain("'num_predict': ")
+  expect(server.chatRequests).toHaveLength(0)
+})
+
 it("Anthropic's client gets what the server counted, the cache included", async () => {
   const { gateway, server } = await started({ cached: { read: 3, written: 2 } })
   const through = new Anthropic({ baseURL: gateway.url, apiKey: "any", maxRetries: 0 })

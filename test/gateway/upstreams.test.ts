@@ -233,6 +233,58 @@ describe("messages of a server", () => {
     expect([embedding.status, embedding.headers.get("retry-after")]).toEqual([503, "9"])
   })
 
+  it("name the client's own parameter, if it is one of those that the client wrote", async () => {
+    const refusal = (param: unknown) => ({ error: { message: "Not so.", type: "invalid_request_error", param } })
+    const chat = (more: object) => ["/v1/chat/completions", { model: "m", messages, ...more }] as const
+    const response = (more: object) => ["/v1/responses", { model: "m", input: "Hi", ...more }] as const
+    const completion = (more: object) => ["/v1/completions", { model: "m", prompt: "Hi", ...more }] as const
+    const format = { type: "json_object" }
+    const cases = [
+      [refusal("max_tokens"), chat({ max_tokens: 9 }), "max_tokens"],
+      [refusal("max_tokens"), chat({ max_completion_tokens: 9 }), "max_completion_tokens"],
+      [refusal("max_completion_tokens"), chat({ max_tokens: 9 }), "max_tokens"],
+      [refusal("max_tokens"), response({ max_output_tokens: 9 }), "max_output_tokens"],
+      [refusal("max_tokens"), completion({ max_tokens: 9 }), "max_tokens"],
+      [refusal("messages[0].content"), chat({}), "messages"],
+      [refusal("messages[0].content"), response({}), "input"],
+      [refusal("prompt"), completion({}), "prompt"],
+      [refusal("response_format.type"), chat({ response_format: format }), "response_format"],
+      [refusal("response_format.type"), response({ text: { format } }), "text.format"],
+      [refusal("top_k"), response({ top_k: 3 }), "top_k"],
+      [refusal("temperature"), chat({ temperature: 0.7 }), "temperature"],
+      // What the gateway added is none of the client's.
+      [refusal("temperature"), chat({}), null],
+      [refusal("top_p"), response({}), null],
+      [refusal("max_tokens"), chat({}), null],
+      [refusal("stream_options"), chat({}), null],
+      [refusal("max_tokens_to_sample"), chat({ max_tokens: 9 }), null],
+      [refusal({ max_tokens: 9 }), chat({ max_tokens: 9 }), null],
+      [{ error: { message: "max_tokens: Not so." } }, chat({ max_tokens: 9 }), null],
+      // Anthropic's form, which has no field for it.
+      [
+        { type: "error", error: { type: "invalid_request_error", message: "max_tokens: Not so." } },
+        response({ max_output_tokens: 9 }),
+        "max_output_tokens"
+      ]
+    ] as const
+    let error: object = {}
+    const url = await upstream(() => ({ status: 400, type: "application/json", body: JSON.stringify(error) }))
+    const streamed = await upstream(() => ({ body: `data: ${JSON.stringify(error)}\n\n` }))
+    const gateways = [await serve([{ url }]), await serve([{ url: streamed }])]
+    for (const [reported, [path, body], param] of cases) {
+      error = reported
+      for (const gateway of gateways) {
+        // In a stream, only its type says whose fault it is.
+        if (gateway !== gateways[0] && !("type" in reported.error)) continue
+        const refused = await gateway.post(path, body)
+        expect(
+          [refused.status, await refused.json()],
+          `${JSON.stringify(reported)} to ${JSON.stringify(body)}`
+        ).toMatchObject([400, { error: { message: expect.stringContaining("Not so."), param } }])
+      }
+    }
+  })
+
   it("never contain its own key", async () => {
     const message = { error: { message: "The key sk-upstream-1 may not do that." } }
     for (const status of [400, 401]) {

@@ -64,15 +64,28 @@ export const reject = (param: string, reason: string, code: string | null = null
   throw new RequestRejected(make(400, `'${at}' ${reason}`, code, at))
 }
 
-/** The API's names for parameters that a server does not support. */
-const params: { readonly [field: string]: string } = {
+/**
+ * A client's name for an option, in an error about it; `undefined` if the option is none of the client's. `byServer`: a
+ * server names it, which may also be sent what the client did not say.
+ */
+export type NameOf = (option: string, byServer: boolean) => string | undefined
+
+const usualNames: { readonly [option: string]: string } = {
   toolChoice: "tool_choice",
   keepAlive: "keep_alive",
   logitBias: "logit_bias",
   format: "response_format",
   maxTokens: "max_tokens",
-  topP: "top_p"
+  topP: "top_p",
+  topK: "top_k",
+  minP: "min_p",
+  frequencyPenalty: "frequency_penalty",
+  presencePenalty: "presence_penalty",
+  repeatPenalty: "repeat_penalty"
 }
+
+/** The name that most APIs have. */
+export const usualName = (option: string): string => usualNames[option] ?? option.replace(/^extra\./, "")
 
 /** How servers are named to clients. */
 export interface Labels {
@@ -152,7 +165,7 @@ const isTimeout = ({ reason }: Attempt): boolean =>
 const bug = (): ErrorResponse => make(500, "The gateway failed. This is a bug; its log says more.", "internal_error")
 
 /** Converts a failure of the library. Anything else is a bug, and reported only as an internal error. */
-export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
+export const fromError = (error: unknown, labels: Labels, nameOf: NameOf = usualName): ErrorResponse => {
   if (error instanceof RequestRejected) return error.response
   if (!isChatError(error)) return bug()
   switch (error._tag) {
@@ -162,9 +175,10 @@ export const fromError = (error: unknown, labels: Labels): ErrorResponse => {
         // Clients that shorten a conversation and retry look for these words in APIs without error codes.
         const words =
           code === undefined || /prompt is too long/i.test(reason) ? reason : `prompt is too long: ${reason}`
-        return make(400, labels.redact(words), code ?? null, null)
+        const param = field === "request" ? undefined : nameOf(field, true)
+        return make(400, labels.redact(words), code ?? null, param)
       }
-      const param = params[field] ?? field
+      const param = nameOf(field, false) ?? field
       return make(400, `'${param}': ${labels.redact(reason)}`, null, param)
     }
     case "ModelNotFound": {

@@ -14,11 +14,12 @@ import * as Complete from "./complete.js"
 import { demandOf, type GatewayRequest } from "./gatewayRequest.js"
 import * as ImageUrls from "./imageUrls.js"
 import { candidates, requestedModel } from "./modelSelection.js"
+import * as OptionNames from "./optionNames.js"
 import { RequestExecution } from "./requestExecution.js"
 import { Stream } from "./stream.js"
 
-const reportFailure = ({ context, gateway }: RequestExecution, codec: Codec, error: unknown): void => {
-  const errorResponse = ErrorResponse.fromError(error, gateway.labels)
+const reportFailure = ({ context, gateway, gatewayRequest }: RequestExecution, codec: Codec, error: unknown): void => {
+  const errorResponse = ErrorResponse.fromError(error, gateway.labels, OptionNames.of(gatewayRequest))
   if (errorResponse.code === "internal_error") {
     gateway.log(`${context.id}: ${error instanceof Error ? error.stack : String(error)}`)
   }

@@ -6,6 +6,11 @@ import { tokensOf } from "../../modelSelection/needs.js"
 import * as BodyFields from "../http/body.js"
 import type { RateDemand } from "../rateLimits.js"
 
+/** A client's names of options, where they differ from the usual ones. */
+export interface OptionNames {
+  readonly [option: string]: string
+}
+
 /** - `session`, `routing`, `cache`: extensions of this gateway */
 export interface GatewayRequest {
   /** As named by the client; `undefined` if it named none. */
@@ -24,6 +29,8 @@ export interface GatewayRequest {
   readonly cache: CheckedOptions["cache"]
   /** The client's request, if the fleet's defaults were added to it. */
   readonly original?: ChatRequest | undefined
+  /** What the client calls the options; by default as in OpenAI's chat. */
+  readonly names?: OptionNames | undefined
   /** Models that must not be asked to think. */
   readonly withoutThinking?: ReadonlySet<string> | undefined
 }

@@ -7,6 +7,7 @@ import { reject } from "../../http/errorResponse.js"
 import type * as FieldPolicy from "../../http/fieldPolicy.js"
 import * as CommonFields from "../../pipeline/commonFields.js"
 import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import * as OptionNames from "../../pipeline/optionNames.js"
 import * as Conversation from "./messages.js"
 import * as Tools from "./tools.js"
 
@@ -251,6 +252,7 @@ export const decode = (
     stream: read.stream(given) ?? false,
     n: 1,
     oneTool,
+    names: OptionNames.messages,
     ...CommonFields.extras(given),
     showsThinking: tellsThinking,
     request: GatewayRequest.request(

@@ -5,6 +5,7 @@ import * as Body from "../../http/bodyDeclaration.js"
 import { reject } from "../../http/errorResponse.js"
 import * as CommonFields from "../../pipeline/commonFields.js"
 import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import * as OptionNames from "../../pipeline/optionNames.js"
 import * as Context from "./context.js"
 import * as Go from "./goFields.js"
 import * as Parameters from "./parameters.js"
@@ -216,6 +217,7 @@ const shared = (body: BodyFields.Fields) => ({
   stream: read.stream(body) ?? true,
   n: 1,
   oneTool: false,
+  names: OptionNames.ollama,
   ...CommonFields.extras(body),
   renderOnly: read._debug_render_only(body) === true
 })

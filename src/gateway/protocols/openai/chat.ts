@@ -11,6 +11,7 @@ import * as Id from "../../http/id.js"
 import type { CalledTool, Codec, CompletedAnswer, Counted, Writer } from "../../pipeline/codec.js"
 import * as CommonFields from "../../pipeline/commonFields.js"
 import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import * as OptionNames from "../../pipeline/optionNames.js"
 import * as Format from "./format.js"
 import * as Messages from "./messages.js"
 import * as Parameters from "./parameters.js"
@@ -62,6 +63,7 @@ export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFie
   const stream = read.stream(given) ?? false
   const tools = Tools.allowed(given, Tools.tools(given, ignored))
   const older = read.max_tokens(given)
+  const newer = read.max_completion_tokens(given)
   const model = read.model(given)
   return {
     model,
@@ -69,9 +71,10 @@ export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFie
     n: read.n(given) ?? 1,
     oneTool: read.parallel_tool_calls(given) === false,
     includeUsage: Parameters.includeUsage(given, stream, ignored),
+    names: older !== undefined && newer === undefined ? OptionNames.olderChat : OptionNames.chat,
     ...CommonFields.extras(given),
     request: GatewayRequest.request(model, Messages.messages(given, ignored), Parameters.sampling(given, ignored), {
-      maxTokens: read.max_completion_tokens(given) ?? older,
+      maxTokens: newer ?? older,
       tools,
       toolChoice: Tools.toolChoice(given, tools, true),
       format: Format.responseFormat(given, ignored),

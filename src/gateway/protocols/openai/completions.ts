@@ -15,6 +15,7 @@ import * as Id from "../../http/id.js"
 import type { Codec, CompletedAnswer, Writer } from "../../pipeline/codec.js"
 import * as CommonFields from "../../pipeline/commonFields.js"
 import * as GatewayRequest from "../../pipeline/gatewayRequest.js"
+import * as OptionNames from "../../pipeline/optionNames.js"
 import { comment, eventStream, failure, fingerprint, total, usage } from "./chat.js"
 import * as Format from "./format.js"
 import * as Logprobs from "./logprobs.js"
@@ -133,6 +134,7 @@ export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFie
     prompts: conversations.length === 1 ? undefined : conversations,
     oneTool: false,
     includeUsage: Parameters.includeUsage(given, stream, ignored),
+    names: OptionNames.completions,
     echoes: echo ? texts : [],
     ...CommonFields.extras(given),
     request: GatewayRequest.request(model, conversations[0] ?? [], sampling, {

@@ -6,6 +6,7 @@ import { reject } from "../../../http/errorResponse.js"
 import * as FieldPolicy from "../../../http/fieldPolicy.js"
 import * as CommonFields from "../../../pipeline/commonFields.js"
 import * as GatewayRequest from "../../../pipeline/gatewayRequest.js"
+import * as OptionNames from "../../../pipeline/optionNames.js"
 import * as Format from "../format.js"
 import * as Parameters from "../parameters.js"
 import * as ChatTools from "../tools.js"
@@ -155,6 +156,7 @@ export const decode = (given: BodyFields.Fields, ignored: FieldPolicy.IgnoredFie
     stream,
     n: 1,
     oneTool: !parallel,
+    names: OptionNames.responses,
     ...CommonFields.extras(given),
     tools,
     request: GatewayRequest.request(model, messages, sampling, {
