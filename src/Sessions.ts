@@ -177,7 +177,7 @@ export interface Service {
     options?: Archive.ImportOptions
   ) => Effect.Effect<Archive.ImportReport, InvalidRequest>
   /**
-   * Removes conversations that were not used for a time, and tells which; one with an answer in progress here stays.
+   * Removes conversations that were not used for a time, and tells which; one with an answer in progress stays.
    */
   readonly prune: (
     options: Archive.PruneOptions

@@ -15,6 +15,7 @@ import type { Message } from "../Message.js"
 import type * as Sessions from "../Sessions.js"
 import type * as Store from "../Store.js"
 import type { StoredTurn, TurnUsage } from "./record.js"
+import * as Holds from "./sqlHold.js"
 import { decodeMessages, encodeMessages, withoutNul, wordsOf } from "./sqlMessages.js"
 import * as Record from "./sqlRecord.js"
 import * as Room from "./sqlRoom.js"
@@ -89,6 +90,7 @@ export const make = (
     const now = () => clock.unsafeCurrentTimeMillis()
     const { heldSince, turn } = order ?? Turns.orderOf(Turns.make(now))
     const isHeld = (id: string) => Effect.map(heldSince(id), (since) => since !== undefined)
+    const holds = Holds.make(store, ttl, now)
     const room = Room.make(store, { maxSessions, maxBytes, held: isHeld })
 
     const typed = <A>(effect: Effect.Effect<A, StoreUnavailable | SessionsUnavailable>) =>
@@ -100,8 +102,13 @@ export const make = (
     const isExpired = (id: string, usedAt: number) =>
       usedAt + ttl > now()
         ? Effect.succeed(false)
-        : Effect.map(heldSince(id), (since) => usedAt + ttl <= (since ?? now()))
+        : Effect.flatMap(heldSince(id), (since) =>
+            usedAt + ttl <= (since ?? now()) ? Effect.map(holds.isHeld(id), (isHeld) => !isHeld) : Effect.succeed(false)
+          )
     const discard = (id: string) => store.transaction((sql) => Room.remove(sql, id))
+    /** Unless it was used since. */
+    const discardUnused = (id: string, usedAt: number) =>
+      store.transaction((sql, dialect) => Room.removeUnused(sql, dialect, id, usedAt + 1))
     /** What has expired is as good as gone, and is removed here. */
     const expire = (id: string) =>
       ttl === Number.POSITIVE_INFINITY
@@ -111,17 +118,19 @@ export const make = (
             ([row]) =>
               row === undefined
                 ? Effect.void
-                : Effect.asVoid(Effect.whenEffect(discard(id), isExpired(id, row.used_at)))
+                : Effect.asVoid(Effect.whenEffect(discardUnused(id, row.used_at), isExpired(id, row.used_at)))
           )
 
-    const load = Effect.fnUntraced(function* (id: string) {
+    const load = Effect.fnUntraced(function* (
+      id: string
+    ): Effect.fn.Return<Option.Option<Sessions.Stored>, StoreUnavailable | SessionsUnavailable> {
       const rows = yield* store.use((sql) => select(sql, id))
       const [first] = rows
       if (first === undefined) return Option.none()
       if (yield* isExpired(id, first.used_at)) {
-        yield* discard(id)
-        return Option.none()
+        return (yield* discardUnused(id, first.used_at)) ? Option.none() : yield* load(id)
       }
+      if (!(yield* holds.begun(id, first.used_at))) return Option.none()
       const messages: Array<Message> = []
       for (const row of rows) {
         if (row.messages === null) continue
@@ -163,7 +172,8 @@ export const make = (
           const time = now()
           const [row] = yield* sql<{ version: number }>`UPDATE aicortex_sessions
             SET version = version + 1, messages = messages + ${messages.length}, bytes = bytes + ${bytes},
-              used_at = ${time}, opening = COALESCE(opening, ${opening === undefined ? null : withoutNul(opening)}),
+              used_at = ${time}, held_until = CASE WHEN held_until = ${holds.written(id)} THEN 0 ELSE held_until END,
+              opening = COALESCE(opening, ${opening === undefined ? null : withoutNul(opening)}),
               label = CASE WHEN title IS NULL AND opening IS NULL THEN ${label} ELSE label END
             WHERE id = ${id} AND version = ${expected} RETURNING version`
           if (row === undefined) return false
@@ -266,7 +276,12 @@ export const make = (
       removeUnused: (id, since) =>
         typed(
           Effect.flatMap(isHeld(id), (held) =>
-            held ? Effect.succeed(false) : store.transaction((sql) => Room.removeUnused(sql, id, Math.ceil(since)))
+            held
+              ? Effect.succeed(false)
+              : Effect.zipRight(
+                  holds.settled(id),
+                  store.transaction((sql, dialect) => Room.removeUnused(sql, dialect, id, Math.ceil(since)))
+                )
           )
         ),
       list: (selection = {}) =>
@@ -291,6 +306,6 @@ export const make = (
             typed
           ),
       // Beyond the processes of one order, whole turns follow each other.
-      turn
+      turn: (id) => holds.turn(id, turn(id))
     }
   })

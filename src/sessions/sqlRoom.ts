@@ -4,7 +4,9 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import { SessionsUnavailable, type StoreUnavailable } from "../Errors.js"
 import type * as Store from "../Store.js"
+import type { Dialect } from "../store/dialect.js"
 import { noRoom, ownerOf, victimOf } from "./eviction.js"
+import { isFree } from "./sqlHold.js"
 
 /** How many conversations of one owner are looked at, at once. */
 const batch = 64
@@ -21,13 +23,17 @@ interface Owned {
 const owned = (sql: SqlClient) =>
   sql<Owned>`SELECT owner, COUNT(*) AS count, CAST(SUM(bytes) AS BIGINT) AS bytes FROM aicortex_sessions GROUP BY owner`
 
-const oldest = (sql: SqlClient, owner: string, offset: number) =>
-  sql<{ id: string; bytes: number }>`SELECT id, bytes FROM aicortex_sessions WHERE owner = ${owner}
+const oldest = (sql: SqlClient, dialect: Dialect, owner: string, offset: number) =>
+  sql<{
+    id: string
+    bytes: number
+  }>`SELECT id, bytes FROM aicortex_sessions WHERE owner = ${owner} AND ${isFree(sql, dialect)}
     ORDER BY used_at, id LIMIT ${batch} OFFSET ${offset}`
 
 /** The conversations to remove so that `added` more of this one's owner fit; `fits` tells whether they do. */
 export const victims = Effect.fnUntraced(function* (
   sql: SqlClient,
+  dialect: Dialect,
   id: string,
   amount: Amount,
   added: number,
@@ -50,7 +56,7 @@ export const victims = Effect.fnUntraced(function* (
     const queue = queues.get(owner) ?? { items: [], read: 0 }
     queues.set(owner, queue)
     if (queue.items.length === 0) {
-      const more = yield* oldest(sql, owner, queue.read)
+      const more = yield* oldest(sql, dialect, owner, queue.read)
       if (more.length === 0) fixed.add(owner)
       queue.read += more.length
       queue.items.push(...more)
@@ -73,9 +79,15 @@ export const remove = Effect.fnUntraced(function* (sql: SqlClient, id: string) {
   return gone.length > 0
 })
 
-/** Removes a conversation if it was not used since this time; inside a transaction. */
-export const removeUnused = Effect.fnUntraced(function* (sql: SqlClient, id: string, since: number) {
-  const gone = yield* sql`DELETE FROM aicortex_sessions WHERE id = ${id} AND used_at < ${since} RETURNING id`
+/** Removes a conversation if it is not in use, nor was since this time; inside a transaction. */
+export const removeUnused = Effect.fnUntraced(function* (
+  sql: SqlClient,
+  dialect: Dialect,
+  id: string,
+  since: number = Number.MAX_SAFE_INTEGER
+) {
+  const gone = yield* sql`DELETE FROM aicortex_sessions
+    WHERE id = ${id} AND used_at < ${since} AND ${isFree(sql, dialect)} RETURNING id`
   if (gone.length === 0) return false
   yield* sql`DELETE FROM aicortex_turns WHERE session_id = ${id}`
   return true
@@ -94,8 +106,10 @@ export const make = (store: Store.Service, { held, maxBytes, maxSessions }: Boun
   const evict = (id: string, amount: Amount, added: number, capacity: number) =>
     Effect.gen(function* () {
       const keeps = (other: string) => (other === id ? Effect.succeed(true) : held(other))
-      const { chosen, fits } = yield* store.use((sql) => victims(sql, id, amount, added, capacity, keeps))
-      for (const one of chosen) yield* store.transaction((sql) => remove(sql, one))
+      const { chosen, fits } = yield* store.use((sql, dialect) =>
+        victims(sql, dialect, id, amount, added, capacity, keeps)
+      )
+      for (const one of chosen) yield* store.transaction((sql, dialect) => removeUnused(sql, dialect, one))
       if (!fits) return yield* new SessionsUnavailable({ reason: noRoom })
     })
 

@@ -2,6 +2,7 @@
 import type { SqlClient } from "@effect/sql/SqlClient"
 import type { Fragment } from "@effect/sql/Statement"
 import type { Dialect } from "../store/dialect.js"
+import { isFree } from "./sqlHold.js"
 import { withoutNul } from "./sqlMessages.js"
 import type { SessionRow } from "./sqlRecord.js"
 import type { Selection } from "./summary.js"
@@ -19,7 +20,7 @@ const conditions = (
   { metadata = {}, prefix = "", since = 0, title = "", until }: Selection,
   aliveSince: number
 ): ReadonlyArray<Fragment> => [
-  sql`s.used_at > ${aliveSince}`,
+  ...(aliveSince < 0 ? [] : [sql`(s.used_at > ${aliveSince} OR NOT (${isFree(sql, dialect)}))`]),
   ...(since <= 0 ? [] : [sql`s.used_at >= ${Math.ceil(since)}`]),
   ...(until === undefined ? [] : [sql`s.used_at < ${Math.ceil(until)}`]),
   ...(prefix === "" ? [] : [sql`substr(s.id, 1, ${[...prefix].length}) = ${withoutNul(prefix)}`]),

@@ -208,6 +208,15 @@ export const migrations: ReadonlyArray<Migration> = [
       )`,
       "CREATE INDEX IF NOT EXISTS aicortex_request_log_at ON aicortex_request_log (at, id)"
     ]
+  },
+  {
+    id: 40,
+    name: "sessions in use",
+    least: 1,
+    statements: [
+      // Until when it is in use, in the time of the store. Without an index, so that PostgreSQL changes the row in place.
+      "ALTER TABLE aicortex_sessions ADD COLUMN held_until BIGINT NOT NULL DEFAULT 0"
+    ]
   }
 ]
 

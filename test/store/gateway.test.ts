@@ -7,7 +7,7 @@ import * as StoredResponses from "../../src/gateway/storedResponses.js"
 import * as Store from "../../src/Store.js"
 import { type Database, engines, secretOfTests } from "../support/databases.js"
 import { startFakeOllama, startFakeOpenAI } from "../support/fakeServer.js"
-import { startGateway } from "../support/gateway.js"
+import { eventually, startGateway } from "../support/gateway.js"
 
 const model = "m:1b"
 const stops: Array<() => Promise<unknown>> = []
@@ -40,8 +40,12 @@ for (const engine of engines) {
       stops.push(server.stop)
       return server.url
     }
-    const gateway = async (server: string, store: string) => {
-      const one = await startGateway([server], {}, { cortex: { store, configFile: false, servers: [server] } })
+    const gateway = async (server: string, store: string, sessions = {}) => {
+      const one = await startGateway(
+        [server],
+        {},
+        { cortex: { store, configFile: false, servers: [server], sessions } }
+      )
       stops.push(one.close)
       return one
     }
@@ -100,6 +104,29 @@ for (const engine of engines) {
         assert.deepEqual(roles, Array.from({ length: 17 }, () => ["user", "assistant"]).flat())
       }
     )
+
+    it.each(upstreams)("a conversation that is answered at one is kept by the others (%s)", async (_, start) => {
+      const server = await start({ models: [model], loaded: [model], reply: "word ".repeat(100), perToken: 20 })
+      stops.push(server.stop)
+      const address = await database.address()
+      const bounds = { ttl: 2_000, maxSessions: 3 }
+      const [one, two] = [await gateway(server.url, address, bounds), await gateway(server.url, address, bounds)]
+      const create = async (): Promise<string> => (await json(two.post("/v1/sessions", {}))).id
+      const [used, idle] = [await create(), await create()]
+      const stream = await one.post("/v1/chat/completions", {
+        model,
+        stream: true,
+        session: used,
+        messages: [{ role: "user", content: "long" }]
+      })
+      await server.strike({ kind: "stall" })
+      await eventually(async () => (await two.get(`/v1/sessions/${idle}`)).status === 404, "what is idle has expired")
+      assert.deepEqual((await json(two.get(`/v1/sessions/${used}`))).messages, [])
+      for (let i = 0; i < 5; i++) await create()
+      await server.strike(undefined)
+      assert.notInclude(await stream.text(), "error")
+      assert.lengthOf((await json(two.get(`/v1/sessions/${used}`))).messages, 2)
+    })
 
     const withResponses = async (use: (open: () => ReturnType<typeof StoredResponses.make>) => Promise<void>) => {
       const scope = Effect.runSync(Scope.make())

@@ -7,10 +7,11 @@ import * as Scope from "effect/Scope"
 import { afterAll, afterEach, assert, beforeAll, beforeEach, describe, it } from "vitest"
 import { StoreUnavailable } from "../../src/Errors.js"
 import { assistant, type Message, text, user } from "../../src/Message.js"
-import type * as Sessions from "../../src/Sessions.js"
+import * as Sessions from "../../src/Sessions.js"
 import * as Store from "../../src/Store.js"
 import * as SessionSql from "../../src/sessions/sql.js"
 import { type Database, engines } from "../support/databases.js"
+import { eventually } from "../support/gateway.js"
 
 const run = <A, E>(effect: Effect.Effect<A, E>): Promise<A> => Effect.runPromise(effect)
 const say = (word: string): ReadonlyArray<Message> => [user(word), assistant(`re: ${word}`)]
@@ -183,6 +184,163 @@ for (const engine of engines) {
       assert.deepEqual(await run(store.load("a")), Option.none())
       assert.lengthOf(await run(store.list()), 0)
     })
+
+    /** What two gateways have in one store, the second of which has a clock of its own. */
+    const gateways = async (options: SessionSql.SqlStoreOptions) => {
+      const address = await database.address()
+      const { clock, ...here } = makeClock()
+      const { advance, clock: other } = makeClock()
+      const shared = await storeAt(address)
+      const heldUntil = async (one: string): Promise<number> => {
+        const [row] = await run(
+          shared.use((sql) => sql<{ n: number }>`SELECT held_until AS n FROM aicortex_sessions WHERE id = ${one}`)
+        )
+        return row?.n ?? Number.NaN
+      }
+      const [a, b] = [await open(options, address, clock), await open(options, address, other)]
+      const sessionsOf = (store: Sessions.Store) =>
+        run(Effect.provideService(Sessions.make, Sessions.SessionStore, store))
+      return {
+        a,
+        b,
+        sessions: await sessionsOf(a),
+        others: await sessionsOf(b),
+        shared,
+        heldUntil,
+        /** Both clocks. */
+        pass: (milliseconds: number) => {
+          here.advance(milliseconds)
+          advance(milliseconds)
+        },
+        /** That of the other one. */
+        advance
+      }
+    }
+    const minute = 60_000
+
+    it("in use at one gateway are not evicted by another, and are free with the end of the turn", async () => {
+      const { b, heldUntil, others, pass, sessions } = await gateways({ maxSessions: 3 })
+      const { id: used } = await run(sessions.create())
+      const { id: idle } = await run(sessions.create())
+      pass(10 * minute)
+      const fill = async () => {
+        for (let i = 0; i < 4; i++) {
+          pass(1)
+          await run(others.create())
+        }
+      }
+      const turn = await run(sessions.begin(used))
+      await fill()
+      assert.deepEqual(await alive(b, [used, idle]), [used])
+      await run(turn.commit(say("long")))
+      assert.strictEqual(await heldUntil(used), 0)
+      turn.release()
+      assert.deepEqual(await said(b, used), ["long", "re: long"])
+      pass(10 * minute)
+      // A turn that fails stores nothing.
+      const failed = await run(sessions.begin(used))
+      await fill()
+      failed.release()
+      await eventually(async () => (await heldUntil(used)) === 0, "the turn is taken back")
+      await fill()
+      assert.deepEqual(await alive(b, [used]), [])
+    })
+
+    it("in use at one gateway do not expire at another, are listed there, and are not pruned", async () => {
+      const { b, others, pass, sessions } = await gateways({ ttl: "1 hour" })
+      const { id: used } = await run(sessions.create())
+      pass(50 * minute)
+      const turn = await run(sessions.begin(used))
+      pass(20 * minute)
+      assert.isTrue(Option.isSome(await run(b.read(used))))
+      assert.deepEqual(await alive(b, [used]), [used])
+      assert.isTrue(await run(b.update(used, { title: "Long" })))
+      assert.deepEqual(
+        (await run(others.list())).map(({ id }) => id),
+        [used]
+      )
+      assert.deepEqual(await run(others.prune({ olderThan: 1 })), [])
+      await run(turn.commit(say("long")))
+      turn.release()
+      assert.deepEqual(await said(b, used), ["long", "re: long"])
+      pass(60 * minute)
+      assert.deepEqual(await run(others.list()), [])
+      assert.deepEqual(await alive(b, [used]), [])
+    })
+
+    it("a turn that lasts is known to others, whatever time they have", async () => {
+      const { advance, b, heldUntil, others, sessions } = await gateways({ ttl: "2 seconds", maxSessions: 2 })
+      const { id: used } = await run(sessions.create())
+      const turn = await run(sessions.begin(used))
+      assert.strictEqual(await heldUntil(used), 0)
+      await eventually(async () => (await heldUntil(used)) > 0, "it has lasted")
+      advance(60 * minute)
+      for (let i = 0; i < 4; i++) await run(others.create())
+      assert.deepEqual(await alive(b, [used]), [used])
+      await run(turn.commit(say("long")))
+      turn.release()
+      assert.strictEqual(await heldUntil(used), 0)
+    })
+
+    it("a short turn after another one writes nothing more", async () => {
+      const { heldUntil, pass, sessions } = await gateways({})
+      const { id: one } = await run(sessions.create())
+      for (let i = 0; i < 3; i++) {
+        pass(59_999)
+        const turn = await run(sessions.begin(one))
+        assert.strictEqual(await heldUntil(one), 0)
+        await run(turn.commit(say(`${i}`)))
+        turn.release()
+      }
+      pass(60_000)
+      const turn = await run(sessions.begin(one))
+      assert.isAbove(await heldUntil(one), 0)
+      turn.release()
+    })
+
+    it("what a gateway held that is gone is free after a minute by the time of the store", async () => {
+      const { b, heldUntil, pass, sessions, shared } = await gateways({ ttl: "1 hour" })
+      const { id: one } = await run(sessions.create())
+      pass(50 * minute)
+      const turn = await run(sessions.begin(one))
+      pass(50 * minute)
+      assert.deepEqual(await alive(b, [one]), [one])
+      const [time] = await run(shared.use((sql, dialect) => sql<{ now: number }>`SELECT ${dialect.now(sql)} AS now`))
+      assert.closeTo((await heldUntil(one)) - (time?.now ?? 0), minute, 20_000)
+      const past = (time?.now ?? 0) - 1
+      await run(shared.use((sql) => sql`UPDATE aicortex_sessions SET held_until = ${past} WHERE id = ${one}`))
+      assert.deepEqual(await alive(b, [one]), [])
+      turn.release()
+    })
+
+    it("deleted at another gateway during a turn are gone", async () => {
+      const { b, heldUntil, others, pass, sessions } = await gateways({ ttl: "2 seconds" })
+      const { id: one } = await run(sessions.create())
+      pass(1_000)
+      const turn = await run(sessions.begin(one))
+      assert.isAbove(await heldUntil(one), 0)
+      await run(others.remove(one))
+      const lost = await run(Effect.either(turn.commit(say("late"))))
+      assert.isTrue(Either.isLeft(lost) && lost.left._tag === "SessionNotFound")
+      turn.release()
+      assert.deepEqual(await alive(b, [one]), [])
+      assert.isNaN(await heldUntil(one))
+    })
+
+    it.each(["first", "second"] as const)(
+      "in use at two gateways stay in use when the turn of the %s one fails",
+      async (failing) => {
+        const { others, pass, sessions } = await gateways({})
+        const { id: one } = await run(sessions.create())
+        pass(50 * minute)
+        const turns = { first: await run(sessions.begin(one)), second: await run(others.begin(one)) }
+        const at = failing === "first" ? sessions : others
+        turns[failing].release()
+        assert.deepEqual(await run(at.prune({ olderThan: 1 })), [])
+        turns[failing === "first" ? "second" : "first"].release()
+        assert.lengthOf(await run(at.list()), 1)
+      }
+    )
 
     it("an owner that keeps creating or writing evicts only its own", async () => {
       const store = await open({ maxSessions: 40 })
