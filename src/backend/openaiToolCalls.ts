@@ -18,16 +18,6 @@ const perPiece = 64
 
 const isBlank = (text: string): boolean => text.trim() === ""
 
-const isComplete = (text: string): boolean => {
-  if (!text.trimEnd().endsWith("}")) return false
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
-  }
-}
-
 const textOf = (args: unknown): string =>
   typeof args === "string" ? args : args === undefined || args === null ? "" : (JSON.stringify(args) ?? "")
 
@@ -97,9 +87,9 @@ export class ToolCalls {
     // Pieces of one delta without an index are different calls.
     if (at === undefined && further) return undefined
     if (before.name !== name) return undefined
-    if (id !== "" && before.id === "") return isComplete(before.text) ? undefined : before
+    if (id !== "" && before.id === "") return ToolArguments.isWhole(before.text) ? undefined : before
     if (isBlank(before.text)) return id !== "" && isBlank(text) ? undefined : before
-    return isComplete(before.text) && !isBlank(text) ? undefined : before
+    return ToolArguments.isWhole(before.text) && !isBlank(text) ? undefined : before
   }
 
   private tell(call: PartialCall, piece: string): void {

@@ -76,3 +76,18 @@ export const objectText = (call: Arguments): string =>
  */
 export const object = (call: Arguments): { readonly [key: string]: unknown } =>
   call.rawArguments === undefined ? call.arguments : { INVALID_JSON: call.rawArguments }
+
+/**
+ * Whether the text that has come so far is a whole object: nothing but white space can follow.
+ *
+ * @internal
+ */
+export const isWhole = (text: string): boolean => {
+  if (!text.trimEnd().endsWith("}")) return false
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}

@@ -181,6 +181,61 @@ describe("arguments with numbers that JavaScript does not hold", () => {
   })
 })
 
+describe("parallel tool calls in a stream of /v1/responses", () => {
+  const piece = (index: number, text: string, id?: string) => {
+    const head = id === undefined ? {} : { id, type: "function" }
+    const name = id === undefined ? {} : { name: "look" }
+    return chunk({ tool_calls: [{ index, ...head, function: { ...name, arguments: text } }] })
+  }
+  const asked = [
+    { type: "function" as const, name: "look", parameters: { type: "object" }, strict: false },
+    { type: "custom" as const, name: "write" }
+  ]
+  /** What begins and ends, and all arguments as they came; checked against the response at the end. */
+  const events = async (pieces: ReadonlyArray<object>) => {
+    const gateway = await serve([
+      await upstream({ body: `${sse([...pieces, chunk({}, "tool_calls")])}data: [DONE]\n\n` })
+    ])
+    const found: Array<string> = []
+    const written: Array<string> = []
+    const done: Array<object> = []
+    const stream = await clientOf(gateway).responses.create({ model: "m", input: "Look.", tools: asked, stream: true })
+    for await (const event of stream) {
+      if (event.type === "response.output_item.added") found.push(`+${event.output_index}`)
+      else if (event.type === "response.output_item.done") {
+        found.push(`-${event.output_index}`)
+        done[event.output_index] = event.item
+      } else if (event.type === "response.function_call_arguments.delta") {
+        written[event.output_index] = (written[event.output_index] ?? "") + event.delta
+      } else if (event.type === "response.function_call_arguments.done") {
+        expect(event.arguments).toBe(written[event.output_index])
+      } else if (event.type === "response.completed") {
+        expect(event.response.output).toEqual(done)
+        expect(done.every((item) => "status" in item && item.status === "completed")).toBe(true)
+      }
+    }
+    return [found.join(" "), ...written]
+  }
+  const [a, b] = [`{"at": {"x": 1}}`, `{"at": "}"}`]
+
+  it("a call ends when the next item begins", async () => {
+    const calls = [piece(0, `{"at": {"x"`, "a"), piece(0, ": 1}}"), piece(1, `{"at": "}`, "b"), piece(1, `"}`)]
+    expect(await events(calls)).toEqual(["+0 -0 +1 -1", a, b])
+    expect(await events([...calls, chunk({ content: "There." })])).toEqual(["+0 -0 +1 -1 +2 -2", a, b])
+    // White space may still follow.
+    expect(await events([...calls, piece(0, "\n")])).toEqual(["+0 -0 +1 -1", a, b])
+    const custom = chunk({
+      tool_calls: [{ index: 0, id: "a", function: { name: "write", arguments: `{"input": "Hi"}` } }]
+    })
+    expect(await events([custom, piece(1, b, "b")])).toEqual(["+0 -0 +1 -1", undefined, b])
+  })
+
+  it("stays open while its pieces come between those of others", async () => {
+    const turns = [piece(0, `{"at": {"x": 1}`, "a"), piece(1, `{"at": "}`, "b"), piece(0, "}"), piece(1, `"}`)]
+    expect(await events(turns)).toEqual(["+0 +1 -0 -1", a, b])
+  })
+})
+
 describe("a server without token counts", () => {
   const text = "Once upon a time there was a robot."
   const body = sse([...text.split(/(?= )/).map((content) => chunk({ content })), chunk({}, "stop")])

@@ -83,15 +83,6 @@ const complete = (
 const event = (type: string, fields: object): string =>
   `event: ${type}\ndata: ${JSON.stringify({ type, ...fields })}\n\n`
 
-const isComplete = (text: string): boolean => {
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
-  }
-}
-
 /**
  * Writes the content blocks one after another, each with its start and stop. Tool arguments are streamed as the model
  * writes them, even if they are not JSON; a complete answer puts those into `INVALID_JSON`.
@@ -146,7 +137,7 @@ class EventWriter implements Writer {
   private closeCalls(): string {
     let all = ""
     for (const [call, { block, text }] of this.calls) {
-      if (!isComplete(text)) continue
+      if (!ToolArguments.isWhole(text)) continue
       this.calls.delete(call)
       all += event("content_block_stop", { index: block })
     }

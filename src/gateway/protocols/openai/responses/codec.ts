@@ -104,6 +104,7 @@ const complete = (
 /** A tool call that has started. */
 interface StreamedCall {
   readonly id: string
+  readonly called: CalledTool
   readonly at: number
   readonly head: string
   text: string
@@ -112,8 +113,8 @@ interface StreamedCall {
 }
 
 /**
- * Writes the items, each with its start and end. Texts come one after another; a tool call stays open until it is
- * complete, while others may start.
+ * Writes the items, each with its start and end. A text ends where another item starts, and so does a tool call whose
+ * arguments are whole by then: servers may send the pieces of parallel calls in turn.
  */
 class EventWriter implements Writer {
   private number = 0
@@ -151,7 +152,7 @@ class EventWriter implements Writer {
   }
 
   private start(kind: "message" | "reasoning"): string {
-    const closed = this.close()
+    const closed = this.close() + this.endWholeCalls()
     const id = Id.make(kind === "message" ? "msg_" : "rs_")
     const type = kind === "message" ? "response.output_text.delta" : "response.reasoning_text.delta"
     const output = this.items++
@@ -208,13 +209,20 @@ class EventWriter implements Writer {
     return this.delta("reasoning", content)
   }
   private startCall(index: number, call: CalledTool): string {
-    const closed = this.close()
+    const closed = this.close() + this.endWholeCalls()
     const id = Id.make(prefixOf(this.tools, call))
     const at = this.items++
     const custom = this.tools.kindOf(call.name)?.custom === true
     const type = custom ? "response.custom_tool_call_input.delta" : "response.function_call_arguments.delta"
     const head = `event: ${type}\ndata: ${JSON.stringify({ type, item_id: id, output_index: at }).slice(0, -1)},"sequence_number":`
-    this.calls.set(index, { id, at, head, text: "", input: custom ? new CustomToolInputReader() : undefined })
+    this.calls.set(index, {
+      id,
+      called: call,
+      at,
+      head,
+      text: "",
+      input: custom ? new CustomToolInputReader() : undefined
+    })
     const item = this.tools.forClient(callItem(id, call, "", "in_progress"))
     return closed + this.event("response.output_item.added", { output_index: at, item })
   }
@@ -230,11 +238,19 @@ class EventWriter implements Writer {
   }
   toolCall(choice: number, index: number, call: Message.ToolCall, streamed: boolean): string {
     const before = streamed ? "" : this.toolCallDelta(choice, index, call, ToolArguments.text(call), true)
+    return before + this.endCall(index)
+  }
+  private endWholeCalls(): string {
+    let all = ""
+    for (const [index, { text }] of this.calls) if (ToolArguments.isWhole(text)) all += this.endCall(index)
+    return all
+  }
+  private endCall(index: number): string {
     const open = this.calls.get(index)
-    if (open === undefined) return before
+    if (open === undefined) return ""
     this.calls.delete(index)
     const at = { item_id: open.id, output_index: open.at }
-    const item = this.tools.forClient(callItem(open.id, call, open.text, "completed"))
+    const item = this.tools.forClient(callItem(open.id, open.called, open.text, "completed"))
     this.output[open.at] = item
     const input = String(item["input"])
     const done =
@@ -242,7 +258,7 @@ class EventWriter implements Writer {
         ? this.event("response.function_call_arguments.done", { ...at, name: item["name"], arguments: open.text })
         : this.callDelta(open, open.input.end(input)) +
           this.event("response.custom_tool_call_input.done", { ...at, input })
-    return before + done + this.event("response.output_item.done", { output_index: open.at, item })
+    return done + this.event("response.output_item.done", { output_index: open.at, item })
   }
   end(_: number, reason: FinishReason, counted: Usage): string {
     const empty = this.items === 0 ? this.start("message") : ""
