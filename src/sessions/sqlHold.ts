@@ -32,6 +32,7 @@ export const isFree = (sql: SqlClient, dialect: Dialect): Fragment => sql`held_u
 
 /** The turn that this process has in a conversation. */
 interface Hold {
+  /** Whether it has written anything, or is about to. */
   isMarked: boolean
   /** What it has written and may take back; 0 if nothing, or where another process has a turn in it too. */
   until: number
@@ -49,18 +50,18 @@ export const make = (store: Store.Service, ttl: number, now: () => number) => {
   /** False if there is no such conversation. */
   const mark = (id: string, hold: Hold): Effect.Effect<boolean, StoreUnavailable> =>
     Effect.uninterruptible(
-      store.use((sql, dialect) =>
-        Effect.gen(function* () {
+      store.use((sql, dialect) => {
+        hold.isMarked = true
+        return Effect.gen(function* () {
           const until = sql`${dialect.now(sql)} + ${lease}`
           const [own] = yield* sql<{ held_until: number }>`UPDATE aicortex_sessions SET held_until = ${until}
             WHERE id = ${id} AND (held_until = ${hold.until} OR ${isFree(sql, dialect)}) RETURNING held_until`
           hold.until = own?.held_until ?? 0
-          hold.isMarked = true
           if (own !== undefined) return true
           const [any] = yield* sql`UPDATE aicortex_sessions SET held_until = ${until} WHERE id = ${id} RETURNING id`
           return any !== undefined
         })
-      )
+      })
     )
   const unmark = (id: string, hold: Hold) =>
     Effect.suspend(() =>
@@ -71,19 +72,12 @@ export const make = (store: Store.Service, ttl: number, now: () => number) => {
           )
     )
   // Where the store is away the next word may reach it, and the turn itself says that it cannot be stored.
-  const last = (id: string, hold: Hold) =>
-    Effect.gen(function* () {
-      let pause = limits.silent
-      let isThere = true
-      while (isThere) {
-        yield* Effect.sleep(pause)
-        isThere = yield* Effect.orElseSucceed(mark(id, hold), () => true)
-        pause = interval
-      }
-    }).pipe(
-      Effect.interruptible,
-      // What is not taken back ends by itself.
-      Effect.onInterrupt(() => Effect.ignore(unmark(id, hold)))
+  const last = (id: string, hold: Hold, pause: number): Effect.Effect<void> =>
+    Effect.flatMap(Effect.sleep(pause), () =>
+      Effect.flatMap(
+        Effect.orElseSucceed(mark(id, hold), () => true),
+        (isThere) => (isThere ? last(id, hold, interval) : Effect.void)
+      )
     )
   /** Until the turns that this process has ended are taken back. */
   const settled = (id: string): Effect.Effect<void> =>
@@ -92,29 +86,35 @@ export const make = (store: Store.Service, ttl: number, now: () => number) => {
       return fiber === undefined ? Effect.void : Effect.asVoid(Fiber.await(fiber))
     })
 
+  /** What is not taken back ends by itself. */
+  const takeBack = (id: string, hold: Hold, fiber: Fiber.RuntimeFiber<void>): void => {
+    const ended = Effect.runFork(Effect.zipRight(Fiber.await(fiber), Effect.ignore(unmark(id, hold))))
+    ending.set(id, ended)
+    ended.addObserver(() => {
+      if (ending.get(id) === ended) ending.delete(id)
+    })
+  }
+
   return {
     settled,
     /** A turn that the others know of. */
     turn: (id: string, ticket: TurnTicket): TurnTicket => {
       const hold: Hold = { isMarked: false, until: 0 }
       let fiber: Fiber.RuntimeFiber<void> | undefined
-      const begin = Effect.gen(function* () {
-        yield* settled(id)
-        fiber = yield* Effect.forkDaemon(last(id, hold))
-        holds.set(id, hold)
-      })
+      const begin = Effect.flatMap(settled(id), () =>
+        Effect.map(Effect.forkDaemon(Effect.interruptible(last(id, hold, limits.silent))), (started) => {
+          fiber = started
+          holds.set(id, hold)
+        })
+      )
       return {
         wait: Effect.zipRight(ticket.wait, begin),
         release: () => {
           if (fiber !== undefined) {
-            const ended = fiber
-            fiber = undefined
+            fiber.unsafeInterruptAsFork(FiberId.none)
             if (holds.get(id) === hold) holds.delete(id)
-            ending.set(id, ended)
-            ended.addObserver(() => {
-              if (ending.get(id) === ended) ending.delete(id)
-            })
-            ended.unsafeInterruptAsFork(FiberId.none)
+            if (hold.isMarked) takeBack(id, hold, fiber)
+            fiber = undefined
           }
           ticket.release()
         }
