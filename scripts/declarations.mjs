@@ -112,14 +112,18 @@ class Printer {
     const name = type === this.top ? undefined : this.names.get(type)
     if (name !== undefined) return name
     const { checker } = this
-    const symbol = type.aliasSymbol ?? type.getSymbol()
+    // What an alias with parameters makes has no name of its own.
+    const symbol = type.aliasTypeArguments === undefined ? (type.aliasSymbol ?? type.getSymbol()) : type.getSymbol()
     if (type.aliasSymbol?.name === durationName) return durationName
     const declaration = symbol?.declarations?.[0]
     const file = declaration?.getSourceFile().fileName ?? ""
     if (/node_modules\/@?effect\//.test(file) && /^(Redacted|Layer|Duration)$/.test(symbol?.name ?? ""))
       return valueName
     if (type.isUnion()) return this.union(type, what)
-    if (type.isIntersection()) return type.types.map((one) => this.text(one, what)).join(" & ")
+    if (type.isIntersection()) {
+      const isMade = type.types.every((one) => one.aliasTypeArguments !== undefined)
+      return isMade ? `{\n${this.members(type, what)}}` : type.types.map((one) => this.text(one, what)).join(" & ")
+    }
     if (!(type.flags & ts.TypeFlags.Object)) return checker.typeToString(type)
     if (checker.isTupleType(type)) return this.tuple(/** @type {ts.TupleTypeReference} */ (type), what)
     if (checker.isArrayType(type)) {
@@ -145,11 +149,10 @@ class Printer {
   union(type, what) {
     // `boolean` is a union of its own.
     let parts = type.types.filter(({ flags }) => !(flags & ts.TypeFlags.BooleanLiteral))
-    // Without Effect, a duration is a number of milliseconds or a text such as "5 seconds".
-    if (parts.some(isDuration)) {
-      parts = parts.filter(
-        (one) => !(isDuration(one) || one.flags & ts.TypeFlags.BigIntLike || this.checker.isTupleType(one))
-      )
+    const isTime = parts.some(isDuration)
+    if (isTime) {
+      const inside = ts.TypeFlags.BigIntLike | ts.TypeFlags.Number | ts.TypeFlags.TemplateLiteral
+      parts = parts.filter((one) => !(isDuration(one) || one.flags & inside || this.checker.isTupleType(one)))
     }
     const texts = parts.map((one) => {
       const text = this.text(one, what)
@@ -159,7 +162,7 @@ class Printer {
     if (booleans.length === 2) texts.push("boolean")
     else texts.push(...booleans.map((one) => this.checker.typeToString(one)))
     return [
-      ...new Set(texts.filter((text) => text !== "undefined")),
+      ...new Set([...(isTime ? [durationName] : []), ...texts.filter((text) => text !== "undefined")]),
       ...(texts.includes("undefined") ? ["undefined"] : [])
     ].join(" | ")
   }
@@ -199,6 +202,8 @@ class Printer {
     if (
       declaration?.getSourceFile() === this.source &&
       ts.isPropertySignature(declaration) &&
+      // A type made of another one has its members' declarations, not their types.
+      checker.getTypeAtLocation(declaration) === checker.getTypeOfSymbol(property) &&
       (declaration.questionToken !== undefined) === ((property.flags & ts.SymbolFlags.Optional) !== 0) &&
       (!ts.isInterfaceDeclaration(declaration.parent) || declaration.parent.typeParameters === undefined)
     ) {

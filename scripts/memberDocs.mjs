@@ -62,18 +62,40 @@ const checkFields = (fields, of) => {
   }
 }
 
+/** @type {Set<ts.Type>} */
+const shown = new Set()
+
 /**
- * What an interface has of a schema: Effect's types of what it takes lose the comments of its fields.
+ * Whether editors show a comment for each property of a type, those that it inherits too. In the types of properties, it
+ * looks for comments that are lost: `Schema.Schema.Encoded` loses those of a schema's fields.
  *
- * @type {(node: ts.InterfaceDeclaration, of: string) => void}
+ * @type {(type: ts.Type, of: string, at: ts.Node, isInner?: boolean) => void}
  */
-const checkInherited = (node, of) => {
-  if (!/Schema\.Schema\.Encoded</.test(node.heritageClauses?.[0]?.getText() ?? "")) return
-  const lost = checker.getTypeAtLocation(node).getProperties()
-  const name = lost.find((one) => one.getDocumentationComment(checker).length === 0)?.name
-  if (name === undefined) return
-  const place = `${relative(root, node.getSourceFile().fileName)}: ${of}.${name}`
-  problems.set(place, `${place} shows no comment in editors: let ${of} extend InputOf (internal/optionSchemas)`)
+const checkShown = (type, of, at, isInner = false) => {
+  if (shown.has(type)) return
+  shown.add(type)
+  if (type.isUnion()) {
+    for (const part of type.types) checkShown(part, of, at, isInner)
+    return
+  }
+  if (!(type.flags & (ts.TypeFlags.Object | ts.TypeFlags.Intersection))) return
+  if (checker.isArrayType(type) || checker.isTupleType(type)) {
+    for (const item of checker.getTypeArguments(/** @type {ts.TypeReference} */ (type))) checkShown(item, of, at, true)
+    return
+  }
+  for (const property of checker.getPropertiesOfType(type)) {
+    const [declaration] = property.declarations ?? []
+    if (declaration !== undefined && (!isOwn(declaration) || isExempt(declaration))) continue
+    const name = `${of}.${property.name}`
+    checkShown(checker.getTypeOfSymbol(property), name, at, true)
+    if (property.getDocumentationComment(checker).some(({ text }) => text.trim())) continue
+    if (declaration !== undefined && !hasComment(declaration)) {
+      if (!isInner || ts.isPropertyAssignment(declaration)) requireComment(declaration, name)
+      continue
+    }
+    const place = `${relative(root, at.getSourceFile().fileName)}: ${name}`
+    problems.set(place, `${place} shows no comment in editors: say its type with InputOf (internal/optionSchemas)`)
+  }
 }
 
 /**
@@ -87,7 +109,6 @@ const checkMembers = (node, of) => {
       if ((ts.isPropertySignature(member) || ts.isMethodSignature(member)) && !isExempt(member))
         requireComment(member, `${of}.${nameOf(member)}`)
     }
-    if (ts.isInterfaceDeclaration(node)) checkInherited(node, of)
   } else if (ts.isTypeAliasDeclaration(node)) checkMembers(node.type, of)
   else if (ts.isUnionTypeNode(node) || ts.isIntersectionTypeNode(node)) {
     for (const type of node.types) checkMembers(type, of)
@@ -151,6 +172,11 @@ const checkModule = (module, path) => {
     } else {
       checkSince(declarations, exported.declarations?.[0], name)
       for (const declaration of declarations) checkMembers(declaration, name)
+      if (
+        declarations[0] &&
+        symbol.flags & (ts.SymbolFlags.Interface | ts.SymbolFlags.TypeAlias | ts.SymbolFlags.Class)
+      )
+        checkShown(checker.getDeclaredTypeOfSymbol(symbol), name, declarations[0])
       const commented = declarations.some((one) => hasComment(one))
       if (!commented && declarations[0]) requireComment(declarations[0], name)
     }

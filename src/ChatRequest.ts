@@ -81,16 +81,26 @@ export const Options = Schema.Struct({
   tools: optional(
     Schema.Array(
       Schema.Struct({
+        /** What the model calls it by. */
         name: Schema.NonEmptyString,
+        /** What the tool does and when to use it, for the model. */
         description: optional(Schema.String),
+        /** The JSON Schema of its arguments. Default: the tool takes none. */
         parameters: optional(JsonObjectSchema),
+        /** Whether servers that speak the OpenAI API hold the model to that schema, if they can. Default `false`. */
         strict: optional(Schema.Boolean)
       })
     )
   ),
   /** Whether the model may, must or must not call tools, or the one it must call. Default: it may. */
   toolChoice: optional(
-    Schema.Union(Schema.Literal("auto", "none", "required"), Schema.Struct({ name: Schema.NonEmptyString }))
+    Schema.Union(
+      Schema.Literal("auto", "none", "required"),
+      Schema.Struct({
+        /** The tool that it must call. */
+        name: Schema.NonEmptyString
+      })
+    )
   ),
   /**
    * How long Ollama keeps the model loaded: seconds, or a duration such as `5m` or `1h30m`; below 0 for ever, 0 not at
@@ -142,7 +152,15 @@ export const Options = Schema.Struct({
    * Whether a cached answer may be returned, and this one is cached: see `ResponseCache`. `ttl`, in milliseconds: its
    * maximum age and lifetime. Default: as configured, else `false`.
    */
-  cache: optional(Schema.Union(Schema.Boolean, Schema.Struct({ ttl: optional(milliseconds) }))),
+  cache: optional(
+    Schema.Union(
+      Schema.Boolean,
+      Schema.Struct({
+        /** How old the answer may be, and how long this one is kept, in milliseconds; default: as configured. */
+        ttl: optional(milliseconds)
+      })
+    )
+  ),
   /**
    * The longest silence in any phase, in milliseconds; default 30,000. If omitted, a server has longer for the first
    * piece of an answer to a long prompt: twice as long as its measured speed requires, at most ten minutes.
@@ -185,7 +203,15 @@ export const Options = Schema.Struct({
    * most 5 % of the calls that allow it cost a second request, and none goes to a server that is full or must load the
    * model first. Default: as configured, else `false`.
    */
-  hedge: optional(Schema.Union(Schema.Boolean, Schema.Struct({ after: milliseconds })))
+  hedge: optional(
+    Schema.Union(
+      Schema.Boolean,
+      Schema.Struct({
+        /** How long the first server has, in milliseconds. */
+        after: milliseconds
+      })
+    )
+  )
 })
 /**
  * @since 0.1.0

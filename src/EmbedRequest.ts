@@ -78,7 +78,7 @@ export const Options = Schema.Struct({
  * @since 0.1.0
  * @category models
  */
-export interface Options extends InputOf<typeof Options.fields, "model"> {}
+export interface Options extends InputOf<typeof Options.fields> {}
 
 /**
  * Options that were validated: times are in milliseconds.

@@ -129,7 +129,9 @@ export const Extra = Schema.extend(Schema.partial(Schema.Struct(ExtraFields.fiel
   Schema.filter((extra) => {
     const own = Object.keys(extra).find((name) => ExtraFields.isReserved(name))
     return own === undefined ? undefined : `must not hold ${own}: that is set by the options of the call`
-  })
+  }),
+  // What is given has this form: its type keeps the comments.
+  Schema.typeSchema
 )
 
 /**

@@ -50,18 +50,26 @@ const servers = Schema.Array(Schema.Unknown).annotations({
 
 /** How answers are kept. Whatever is left out has its default. */
 export const CacheOptions = Schema.Struct({
+  /** How long an answer is kept, in milliseconds; default an hour. */
   ttl: Schema.optional(milliseconds),
+  /** How many answers are kept; default 1,000. */
   maxEntries: Schema.optional(wholeFrom(1)),
+  /** How much room they may have, in bytes; default 64 MiB. */
   maxBytes: Schema.optional(wholeFrom(1, "bytes")),
+  /** Whether an answer that was kept for one owner answers another; default `false`. */
   shared: Schema.optional(Schema.Boolean)
 })
 export type CacheOptions = typeof CacheOptions.Type
 
 /** How conversations are kept. `folder: false` means memory; whatever is left out has its default. */
 export const SessionOptions = Schema.Struct({
+  /** Where earlier versions kept conversations; `false` keeps them in memory, unless a store is named. */
   folder: Schema.optional(pathOrOff("a folder")),
+  /** How many conversations are kept; default 10,000. */
   maxSessions: Schema.optional(wholeFrom(1)),
+  /** How much room they may have, in bytes; default 256 MiB. */
   maxBytes: Schema.optional(wholeFrom(1, "bytes")),
+  /** How long a conversation is kept after it was used last, in milliseconds; default for ever. */
   ttl: Schema.optional(milliseconds)
 })
 export type SessionOptions = typeof SessionOptions.Type
@@ -92,22 +100,40 @@ const HubAddress = Schema.String.pipe(
 
 /** Where the models of this machine are kept. Whatever is left out has its default. */
 export const ModelOptions = Schema.Struct({
+  /** The folder that models are kept in; default `~/.local/state/aicortex/models`. */
   folder: Schema.optional(text("a folder")),
+  /** Names of yours for models, each with what `aicortex pull` takes. */
   aliases: Schema.optional(Schema.Record({ key: Schema.NonEmptyString, value: Schema.NonEmptyString })),
+  /** The address of the hub; default `https://huggingface.co`. */
   hub: Schema.optional(HubAddress),
+  /** A token for the hub, which no other host gets. */
   token: Schema.optional(Redactable),
+  /** How many ranges of a file are downloaded at once: 1 to 64, default 4. */
   parallel: Schema.optional(range(1, 64).pipe(Schema.int({ message: () => "must be a whole number" }))),
+  /** How long a range is, in bytes; default 64 MiB. */
   rangeBytes: Schema.optional(wholeFrom(1024, "bytes")),
+  /** How long nothing may come of a download, in milliseconds; default 30,000. */
   stallTimeout: Schema.optional(milliseconds),
+  /** How many attempts may fail in a row; default 5. */
   retries: Schema.optional(wholeFrom(0)),
+  /** The first pause between attempts, in milliseconds, which doubles; default 500. */
   retryBackoff: Schema.optional(milliseconds),
+  /** How much memory all models that run may take, in bytes; default 90 % of what there is. */
   memory: Schema.optional(wholeFrom(1, "bytes")),
+  /**
+   * How long a model that a request has loaded stays after its last one, in milliseconds; 0: only while it is used,
+   * negative: until it is stopped. Default five minutes.
+   */
   keepAlive: Schema.optional(keptFor)
 })
 export type ModelOptions = typeof ModelOptions.Type
 
 /** How `auto` chooses. */
 export const AutoOptions = Schema.Struct({
+  /**
+   * Which servers come first: `local`, `remote`, or `fastest`, which leaves it to the models and the routing. Default
+   * `fastest`.
+   */
   prefer: Schema.optional(Schema.Literal("local", "remote", "fastest"))
 })
 export type AutoOptions = typeof AutoOptions.Type
@@ -117,9 +143,13 @@ const Proxy = Schema.Union(
   Schema.Literal(false),
   Redactable,
   Schema.Struct({
+    /** The proxy of servers with `http:`. */
     http: Schema.optional(Redactable),
+    /** The proxy of servers with `https:`. */
     https: Schema.optional(Redactable),
+    /** Hosts that are reached without one, as in `NO_PROXY`. */
     no: Schema.optional(Schema.String),
+    /** Whether this machine itself is reached through it too; default `false`. */
     loopback: Schema.optional(Schema.Boolean)
   })
 )
@@ -404,10 +434,19 @@ export const fleet = {
    * Whether a second server is asked where the first one's first token is late, for calls that do not say; after sets
    * how late. Default: false.
    */
-  hedge: setting(Schema.Union(Schema.Boolean, Schema.Struct({ after: milliseconds })), {
-    doc: "Whether a second server is asked where the first one's first token is late, for calls that do not say; after sets how late.",
-    default: false
-  }),
+  hedge: setting(
+    Schema.Union(
+      Schema.Boolean,
+      Schema.Struct({
+        /** How long the first server has, in milliseconds. */
+        after: milliseconds
+      })
+    ),
+    {
+      doc: "Whether a second server is asked where the first one's first token is late, for calls that do not say; after sets how late.",
+      default: false
+    }
+  ),
   /**
    * Options of calls that hold where a call does not say, such as timeout, maxRetries and temperature. The variable is
    * a JSON object, as in the file. Default: none.

@@ -35,13 +35,23 @@ export interface ResponseBounds {
  * answered by local servers only; default `false`.
  */
 export interface ApiKey {
+  /** What it is called in logs, metrics and usage. */
   readonly name: string
+  /** What a client sends as `Authorization: Bearer` or `x-api-key`. */
   readonly key: string | Redacted.Redacted
+  /** How many requests per minute; default: any number. */
   readonly requestsPerMinute?: number | undefined
+  /** How many tokens per minute, of prompts and answers together; default: any number. */
   readonly tokensPerMinute?: number | undefined
+  /** How many requests at the same time; default: any number. */
   readonly concurrency?: number | undefined
+  /**
+   * Whether it may also pull, copy, delete and unload models, without `maxContext` and `maxKeepAlive`; default `false`.
+   */
   readonly admin?: boolean | undefined
+  /** Whether its requests let those of others go first (`batch`); default `interactive`. */
   readonly priority?: "interactive" | "batch" | undefined
+  /** Whether only local servers answer it; default `false`. */
   readonly private?: boolean | undefined
 }
 
@@ -65,8 +75,11 @@ const Keys = Schema.Array(Schema.Unknown).annotations({
 }) as unknown as Schema.Schema<ReadonlyArray<ApiKey>>
 
 const ResponseOptions = Schema.Struct({
+  /** How many responses are kept. */
   maxEntries: Schema.optional(whole),
+  /** How much room they may have, in bytes. */
   maxBytes: Schema.optional(wholeFrom(1, "bytes")),
+  /** How long one is kept that is not used, in milliseconds. */
   ttl: Schema.optional(milliseconds)
 })
 

@@ -53,12 +53,25 @@ export const registryUrl = {
 
 /** A registry by address as a program gives it. */
 export const RegistryUrlOptions = Schema.Struct({
+  /** Its address, `https://` or `http://`. */
   url: registryUrl.url.schema,
+  /** Sent as `Authorization: Bearer` to the host of the address, and to no other. */
   apiKey: Schema.optional(registryUrl.apiKey.schema),
+  /** More headers of requests to that host. Default: none. */
   headers: Schema.optional(registryUrl.headers.schema),
+  /**
+   * How long a copy is fresh, in milliseconds; after half of that the source is asked, in the background, whether it
+   * has changed. Default an hour.
+   */
   ttl: Schema.optional(registryUrl.ttl.schema),
+  /** How long a request may take, in milliseconds; default 10,000. */
   timeout: Schema.optional(registryUrl.timeout.schema),
+  /** How long the content may be, in bytes; default 32 MiB. */
   maxBytes: Schema.optional(registryUrl.maxBytes.schema),
+  /**
+   * Whether a content is taken over that has less than half of the servers or models of the one before; default
+   * `false`.
+   */
   acceptSmaller: Schema.optional(registryUrl.acceptSmaller.schema)
 })
 

@@ -5,6 +5,7 @@
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import * as AST from "effect/SchemaAST"
+import type { Given } from "../internal/optionSchemas.js"
 import { annotationOf, InFile, Unit } from "../internal/units.js"
 
 /** How a setting is declared. */
@@ -67,10 +68,10 @@ export type ValuesOf<S> = {
 }
 
 /** Declares a setting. */
-export const setting = <A, I, const D extends A | undefined = undefined>(
-  schema: Schema.Schema<A, I>,
-  declaration: Declaration<A, D>
-): Setting<A, D, I> => ({ ...declaration, schema })
+export const setting = <S extends Schema.Schema.AnyNoContext, const D extends S["Type"] | undefined = undefined>(
+  schema: S,
+  declaration: Declaration<S["Type"], D>
+): Setting<S["Type"], D, Given<S>> => ({ ...declaration, schema })
 
 /** The values of settings that no source gives. */
 export const defaultsOf = <S extends Settings>(settings: S): ValuesOf<S> =>

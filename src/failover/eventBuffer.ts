@@ -46,7 +46,10 @@ export abstract class EventBuffer extends Lifetime implements OpenAnswer {
   private refuse: ((error: unknown) => void) | undefined
   private listeners: Array<() => void> | undefined
 
-  constructor(readonly call: Call) {
+  constructor(
+    /** What is asked for. */
+    readonly call: Call
+  ) {
     super()
   }
 

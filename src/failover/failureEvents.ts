@@ -31,6 +31,7 @@ export const metaEvent = (
 
 /** An event buffer that holds the error event of a failed attempt back until the next server is known. */
 export abstract class FailureEvents extends EventBuffer {
+  /** The attempts that failed. */
   readonly attempts: Array<Attempt> = []
   /** The failure of the last attempt, until the next server is known. */
   private pendingError: ErrorEvent | undefined

@@ -21,6 +21,7 @@ export interface Waiter {
   readonly displaced?: (() => void) | undefined
   /** On whose behalf it waits; those without one count as one owner. */
   readonly owner?: string | undefined
+  /** Whether it lets those of its owner go first (`batch`); default `interactive`. */
   readonly priority?: Priority | undefined
 }
 

@@ -16,28 +16,48 @@ const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optionalWith(sche
 const Moment = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
 const Figure = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
 
-/** Until when, in wall-clock time, and after how many consecutive failures. */
-const Rest = Schema.Struct({ until: Moment, strikes: Schema.NonNegativeInt })
+const Rest = Schema.Struct({
+  /** Until when, in wall-clock time. */
+  until: Moment,
+  /** After how many consecutive failures. */
+  strikes: Schema.NonNegativeInt
+})
 
 const PersistedModel = Schema.Struct({
+  /** Its name. */
   model: Schema.NonEmptyString,
+  /** When it was used last. */
   usedAt: Moment,
+  /** Whether it has answered there. */
   proven: Schema.Boolean,
+  /** How fast it answers. */
   tokensPerSecond: optional(Figure.pipe(Schema.lessThanOrEqualTo(maxPlausibleSpeed))),
+  /** How long it takes to its first token. */
   firstTokenTime: optional(Figure),
+  /** How fast it reads prompts. */
   promptTokensPerSecond: optional(Figure),
+  /** When it was measured. */
   benchmarkedAt: optional(Moment),
+  /** The part of the time to its first token that is neither load nor prompt nor waiting: the network. */
   overhead: optional(Figure),
+  /** How many requests it answers at once. */
   places: optional(Schema.Int.pipe(Schema.between(1, maxPlaces))),
+  /** Until when it is loaded. */
   residentUntil: optional(Moment),
+  /** How long it is not asked there. */
   rest: optional(Rest)
 })
 
 const PersistedServer = Schema.Struct({
+  /** Its address. */
   url: Schema.NonEmptyString,
+  /** When it was used last. */
   usedAt: Moment,
+  /** How long a request takes to it and back. */
   roundTrip: optional(Figure),
+  /** How long it is not asked. */
   rest: optional(Rest),
+  /** What was learned of its models. */
   models: Schema.Array(PersistedModel)
 })
 type PersistedServer = typeof PersistedServer.Type

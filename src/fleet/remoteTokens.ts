@@ -24,10 +24,15 @@ const Amounts = counts(Schema.NonNegative)
  * (UTC), `month` too; `tokens`, `costs` and `monthCosts` are those of each process, by a random name.
  */
 export const SavedRemoteTokens = Schema.Struct({
+  /** Days since the epoch (UTC). */
   day: Schema.NonNegativeInt,
+  /** The tokens of the day, of each process. */
   tokens: counts(Schema.NonNegativeInt),
+  /** What they cost, of each process. */
   costs: Schema.optional(Amounts),
+  /** Months since the epoch (UTC). */
   month: Schema.optional(Schema.NonNegativeInt),
+  /** What the month cost, of each process. */
   monthCosts: Schema.optional(Amounts)
 })
 export type SavedRemoteTokens = typeof SavedRemoteTokens.Type

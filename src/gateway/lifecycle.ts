@@ -37,6 +37,7 @@ export interface LifecycleOptions {
   readonly accessLog?: ((text: string) => void) | undefined
   /** Combines the metrics of several processes. */
   readonly metrics?: ((own: () => Promise<string>) => Promise<string>) | undefined
+  /** How long clients may take; default: 20 s for headers, 120 s for a request, and `timeout` of the settings for silence. */
   readonly timeouts?: Server.ClientTimeouts | undefined
   /** Why no request can be answered yet; `undefined` once it can. Default: it can from the beginning. */
   readonly starting?: (() => string | undefined) | undefined

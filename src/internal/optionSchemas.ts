@@ -14,21 +14,43 @@ import * as Duration from "./duration.js"
 import { type Leaf, leaves, nearestName } from "./issues.js"
 
 /** Each field may be left out. */
-type Optional<F> = { readonly [K in keyof F]?: Schema.Schema.Encoded<F[K]> }
+type Optional<F> = { readonly [K in keyof F]?: Given<F[K]> }
 
 /** Each field must be given. */
-type Needed<F> = { readonly [K in keyof F]: Schema.Schema.Encoded<F[K]> }
+type Needed<F> = { readonly [K in keyof F]: Given<F[K]> }
+
+type OptionalNames<F> = { [K in keyof F]: F[K] extends { readonly _EncodedToken: "?:" } ? K : never }[keyof F]
 
 /**
- * What a program gives for these fields; all may be left out but `Required`. Unlike `Schema.Schema.Encoded` it keeps
- * the comment of each field, which editors show where the option is written.
+ * What a program gives for these fields. Unlike `Schema.Schema.Encoded` it keeps the comment of each field, which editors
+ * show where the option is written.
  *
  * @internal
  */
-export type InputOf<F, Required extends keyof F = never> = Optional<Omit<F, Required>> & Needed<Pick<F, Required>>
+export type InputOf<F> = Optional<Pick<F, OptionalNames<F>>> & Needed<Omit<F, OptionalNames<F>>>
+
+/**
+ * What a program gives for a schema, with the comments of all fields in it.
+ *
+ * @internal
+ */
+export type Given<S> =
+  S extends Schema.optional<infer T>
+    ? Given<T> | undefined
+    : S extends Schema.Struct<infer F>
+      ? InputOf<F>
+      : S extends Schema.Array$<infer Item>
+        ? ReadonlyArray<Given<Item>>
+        : S extends Schema.Record$<infer Key, infer Value>
+          ? { readonly [K in Schema.Schema.Encoded<Key> & string]: Given<Value> }
+          : S extends Schema.Union<infer Members>
+            ? Given<Members[number]>
+            : S extends Schema.refine<infer _, infer From>
+              ? Given<From>
+              : Schema.Schema.Encoded<S>
 
 /** @internal */
-export const optional = <A, I, R>(schema: Schema.Schema<A, I, R>) => Schema.optional(schema)
+export const optional = Schema.optional
 
 /** @internal */
 export { annotationOf, InFile, keptFor, milliseconds, pause, positive, range, whole, wholeFrom } from "./units.js"

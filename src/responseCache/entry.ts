@@ -41,12 +41,19 @@ export const Entry = Schema.Struct({
   stopSequence: optional(Schema.String),
   /** The tokens, as the server counted them. */
   usage: Schema.Struct({
+    /** Tokens of the prompt. */
     promptTokens: optional(Count),
+    /** Tokens of the answer, reasoning included. */
     completionTokens: optional(Count),
+    /** Both together. */
     totalTokens: optional(Count),
+    /** Those prompt tokens that were read from a cache. */
     cachedTokens: optional(Count),
+    /** Those prompt tokens that were written to a cache. */
     cacheWriteTokens: optional(Count),
+    /** Those completion tokens that were used for thinking. */
     reasoningTokens: optional(Count),
+    /** The server broke off before it reported usage. */
     estimated: optional(Schema.Literal(true))
   })
 }).pipe(

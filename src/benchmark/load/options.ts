@@ -112,7 +112,7 @@ export const LoadOptions = Schema.Struct({
  * @since 0.3.0
  * @category models
  */
-export interface LoadOptions extends InputOf<typeof LoadOptions.fields, "server" | "model"> {}
+export interface LoadOptions extends InputOf<typeof LoadOptions.fields> {}
 
 /**
  * The defaults of the options of a load test that have one.

@@ -71,7 +71,7 @@ export const FetchOptions = Schema.Struct({
  * @since 0.4.0
  * @category models
  */
-export interface FetchOptions extends InputOf<typeof FetchOptions.fields, "sources"> {}
+export interface FetchOptions extends InputOf<typeof FetchOptions.fields> {}
 
 /**
  * How fetched models become records.
@@ -92,7 +92,7 @@ export const ResolveOptions = Schema.Struct({
  * @since 0.4.0
  * @category models
  */
-export interface ResolveOptions extends InputOf<typeof ResolveOptions.fields, "fetched"> {}
+export interface ResolveOptions extends InputOf<typeof ResolveOptions.fields> {}
 
 const changing = {
   /** The folder of the registry. Default: the first of the settings. */
@@ -121,7 +121,7 @@ export const ApplyOptions = Schema.Struct({
  * @since 0.4.0
  * @category models
  */
-export interface ApplyOptions extends InputOf<typeof ApplyOptions.fields, "records"> {}
+export interface ApplyOptions extends InputOf<typeof ApplyOptions.fields> {}
 
 /**
  * How a registry is refreshed.
@@ -167,7 +167,7 @@ export const ImportOptions = Schema.Struct({
  * @since 0.4.0
  * @category models
  */
-export interface ImportOptions extends InputOf<typeof ImportOptions.fields, "sources"> {}
+export interface ImportOptions extends InputOf<typeof ImportOptions.fields> {}
 
 /**
  * In which form a registry is exported.
