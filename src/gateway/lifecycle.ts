@@ -48,7 +48,9 @@ export interface LifecycleOptions {
 export interface RunningGateway {
   /** Its address. */
   readonly url: string
+  /** Where it listens. */
   readonly host: string
+  /** The port that it has, where 0 took a free one too. */
   readonly port: number
   /**
    * Applies the current settings; requests in flight keep the old ones. Invalid settings are not applied. Host and port
