@@ -71,7 +71,7 @@ const openAIs = new WeakMap<Server, boolean>()
 const isOpenAI = (server: Server): boolean => {
   let known = openAIs.get(server)
   if (known === undefined) {
-    known = /^https?:\/\/([^/]*\.)?openai\.(azure\.)?com(:|\/|$)/.test(server.url)
+    known = OpenAIModels.isOpenAI(server.url)
     openAIs.set(server, known)
   }
   return known

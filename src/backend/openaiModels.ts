@@ -1,5 +1,8 @@
-/** What OpenAI's own models accept, by model name: its API rejects the rest. Nothing is known of other models. */
+/** What OpenAI's own servers and models accept: its API rejects the rest. Nothing is known of others. */
 import { type ChatRequest, defaults } from "../ChatRequest.js"
+
+/** Whether an address is one of OpenAI's own servers, or of Azure's. */
+export const isOpenAI = (url: string): boolean => /^https?:\/\/([^/]*\.)?openai\.(azure\.)?com(:|\/|$)/.test(url)
 
 /** `o4-mini`, `gpt-5`, `gpt-5.2-codex`, `ft:o4-mini:me`, on Azure also `team-gpt-5-mini`; not `gpt-4o`, not `gpt-oss`. */
 const name = /(?:^|[/:_-])(?:(o)\d|gpt-(\d+(?:\.\d+)?))(?![\w.])(-chat)?/

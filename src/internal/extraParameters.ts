@@ -244,16 +244,25 @@ export const forAnthropic = (extra: Extra | undefined): Extra => {
 }
 
 /**
- * What a server without OpenAI's protocol speaks.
+ * What a server speaks that does not take everything: `openai.com` are OpenAI's own servers, which refuse parameters
+ * that they do not know. They are sent those that an answer depends on.
  *
  * @internal
  */
-export type Dialect = "ollama" | "anthropic" | "other"
+export type Dialect = "ollama" | "anthropic" | "openai.com" | "other"
 
-const takes = (name: string, dialect: Dialect): boolean =>
-  dialect === "ollama"
-    ? isName(name) && ollama[name] !== undefined
-    : dialect === "anthropic" && (anthropic.has(name) || name === "thinking_budget")
+const takes = (name: string, dialect: Dialect): boolean => {
+  switch (dialect) {
+    case "ollama":
+      return isName(name) && ollama[name] !== undefined
+    case "anthropic":
+      return anthropic.has(name) || name === "thinking_budget"
+    case "openai.com":
+      return !isOptional(name) || name === "verbosity"
+    case "other":
+      return false
+  }
+}
 
 /** Equivalent to `think` on every server. */
 const switches: ReadonlySet<string> = new Set(["enable_thinking", "thinking"])
@@ -262,7 +271,7 @@ const saysMore = (kwargs: unknown): boolean =>
   typeof kwargs === "object" && kwargs !== null && Object.keys(kwargs).some((key) => !switches.has(key))
 
 /**
- * The parameters that a server without OpenAI's protocol is not sent.
+ * The parameters that such a server is not sent.
  *
  * @internal
  */

@@ -28,10 +28,10 @@ const upstream = async (
       body += part
     })
     request.on("end", () => {
-      const { url = "" } = request
+      const url = (request.url ?? "").replace(/^http:\/\/[^/]*/, "")
       if (url === "/v1/models") {
         response.setHeader("content-type", "application/json")
-        response.end(`{"object":"list","data":[{"id":"m","object":"model"}]}`)
+        response.end(`{"object":"list","data":[{"id":"m","object":"model"},{"id":"gpt-5","object":"model"}]}`)
         return
       }
       const answer =
@@ -178,6 +178,34 @@ describe("arguments with numbers that JavaScript does not hold", () => {
       ]
     })
     expect(sent).toEqual([written, written])
+  })
+})
+
+describe("OpenAI's own servers", () => {
+  it("get what they take; what they are not sent is named, and what a client wrote is sent", async () => {
+    const sent: Array<object> = []
+    // It stands for any host: a proxy is asked for whole addresses.
+    const at = await upstream((_, text) => {
+      sent.push(JSON.parse(text))
+      return { body: `${sse([chunk({ content: "Hi." }), chunk({}, "stop")])}data: [DONE]\n\n` }
+    })
+    const proxy = new URL(at).origin
+    const gateway = await serve([{ url: "http://api.openai.com/v1" }], {}, { cortex: { proxy } })
+    const ask = async (more: object) => {
+      const response = await gateway.post("/v1/chat/completions", { model: "gpt-5", messages, ...more })
+      expect([response.status, await response.text()]).toEqual([200, expect.stringContaining("Hi.")])
+      return [response.headers.get("x-aicortex-ignored"), sent.at(-1)]
+    }
+    const [none, plain] = await ask({})
+    expect(none).toBeNull()
+    expect(plain).not.toMatchObject({ temperature: expect.anything() })
+    expect(await ask({ temperature: 0.7, verbosity: "low" })).toEqual([
+      null,
+      expect.objectContaining({ temperature: 0.7, verbosity: "low" })
+    ])
+    const [ignored, body] = await ask({ typical_p: 0.5, min_tokens: 3 })
+    expect(ignored).toBe("typical_p, min_tokens")
+    expect(Object.keys(body as object)).not.toEqual(expect.arrayContaining(["typical_p"]))
   })
 })
 

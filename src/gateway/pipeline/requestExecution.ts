@@ -6,8 +6,9 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { identity } from "effect/Function"
+import * as OpenAIModels from "../../backend/openaiModels.js"
 import type { Usage } from "../../ChatEvent.js"
-import { type ChatRequest, Choice, type Routing } from "../../ChatRequest.js"
+import { type ChatRequest, Choice, completes, type Routing } from "../../ChatRequest.js"
 import type { Execution } from "../../chat/execution.js"
 import type { OpenAnswer, Result } from "../../Failover.js"
 import * as Direct from "../../internal/direct.js"
@@ -246,8 +247,9 @@ export class RequestExecution {
     const protocol = gateway.library.protocol(server, this.candidate(choice).model)
     if (lenient === true && protocol !== "ollama") context.ignore(ollamaOnly(own))
     if (protocol === "anthropic" && seed !== undefined) context.ignored.add("seed")
-    if (protocol === "openai") return
-    const dialect = protocol === "embedded" ? "other" : protocol
+    // Its endpoint for texts is sent all of them.
+    if (protocol === "openai" && (completes(own) || !OpenAIModels.isOpenAI(server))) return
+    const dialect = protocol === "openai" ? "openai.com" : protocol === "embedded" ? "other" : protocol
     for (const name of ExtraParameters.missing(extra, dialect)) context.ignored.add(name)
     context.reportIgnored()
   }
