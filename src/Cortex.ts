@@ -31,7 +31,7 @@ import * as Wired from "./backend/wired.js"
 import * as Chat from "./Chat.js"
 import * as Conditions from "./Conditions.js"
 import type * as Config from "./config/resolve.js"
-import * as Known from "./cortex/known.js"
+import * as ListingServices from "./cortex/listingServices.js"
 import * as StoreHost from "./cortex/modelStoreHost.js"
 import { wrongPart } from "./cortex/parts.js"
 import * as ResourceReader from "./cortex/resourceReader.js"
@@ -94,7 +94,7 @@ export type PortableServices =
   | CurrentSettings
   | Transport
 
-export { layerSettings, makeSessionStore, makeStore, openStore } from "./cortex/known.js"
+export { layerSettings, makeSessionStore, makeStore, openStore } from "./cortex/listingServices.js"
 
 /**
  * The backends over a transport: Ollama, OpenAI, Anthropic, and the engine in this process.
@@ -248,7 +248,7 @@ const services = <E, R>(
   const conditions: Layer.Layer<Conditions.Conditions, E, Fleet.Fleet | CurrentSettings | HttpClient.HttpClient | R> =
     replace.conditions ?? LayerStack.last(ResourceReader.layer, Conditions.layer)
   const store: Layer.Layer<Sessions.SessionStore, E | InvalidConfig, Outside | R> =
-    replace.store ?? Known.layerSessionStore
+    replace.store ?? ListingServices.layerSessionStore
   const backends: Layer.Layer<Backends, E, Transport | R> =
     replace.backends ?? layerBackends({ modelPath: options.demoModel ?? undefined })
   // The selection asks the backends too, for what a server cannot express.
@@ -268,7 +268,7 @@ const services = <E, R>(
   return LayerStack.last(
     ResumeSupport.layer,
     LayerStack.stack(
-      Known.layerKnown(store),
+      ListingServices.layerKnown(store),
       LayerStack.last(layerMemory, StoreHost.layer, ModelStore.layer),
       layerRegistryPipeline,
       replace.router ?? Router.layer,
@@ -292,7 +292,7 @@ export const layer = <E = never, R = never, S = never, T = never, B = never>(
   const wrong = wrongPart(replace, [...parts, "transport"])
   if (wrong !== undefined) return Layer.fail(wrong)
   const { transport, ...others } = replace as Replacements<E, R | Needs<S, T, B>>
-  return Known.layerOn(options, services(options, others), transport)
+  return ListingServices.layerOn(options, services(options, others), transport)
 }
 
 /**

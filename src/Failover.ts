@@ -173,7 +173,7 @@ export const make = Effect.gen(function* () {
   const now = () => clock.unsafeCurrentTimeMillis()
   const { day, month } = fleet.remoteCosts() ?? {}
   const hasBudget = day?.limit !== undefined || month?.limit !== undefined
-  const surroundings: Dependencies = {
+  const dependencies: Dependencies = {
     backends,
     abilities,
     now,
@@ -225,7 +225,7 @@ export const make = Effect.gen(function* () {
 
   const start = (route: Route, call: Call, routing: Routing, hints: RouteHints | undefined): Answer => {
     const { model } = call.request
-    const answer = new Answer(call, route, surroundings, () => relocate(model, routing, hints))
+    const answer = new Answer(call, route, dependencies, () => relocate(model, routing, hints))
     answer.register(live)
     // Discovery of its servers was still running.
     if (closed) answer.cancel(new Closed())
@@ -235,7 +235,7 @@ export const make = Effect.gen(function* () {
   const embedded = (route: Route, call: EmbedCall, routing: Routing, hints: RouteHints | undefined) =>
     Effect.async<Embedded, ChatError>((resume) => {
       const { model } = call.request
-      const embedding = new Embedding(call, route, surroundings, () => relocate(model, routing, hints), {
+      const embedding = new Embedding(call, route, dependencies, () => relocate(model, routing, hints), {
         done: (embedded) => resume(Effect.succeed(embedded)),
         failed: (error) => resume(isAnswerError(error) ? Effect.fail(error) : Effect.die(error))
       })

@@ -74,7 +74,7 @@ class Counts {
 // =============================================================================
 
 /** The fields of a block that are sent back. */
-interface Kept {
+interface OpenBlock {
   readonly type: string
   readonly id: string
   readonly name: string
@@ -86,7 +86,7 @@ interface Kept {
 
 const maxKept = 1024 * 1024
 
-const blockOf = ({ data, id, name, signature, text, type }: Kept): ReadonlyArray<Block> => {
+const blockOf = ({ data, id, name, signature, text, type }: OpenBlock): ReadonlyArray<Block> => {
   switch (type) {
     case "text":
       return text.trim() === "" ? [] : [{ type, text }]
@@ -101,8 +101,8 @@ const blockOf = ({ data, id, name, signature, text, type }: Kept): ReadonlyArray
 
 /** Records the blocks of an answer that contains thinking. */
 class Blocks {
-  private readonly blocks: Array<Kept> = []
-  private kept: Kept | undefined
+  private readonly blocks: Array<OpenBlock> = []
+  private kept: OpenBlock | undefined
   private size = 0
   private signed = false
 

@@ -15,7 +15,7 @@ export type Block = { readonly [key: string]: unknown }
 const maxSize = 16 * 1024 * 1024
 const maxEntry = 1024 * 1024
 
-interface Kept {
+interface SignedThinking {
   readonly blocks: ReadonlyArray<Block>
   readonly text: string
   readonly ids: string
@@ -28,7 +28,7 @@ const callsIn = (blocks: ReadonlyArray<Block>): ReadonlyArray<string> =>
 
 /** One for each backend. */
 export class SignedAnswers {
-  private readonly kept = new LRUCache<string, Kept>({ maxSize, maxEntrySize: maxEntry })
+  private readonly cache = new LRUCache<string, SignedThinking>({ maxSize, maxEntrySize: maxEntry })
 
   /** Stores an answer if it has both thinking and calls. */
   keep(server: string, blocks: ReadonlyArray<Block>): void {
@@ -37,13 +37,13 @@ export class SignedAnswers {
     if (first === undefined || !blocks.some(({ type }) => type === "thinking" || type === "redacted_thinking")) return
     const text = blocks.map(({ text }) => (typeof text === "string" ? text : "")).join("")
     const size = JSON.stringify(blocks).length
-    if (size <= maxEntry) this.kept.set(`${server} ${first}`, { blocks, text, ids: idsOf(ids) }, { size })
+    if (size <= maxEntry) this.cache.set(`${server} ${first}`, { blocks, text, ids: idsOf(ids) }, { size })
   }
 
   /** The blocks of a message, if it is an unchanged cached answer. */
   blocksOf(server: string, { content, toolCalls = [] }: AssistantMessage): ReadonlyArray<Block> | undefined {
     const [first] = toolCalls
-    const kept = first === undefined ? undefined : this.kept.get(`${server} ${first.id}`)
+    const kept = first === undefined ? undefined : this.cache.get(`${server} ${first.id}`)
     if (kept === undefined || kept.text !== content || kept.ids !== idsOf(toolCalls.map(({ id }) => id)))
       return undefined
     return kept.blocks

@@ -4,7 +4,7 @@ import type { ChatRequest } from "../ChatRequest.js"
 import type { ToolCall } from "../Message.js"
 
 /** What waits for a paused reader, in order: text and reasoning that follow each other are one piece. */
-type Held =
+type PendingPiece =
   | { readonly type: "text"; text: string; logprobs: ReadonlyArray<unknown> | undefined }
   | { readonly type: "thinking"; text: string }
   | { readonly type: "call"; readonly call: ToolCall }
@@ -17,7 +17,7 @@ const gathering = 4
 
 /** While a reader is paused the engine continues, so that one slow reader never holds a sequence. */
 export class Job {
-  private held: Array<Held> = []
+  private held: Array<PendingPiece> = []
   private end: { readonly finish?: Finish; readonly failure?: ServerFailure } | undefined
   private reported = false
   private paused = false

@@ -5,7 +5,7 @@
 import type { FailureReason } from "../Errors.js"
 
 /** The reasons that can be recognised by text alone. */
-type Known = Extract<
+type KnownReason = Extract<
   FailureReason,
   | "context-length"
   | "invalid-request"
@@ -19,7 +19,7 @@ type Known = Extract<
 >
 
 /** What stands for a status in an error that came inside a successful response: the types of Anthropic's API. */
-const byType: ReadonlyArray<readonly [RegExp, Known]> = [
+const byType: ReadonlyArray<readonly [RegExp, KnownReason]> = [
   [/\boverloaded_error\b/, "busy"],
   [/\brate_limit_error\b/, "rate-limited"],
   [/\b(authentication|permission|billing)_error\b/, "unauthorized"],
@@ -99,7 +99,7 @@ const request = any(
  * The reason for an error text, or `undefined` if it is not recognised. `codes`: the `code` and `type` beside the text,
  * if any. `status`: of the response; `undefined` if the error came inside a successful one.
  */
-export const classifyByText = (text: string, codes: string, status: number | undefined): Known | undefined => {
+export const classifyByText = (text: string, codes: string, status: number | undefined): KnownReason | undefined => {
   if (contextLength.test(text) || contextLength.test(codes)) return "context-length"
   if (status === undefined && codes !== "") {
     for (const [type, reason] of byType) if (type.test(codes)) return reason

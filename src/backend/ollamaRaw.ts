@@ -52,7 +52,7 @@ export class Rendering implements Sink {
 
   constructor(
     private readonly sink: Sink,
-    private readonly shown: (prompt: string | undefined) => void,
+    private readonly onPrompt: (prompt: string | undefined) => void,
     private readonly refused: () => void
   ) {
     this.context = sink.context
@@ -90,7 +90,7 @@ export class Rendering implements Sink {
   toolCall(): void {}
   finish(): void {}
   flush(): void {
-    if (this.complete) this.shown(this.rendered)
+    if (this.complete) this.onPrompt(this.rendered)
   }
   fail(failure: ServerFailure): void {
     if (isRejection(failure)) this.refused()

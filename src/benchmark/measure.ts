@@ -8,12 +8,12 @@ import type { Columns } from "../fleet/columns.js"
 import { limitReason } from "../fleet/remoteLimit.js"
 import { type Host, isLocal } from "../Server.js"
 import type { Budget } from "./budget.js"
-import { type PhaseSamples, resultOf } from "./figures.js"
 import type { CheckedOptions } from "./options.js"
 import { defaults } from "./options.js"
 import { charactersPerToken, type PromptKind, promptOf } from "./prompts.js"
 import type { Result, Skipped } from "./report.js"
 import { type Sample, send } from "./request.js"
+import { type PhaseSamples, resultOf } from "./statistics.js"
 
 /** What a measurement needs. */
 export interface Measuring {

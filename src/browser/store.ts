@@ -16,15 +16,15 @@ export interface KeyValueStorage {
   setItem(key: string, value: string): void
 }
 
-export interface Kept {
+export interface StoredText {
   /** Milliseconds since the epoch. */
   readonly at: number
   readonly text: string
 }
 
 export interface PageStore {
-  readonly read: (key: string) => Kept | undefined
-  readonly write: (key: string, kept: Kept) => void
+  readonly read: (key: string) => StoredText | undefined
+  readonly write: (key: string, kept: StoredText) => void
 }
 
 const prefix = "aicortex:"
@@ -44,7 +44,7 @@ export const make = (storage: KeyValueStorage | false = own() ?? false): PageSto
     try {
       const found: unknown = storage === false ? null : JSON.parse(storage.getItem(prefix + key) ?? "null")
       if (typeof found !== "object" || found === null) return undefined
-      const { at, text } = found as Partial<Kept>
+      const { at, text } = found as Partial<StoredText>
       return typeof at === "number" && typeof text === "string" ? { at, text } : undefined
     } catch {
       return undefined

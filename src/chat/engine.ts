@@ -23,7 +23,7 @@ import type { Engine, Execution, Origin, StreamingEngine } from "./execution.js"
 import { ModelFallback } from "./modelFallback.js"
 import { ModelRounds } from "./modelRounds.js"
 import type { PendingAnswer } from "./pendingAnswer.js"
-import { asking, cacheTtlOf, firstModel, isLikely, originOf, type Prepared, reading, requestFor } from "./prepared.js"
+import { asking, cacheTtlOf, firstModel, isLikely, originOf, type Prepared, readerFor, requestFor } from "./prepared.js"
 import { makeStructured } from "./structured.js"
 import { running, toEffect } from "./toEffect.js"
 import * as ToolLoop from "./toolLoop.js"
@@ -348,12 +348,12 @@ export const make = Effect.gen(function* () {
     Direct.make<A, ChatError>(
       () => {
         const opened = openNow(execution, false)
-        return opened === undefined ? undefined : running(opened.answer, use, reading(opened.prepared))
+        return opened === undefined ? undefined : running(opened.answer, use, readerFor(opened.prepared))
       },
       () =>
         withCall(execution, false, (prepared) =>
           Effect.flatMap(begin(prepared, isLikely(prepared), true), ({ start }) =>
-            toEffect(start, use, reading(prepared))
+            toEffect(start, use, readerFor(prepared))
           )
         )
     )

@@ -8,7 +8,7 @@ import type { Turn } from "../Sessions.js"
 import * as StructuredOutput from "../StructuredOutput.js"
 import type * as Telemetry from "../Telemetry.js"
 import type { Execution, Origin } from "./execution.js"
-import { gather } from "./gather.js"
+import { readResult } from "./readResult.js"
 
 /** An execution by one of its models, with its conversation and its place in its session. */
 export interface Prepared {
@@ -71,7 +71,7 @@ export const repairing = (prepared: Prepared, reply: string, issues: ReadonlyArr
 export const isLikely = ({ request }: Prepared): boolean => request.logprobs !== undefined
 
 /** How its answer is read to the end, where not as every other one. */
-export const reading = (prepared: Prepared) => (isLikely(prepared) ? gather : undefined)
+export const readerFor = (prepared: Prepared) => (isLikely(prepared) ? readResult : undefined)
 
 /** Where the spans of a call go that was given no trace of its own. */
 export const originOf = (trace: Telemetry.Trace | undefined, passing: () => Origin["context"]): Origin => ({

@@ -9,7 +9,7 @@ import * as StructuredOutput from "../StructuredOutput.js"
 import { usageOf } from "../sessions/record.js"
 import type { Engine, Execution, StreamingEngine } from "./execution.js"
 import type { PendingAnswer } from "./pendingAnswer.js"
-import { answeredBy, cacheTtlOf, isLikely, type Prepared, reading, repairing } from "./prepared.js"
+import { answeredBy, cacheTtlOf, isLikely, type Prepared, readerFor, repairing } from "./prepared.js"
 import { StructuredAnswer } from "./structuredStream.js"
 import { toEffect } from "./toEffect.js"
 import * as ToolLoop from "./toolLoop.js"
@@ -71,7 +71,7 @@ export const makeStructured = ({
                   candidate: candidate()
                 }
               },
-              reading(prepared)
+              readerFor(prepared)
             ),
             ({ candidate, decoding, result, newMessages }) =>
               Effect.map(decoding === undefined ? Effect.succeed(undefined) : Effect.either(decoding), (decoded) => ({

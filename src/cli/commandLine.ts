@@ -96,14 +96,14 @@ export const suggestion = (word: string, names: Iterable<string>): string => {
 }
 
 /** The selected command, and the words in the form that `@effect/cli` reads; no words if its help is requested. */
-export interface Read {
+export interface ParsedCommand {
   readonly path: ReadonlyArray<string>
   readonly shape: Shape
   readonly words: ReadonlyArray<string> | undefined
 }
 
 /** Parses a command line, or returns what is wrong with it. */
-export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Either<Read, UsageError> => {
+export const normalize = (root: Shape, words: ReadonlyArray<string>): Either.Either<ParsedCommand, UsageError> => {
   const path: Array<string> = []
   const given = new Map<string, Array<ReadonlyArray<string>>>()
   const rest: Array<string> = []

@@ -68,14 +68,14 @@ export const noAddress = (): CommandFailed =>
   })
 
 /** The failed command, its flags, and the path of the configuration file. */
-export interface Place {
+export interface CommandContext {
   readonly path: ReadonlyArray<string>
   readonly flags: ReadonlyMap<string, unknown>
   readonly file: string
 }
 
 /** The message of a failure on the command line: the advice in library errors is meant for programs. */
-export const messageOf = (error: Error, { file, flags, path }: Place): string => {
+export const messageOf = (error: Error, { file, flags, path }: CommandContext): string => {
   if (error instanceof SessionNotFound) {
     return `No session with id '${error.id}' found. List them with \`aicortex sessions\`, or make one with \`aicortex sessions create\`.`
   }

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Options } from "../Cortex.js"
 import * as ConfigFile from "../config/file.js"
-import * as Known from "../cortex/known.js"
+import * as ListingServices from "../cortex/listingServices.js"
 import type { InvalidConfig } from "../Errors.js"
 import * as LayerStack from "../internal/layerStack.js"
 import * as Registry from "../Registry.js"
@@ -54,12 +54,12 @@ export const layerOf = <A, E>(
 const withSessions = <E>(
   sessions: Layer.Layer<Sessions.SessionStore, E, CurrentSettings | FileSystem.FileSystem | Path.Path>
 ) =>
-  layerOf<Known.Known | CurrentSettings | Transport, InvalidConfig | E>((options) =>
-    Known.layerOn<Known.Known, E>(options, Known.layerKnown<E, never>(sessions))
+  layerOf<ListingServices.ListingServices | CurrentSettings | Transport, InvalidConfig | E>((options) =>
+    ListingServices.layerOn<ListingServices.ListingServices, E>(options, ListingServices.layerKnown<E, never>(sessions))
   )
 
 /** The fleet, as far as it is known without asking a model. */
-export const layer = withSessions(Known.layerSessionStore)
+export const layer = withSessions(ListingServices.layerSessionStore)
 
 /** Conversations in the store, of which no file is made; unless there are some to be taken into it. */
 const sessionsOfReader = Layer.scoped(
@@ -69,7 +69,10 @@ const sessionsOfReader = Layer.scoped(
     const fs = yield* FileSystem.FileSystem
     const { folder } = settings.sessions
     const create = folder !== undefined && (yield* Effect.orElseSucceed(fs.exists(folder), () => true))
-    return yield* Known.makeSessionStore(settings.sessions, yield* Known.makeStore(settings, { create }))
+    return yield* ListingServices.makeSessionStore(
+      settings.sessions,
+      yield* ListingServices.makeStore(settings, { create })
+    )
   })
 )
 

@@ -24,7 +24,7 @@ import { discover, discoverShape } from "./discover.js"
 import { doctor, doctorShape } from "./doctor.js"
 import { embed, embedShape } from "./embed.js"
 import { engine, engineShape } from "./engine.js"
-import { type Place, UsageError } from "./errors.js"
+import { type CommandContext, UsageError } from "./errors.js"
 import * as Flags from "./flags.js"
 import * as Help from "./help.js"
 import { keys, keysShape } from "./keys.js"
@@ -211,15 +211,15 @@ const optimiseParserLater = (words: ReadonlyArray<string>) => {
 /** Runs a command line, then exits. */
 export const main = (words: ReadonlyArray<string>): void => {
   optimiseParserLater(words)
-  let place: Place = { path: [], flags: root.flags, file: "" }
+  let context: CommandContext = { path: [], flags: root.flags, file: "" }
   // Completion scripts ask for what may follow, which need not be a command line yet.
   const read = ConfigFile.filePath.pipe(
     Effect.flatMap((file) => {
-      place = { ...place, file }
+      context = { ...context, file }
       return normalize(root, words)
     }),
     Effect.flatMap((read): ReturnType<typeof execute> => {
-      place = { ...place, path: read.path, flags: read.shape.flags }
+      context = { ...context, path: read.path, flags: read.shape.flags }
       const [word, shell = ""] = read.words ?? []
       if (word === "--completions") return print("--completions", shell, [])
       return read.words === undefined || read.words.length === 0
@@ -230,7 +230,7 @@ export const main = (words: ReadonlyArray<string>): void => {
   const started: typeof read = words[0] === "__complete" ? complete(words.slice(1)) : read
   runProgram(
     started.pipe(
-      Effect.mapError((error) => (ValidationError.isValidationError(error) ? usageError(error, place.path) : error)),
+      Effect.mapError((error) => (ValidationError.isValidationError(error) ? usageError(error, context.path) : error)),
       withOutputs,
       Effect.provide(
         Layer.mergeAll(
@@ -241,6 +241,6 @@ export const main = (words: ReadonlyArray<string>): void => {
         )
       )
     ),
-    () => place
+    () => context
   )
 }

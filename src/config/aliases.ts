@@ -1,6 +1,6 @@
 /** Names for models, as programs, the environment and the configuration file give them. */
 import * as Schema from "effect/Schema"
-import type { Given } from "../modelSelection/aliases.js"
+import type { AliasOptions } from "../modelSelection/aliases.js"
 
 const words = { message: () => "must be a model, or a list of models" }
 
@@ -8,4 +8,4 @@ const words = { message: () => "must be a model, or a list of models" }
 export const AliasNames = Schema.Record({
   key: Schema.String,
   value: Schema.Union(Schema.NonEmptyString, Schema.NonEmptyArray(Schema.NonEmptyString)).annotations(words)
-}) as Schema.Schema<Given, unknown>
+}) as Schema.Schema<AliasOptions, unknown>

@@ -19,7 +19,7 @@ import {
 } from "./setting.js"
 
 /** Where settings may be given. */
-export interface Places<S> {
+export interface SettingOrigin<S> {
   /** Those of a program, with what errors call them (`the options`). */
   readonly options: OptionsOf<S>
   readonly name: string
@@ -49,7 +49,7 @@ export interface Collected<S> {
   readonly members: { readonly [K in keyof S]?: { readonly [name: string]: Place } }
 }
 
-interface Found {
+interface FoundValue {
   readonly place: Place
   readonly value: unknown
 }
@@ -98,8 +98,8 @@ const oneOf = (
 function* given(
   name: string,
   setting: AnySetting,
-  { file, name: source, options, path, prefix = "", variable }: Places<Settings>
-): Generator<Either.Either<Found, InvalidConfig>> {
+  { file, name: source, options, path, prefix = "", variable }: SettingOrigin<Settings>
+): Generator<Either.Either<FoundValue, InvalidConfig>> {
   const option = oneOf(name, setting, options, source)
   if (Either.isLeft(option)) yield Either.left(option.left)
   else if (option.right !== undefined) {
@@ -135,14 +135,14 @@ function* given(
  */
 export const collect = <S extends Settings>(
   settings: S,
-  places: Places<S>
+  places: SettingOrigin<S>
 ): Either.Either<Collected<S>, InvalidConfig> => {
   const values: Record<string, unknown> = {}
   const origins: Record<string, Place> = {}
   const members: Record<string, Record<string, Place>> = {}
   for (const [name, setting] of Object.entries(settings)) {
     values[name] = setting.default
-    for (const found of given(name, setting, places as Places<Settings>)) {
+    for (const found of given(name, setting, places as SettingOrigin<Settings>)) {
       if (Either.isLeft(found)) return Either.left(found.left)
       const { place, value } = found.right
       origins[name] ??= place

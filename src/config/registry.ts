@@ -92,7 +92,7 @@ export const FileRegistry = Schema.Union(
   Schema.Array(Schema.Union(Schema.NonEmptyString, FileRegistryUrl))
 ) as unknown as Schema.Schema.AnyNoContext
 
-type Given = string | RegistryUrls.RegistryUrlOptions | FileRegistryUrl
+type RegistryOption = string | RegistryUrls.RegistryUrlOptions | FileRegistryUrl
 
 /** The value of a secret of the file, at this place. */
 export type ReadSecret<E, R> = (
@@ -103,12 +103,16 @@ export type ReadSecret<E, R> = (
 
 /** The sources that were given; `secret` reads those of the configuration file. */
 export const sourcesOf = <E, R>(
-  given: Given | ReadonlyArray<Given> | undefined,
+  given: RegistryOption | ReadonlyArray<RegistryOption> | undefined,
   place: Place,
   secret: ReadSecret<E, R>
 ) =>
   Effect.forEach(
-    given === undefined ? [] : Array.isArray(given) ? (given as ReadonlyArray<Given>) : [given as Given],
+    given === undefined
+      ? []
+      : Array.isArray(given)
+        ? (given as ReadonlyArray<RegistryOption>)
+        : [given as RegistryOption],
     Effect.fnUntraced(function* (one) {
       if (typeof one === "string") {
         return RegistryUrls.isUrl(one) ? yield* RegistryUrls.fromOptions(one, place.source, place.field) : one

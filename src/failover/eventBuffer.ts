@@ -58,7 +58,7 @@ export abstract class EventBuffer extends Lifetime implements OpenAnswer {
   /** A pull is waiting for events. */
   protected isEmpty(): void {}
   /** Called before a pull takes the events. */
-  protected gather(): void {}
+  protected collectEvents(): void {}
 
   /** Emits the first events of every answer. */
   protected open(timestamp: number): void {
@@ -78,7 +78,7 @@ export abstract class EventBuffer extends Lifetime implements OpenAnswer {
   }
 
   pull(): Promise<Batch | undefined> {
-    this.gather()
+    this.collectEvents()
     if (this.batch.length > 0) return Promise.resolve(this.take())
     if (this.error !== undefined) return Promise.reject(this.error.cause)
     if (this.over) return Promise.resolve(undefined)
@@ -119,7 +119,7 @@ export abstract class EventBuffer extends Lifetime implements OpenAnswer {
   protected deliver(): void {
     const { resolve } = this
     if (resolve === undefined) return
-    this.gather()
+    this.collectEvents()
     if (this.batch.length === 0) return
     this.resolve = undefined
     resolve(this.take())

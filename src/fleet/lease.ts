@@ -1,7 +1,7 @@
 /** A lease: one attempt's slot on a server, and what is learned from its outcome. */
 import type { ServerFailure } from "../Backend.js"
 import { lacksMemory } from "../backend/errorText.js"
-import { believable } from "../internal/speed.js"
+import { plausible } from "../internal/speed.js"
 import type { Transfer } from "../Transport.js"
 import { average, floor, peak, sharedAlpha } from "./average.js"
 import type { Breaker } from "./breaker.js"
@@ -277,7 +277,7 @@ export class SlotLease implements Lease {
     const { queue } = this.pool
     const { firstTokenTime, loadTime = 0, promptTime, tokensPerSecond } = seen
     if (!this.cold && this.loaded > 0 && loadTime >= minLoadTime) this.learnLoad(loadTime)
-    const speed = believable(tokensPerSecond)
+    const speed = plausible(tokensPerSecond)
     const outdated = speed !== undefined && state.benchmarkedAt !== undefined && state.outdated(now)
     state.tokensPerSecond = average(outdated ? undefined : state.tokensPerSecond, speed)
     const loaded = Math.max(this.loaded, this.cold ? loadTime : 0)

@@ -97,7 +97,7 @@ const differs = (a: number | undefined, b: number | undefined): boolean =>
   a === undefined || b === undefined ? a !== b : Math.abs(a - b) > figureChange * Math.abs(b)
 
 /** What was last sent or received about a server or a model. */
-interface Told {
+interface ReportedState {
   inFlight: number
   probing: boolean
   restsUntil: number
@@ -112,7 +112,7 @@ interface Told {
   figures: Figures
 }
 
-const nothing = (): Told => ({
+const nothingReported = (): ReportedState => ({
   inFlight: 0,
   probing: false,
   restsUntil: 0,
@@ -144,7 +144,7 @@ interface Dependencies {
 }
 
 class Replicated implements ReplicatedFleet {
-  private readonly told = new WeakMap<ServerState | ModelState, Told>()
+  private readonly reported = new WeakMap<ServerState | ModelState, ReportedState>()
   private dirty = new Set<ServerState>()
   /** What each of the other processes has in flight. */
   private readonly others = new Map<string, Map<string, ServerReport>>()
@@ -185,16 +185,16 @@ class Replicated implements ReplicatedFleet {
     return false
   }
 
-  private toldOf(one: ServerState | ModelState): Told {
-    let told = this.told.get(one)
+  private toldOf(one: ServerState | ModelState): ReportedState {
+    let told = this.reported.get(one)
     if (told === undefined) {
-      told = nothing()
-      this.told.set(one, told)
+      told = nothingReported()
+      this.reported.set(one, told)
     }
     return told
   }
 
-  private restOf(breaker: Breaker, told: Told, now: number, all: boolean) {
+  private restOf(breaker: Breaker, told: ReportedState, now: number, all: boolean) {
     const { cause, failures, restsUntil, setAt, setRest, unreachable } = breaker
     // An operator may end a rest that another process has not reported yet.
     const isSet = setAt > told.setAt
@@ -220,7 +220,7 @@ class Replicated implements ReplicatedFleet {
     }
   }
 
-  private drainOf({ drainSetAt, drained }: ServerState, told: Told, all: boolean): DrainReport | undefined {
+  private drainOf({ drainSetAt, drained }: ServerState, told: ReportedState, all: boolean): DrainReport | undefined {
     if (all ? drainSetAt === 0 : drainSetAt === told.drainSetAt) return undefined
     told.drainSetAt = drainSetAt
     return { on: drained, at: drainSetAt }

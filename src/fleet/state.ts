@@ -1,6 +1,6 @@
 /** The fleet's state of each server and each model on it, and how it is written into columns. */
 
-import { believable, maxSpeed } from "../internal/speed.js"
+import { maxSpeed, plausible } from "../internal/speed.js"
 import type { Host } from "../Server.js"
 import * as Telemetry from "../Telemetry.js"
 import type { Transfer } from "../Transport.js"
@@ -111,7 +111,7 @@ export class ModelState implements ModelOnServer {
 
   /** The figures are those of a benchmark from now on. */
   benchmarked({ firstTokenTime, promptTokensPerSecond, tokensPerSecond }: BenchmarkFigures, now: number): void {
-    this.tokensPerSecond = believable(tokensPerSecond) ?? this.tokensPerSecond
+    this.tokensPerSecond = plausible(tokensPerSecond) ?? this.tokensPerSecond
     this.firstTokenTime = firstTokenTime ?? this.firstTokenTime
     this.promptSpeed = promptTokensPerSecond ?? this.promptSpeed
     this.benchmarkedAt = now
@@ -137,7 +137,7 @@ export class ModelState implements ModelOnServer {
 
   writeSlot({ at, host, pool }: ColumnEntry, now: number): void {
     const { server } = this
-    pool.speed[at] = believable(this.tokensPerSecond) ?? believable(host.performance?.tokens_per_second) ?? Number.NaN
+    pool.speed[at] = plausible(this.tokensPerSecond) ?? plausible(host.performance?.tokens_per_second) ?? Number.NaN
     pool.proven[at] = this.proven ? 1 : 0
     pool.promptSpeed[at] = this.promptSpeed ?? Number.NaN
     pool.residentUntil[at] = this.residentUntil

@@ -6,7 +6,7 @@ import { defaults, type Limits, limits, type Routing } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type { ResponseBounds } from "../config/gateway.js"
 import type { Settings } from "../config/gatewaySettings.js"
-import type { Shown } from "../config/shown.js"
+import type { ShownSetting } from "../config/report.js"
 import type { RemoteTokenCounter } from "../Fleet.js"
 import { type Prices, pricesOf } from "../fleet/prices.js"
 import type { Control } from "../LocalModels.js"
@@ -35,8 +35,8 @@ import type { UsageRecorder } from "./usage/UsageRecorder.js"
 /** The settings that hold and where each comes from; `file` is the configuration file. */
 export interface Explained {
   readonly file: string | undefined
-  readonly fleet: ReadonlyArray<Shown>
-  readonly gateway: ReadonlyArray<Shown>
+  readonly fleet: ReadonlyArray<ShownSetting>
+  readonly gateway: ReadonlyArray<ShownSetting>
 }
 
 /** State that survives a change of settings: counters, rate limit usage, stored responses and events. */

@@ -31,13 +31,13 @@ interface Row extends StoredResponse {
   readonly used_at: number
 }
 
-interface Held {
+interface OwnerUsage {
   readonly owner: string
   count: number
   bytes: number
 }
 
-const held = (sql: SqlClient) => sql<Held>`SELECT owner,
+const usageByOwner = (sql: SqlClient) => sql<OwnerUsage>`SELECT owner,
     CAST(SUM(CASE WHEN removed = 0 THEN 1 ELSE 0 END) AS BIGINT) AS count,
     CAST(SUM(bytes) AS BIGINT) AS bytes
   FROM aicortex_responses GROUP BY owner`
@@ -69,15 +69,15 @@ const forget = Effect.fnUntraced(function* (
 })
 
 /** Whether an owner may hold this many bytes: beside an equal part of what others hold. */
-const fits = (all: ReadonlyArray<Held>, owner: string, size: number, { maxBytes }: ResponseBounds): boolean =>
+const fits = (all: ReadonlyArray<OwnerUsage>, owner: string, size: number, { maxBytes }: ResponseBounds): boolean =>
   all.reduce((sum, one) => (one.owner === owner ? sum : sum + Math.min(one.bytes, size)), size) <= maxBytes
 
 /** The owner that loses a response next: the one that holds most of what exceeds its limit. `undefined` if all fits. */
-const loser = (all: ReadonlyArray<Held>, { maxBytes, maxEntries }: ResponseBounds): Held | undefined => {
+const loser = (all: ReadonlyArray<OwnerUsage>, { maxBytes, maxEntries }: ResponseBounds): OwnerUsage | undefined => {
   const count = all.reduce((sum, one) => sum + one.count, 0)
   const bytes = all.reduce((sum, one) => sum + one.bytes, 0)
   if (count <= maxEntries && bytes <= maxBytes) return undefined
-  const amount = (one: Held) => (bytes > maxBytes ? one.bytes : one.count)
+  const amount = (one: OwnerUsage) => (bytes > maxBytes ? one.bytes : one.count)
   return all.filter((one) => one.count > 0).sort((a, b) => amount(b) - amount(a))[0]
 }
 
@@ -88,7 +88,7 @@ const tidy = Effect.fnUntraced(function* (sql: SqlClient, bounds: ResponseBounds
       WHERE removed = 0 AND used_at <= ${now - bounds.ttl} ORDER BY used_at`
     for (const { id, owner } of expired) yield* forget(sql, owner, id)
   }
-  const all = (yield* held(sql)).map((one) => ({ ...one }))
+  const all = (yield* usageByOwner(sql)).map((one) => ({ ...one }))
   const queues = new Map<string, Array<{ readonly id: string }>>()
   while (true) {
     const most = loser(all, bounds)
@@ -180,7 +180,7 @@ export const make = (store: Store.Service, now: () => number = Date.now): Respon
         }
         const all = size + before
         // An owner that holds so little need not read what others hold.
-        const others = bounds === undefined || all <= bounds.maxBytes / 64 ? [] : yield* held(sql)
+        const others = bounds === undefined || all <= bounds.maxBytes / 64 ? [] : yield* usageByOwner(sql)
         if (bounds !== undefined && !fits(others, owner, all, bounds)) {
           yield* sql`UPDATE aicortex_responses SET needed = needed - 1
             WHERE owner = ${owner} AND id = ${previous ?? ""}`

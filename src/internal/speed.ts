@@ -12,7 +12,7 @@ export const maxSpeed = 2_000
  *
  * @internal
  */
-export const believable = (speed: number | undefined): number | undefined =>
+export const plausible = (speed: number | undefined): number | undefined =>
   speed !== undefined && speed > 0 && speed <= maxSpeed ? speed : undefined
 
 /**
@@ -43,8 +43,8 @@ const tolerance = 3
  */
 export const reconcile = (claimed: number | undefined, tokens: number, duration: number): number | undefined => {
   const measured = duration >= minMeasured && tokens > 1 ? (tokens - 1) / (duration / 1_000) : undefined
-  const believed = believable(claimed)
-  if (believed === undefined) return believable(measured)
+  const believed = plausible(claimed)
+  if (believed === undefined) return plausible(measured)
   if (measured !== undefined && duration >= minRefuting && believed > tolerance * measured) return measured
   return believed
 }

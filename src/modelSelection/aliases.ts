@@ -10,7 +10,7 @@ import * as Either from "effect/Either"
 export type Aliases = ReadonlyMap<string, ReadonlyArray<string>>
 
 /** Aliases as they are configured: a model, or a chain of models; each of them may be `auto` or another alias. */
-export type Given = { readonly [name: string]: string | ReadonlyArray<string> }
+export type AliasOptions = { readonly [name: string]: string | ReadonlyArray<string> }
 
 export const none: Aliases = new Map()
 

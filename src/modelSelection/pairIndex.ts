@@ -3,7 +3,7 @@ import { canonical, generation, type ModelInfo } from "../Model.js"
 import type { Offer } from "../Registry.js"
 import { type Host, isLocal, type Protocol, type Server } from "../Server.js"
 import { memoryFor } from "./memory.js"
-import { type Abilities, abilitiesOf, sizeOf } from "./suitable.js"
+import { type Capabilities, capabilitiesOf, sizeOf } from "./suitable.js"
 
 export interface ServerEntry {
   readonly server: Server
@@ -27,7 +27,7 @@ export class PairIndex {
   readonly priority: Float64Array
   readonly priorities: number
   readonly models: ReadonlyArray<ModelInfo>
-  readonly abilities: ReadonlyArray<Abilities>
+  readonly abilities: ReadonlyArray<Capabilities>
   /** The pairs of model `m` are those from `start[m]` up to, but not including, `start[m + 1]`. */
   readonly start: Int32Array
   /** Whether every model is on exactly one server. */
@@ -39,7 +39,7 @@ export class PairIndex {
   /** What each model can do, as an index of `kinds`. */
   readonly kind: Uint8Array
   /** The different abilities that there are. */
-  readonly kinds: ReadonlyArray<Abilities>
+  readonly kinds: ReadonlyArray<Capabilities>
   /** The models by `rank`. */
   readonly byRank: Int32Array
   /** The least of `context`, and the most of `memory`. */
@@ -87,8 +87,8 @@ export class PairIndex {
     this.priorities = priorities.length
     this.priority = Float64Array.from(servers, ({ server }) => priorities.indexOf(server.priority))
     this.models = offers.map(({ info }) => info)
-    this.abilities = this.models.map(abilitiesOf)
-    const kinds: Array<Abilities> = []
+    this.abilities = this.models.map(capabilitiesOf)
+    const kinds: Array<Capabilities> = []
     const kindOf = new Map<string, number>()
     this.kind = Uint8Array.from(this.abilities, (ability) => {
       const { completes, insert, tools, vision } = ability

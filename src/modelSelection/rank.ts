@@ -16,10 +16,10 @@ import type { Requirements } from "./needs.js"
 import type { PairIndex } from "./pairIndex.js"
 import { cause, keysOf, longestWait } from "./pairKeys.js"
 import type { Placement } from "./policy.js"
-import { certainty, inability, mostCertain } from "./suitable.js"
+import { certainty, missingCapability, mostCertain } from "./suitable.js"
 
 /** What a choice depends on in addition to the request. */
-export interface Circumstances {
+export interface RankInput {
   readonly columns: PairColumns
   /** In milliseconds since the epoch. */
   readonly now: number
@@ -62,17 +62,9 @@ export class Ranking implements Selection {
     private readonly index: PairIndex,
     private readonly wanted: Requirements,
     private readonly needed: number,
-    private readonly circumstances: Circumstances
+    private readonly input: RankInput
   ) {
-    const {
-      columns,
-      forbidden,
-      memory = Number.POSITIVE_INFINITY,
-      now,
-      placement,
-      preferred,
-      unsupported
-    } = circumstances
+    const { columns, forbidden, memory = Number.POSITIVE_INFINITY, now, placement, preferred, unsupported } = input
     this.notable = index.protocols.map(unsupported)
     this.why = index.servers.map((entry) => forbidden(entry.server))
     const { bestKey, causes, count, keys } = keysOf(index, columns, {
@@ -207,7 +199,7 @@ export class Ranking implements Selection {
 
   /** Which of its servers go first; `undefined`: none before another. */
   firstServers(model: number): ((host: Host) => boolean) | undefined {
-    const { placement } = this.circumstances
+    const { placement } = this.input
     const pairs = this.pairsOf(model)
     const open = pairs.filter((pair) => this.keys[pair] !== Number.POSITIVE_INFINITY)
     const first = open.filter((pair) => this.keys[pair] === this.bestKey[model])
@@ -237,12 +229,12 @@ export class Ranking implements Selection {
 
   private isPlaced(pair: number): boolean {
     const server = this.index.servers[this.index.server[pair] ?? 0]?.server
-    return server !== undefined && this.circumstances.placement?.prefers(server) === true
+    return server !== undefined && this.input.placement?.prefers(server) === true
   }
 
   /** Why a model is asked. */
   reasonOf(model: number): string {
-    const { placement, preferred } = this.circumstances
+    const { placement, preferred } = this.input
     const pair = this.bestPair(model)
     if (this.isLastResort) {
       const why = this.causes[pair]
@@ -279,7 +271,7 @@ export class Ranking implements Selection {
   // ---------------------------------------------------------------------------
 
   get conditions(): Conditions {
-    return this.circumstances.conditions
+    return this.input.conditions
   }
 
   get candidates(): ReadonlyArray<Candidate> {
@@ -313,13 +305,13 @@ export class Ranking implements Selection {
   }
 
   private whyNot(pair: number): string {
-    const { columns, memory = 0, now } = this.circumstances
+    const { columns, memory = 0, now } = this.input
     const { index, needed, wanted } = this
     const still = (until = 0): string => (until > now ? ` for ${Math.ceil((until - now) / 1_000)} s` : "")
     switch (this.causes[pair]) {
       case cause.unable: {
         const ability = index.abilities[index.model[pair] ?? 0]
-        return ability === undefined ? "" : inability(ability, wanted)
+        return ability === undefined ? "" : missingCapability(ability, wanted)
       }
       case cause.unsupported:
         return (this.notable[index.protocol[pair] ?? 0] ?? [])

@@ -22,14 +22,14 @@ const supports = ({ capabilities, model_name: name }: ModelInfo, capability: "to
 /**
  * What a model can do; of `tools`, `vision` and `insert`: 2 if that is certain, 1 if it is possible, 0 if it cannot.
  */
-export interface Abilities {
+export interface Capabilities {
   readonly completes: boolean
   readonly tools: number
   readonly vision: number
   readonly insert: number
 }
 
-export const abilitiesOf = (info: ModelInfo): Abilities => ({
+export const capabilitiesOf = (info: ModelInfo): Capabilities => ({
   completes: completes(info),
   tools: supports(info, "tools"),
   vision: supports(info, "vision"),
@@ -40,7 +40,7 @@ export const abilitiesOf = (info: ModelInfo): Abilities => ({
 export const mostCertain = 6
 
 /** How certain it is that a model can do what is needed; 0: it cannot. */
-export const certainty = (abilities: Abilities, wanted: Requirements): number => {
+export const certainty = (abilities: Capabilities, wanted: Requirements): number => {
   if (!abilities.completes) return 0
   const tools = wanted.tools ? abilities.tools : 2
   const vision = wanted.vision ? abilities.vision : 2
@@ -49,7 +49,7 @@ export const certainty = (abilities: Abilities, wanted: Requirements): number =>
 }
 
 /** Why a model cannot do what is needed, in words. */
-export const inability = (abilities: Abilities, wanted: Requirements): string => {
+export const missingCapability = (abilities: Capabilities, wanted: Requirements): string => {
   if (!abilities.completes) return "makes embeddings only"
   const lacks = [
     ...(wanted.tools && abilities.tools === 0 ? ["call tools"] : []),

@@ -46,7 +46,7 @@ export interface DownloadSettings extends RetryPolicy {
 }
 
 /** Progress reports. Called often: the display chooses what to show. */
-export interface Told {
+export interface DownloadListener {
   /** Fails if there is no space for so many bytes, of a file whose size only its server reports. */
   readonly room: (needed: number) => Effect.Effect<void, InsufficientDiskSpace>
   readonly progress: (file: string, completed: number, total: number | undefined) => void
@@ -97,7 +97,7 @@ export const download = Effect.fnUntraced(function* (
   path: (file: string) => string,
   source: Source,
   settings: DownloadSettings,
-  told: Told
+  told: DownloadListener
 ) {
   const fs = yield* FileSystem.FileSystem
   const { file, url } = source

@@ -26,7 +26,7 @@ export const retryAfter = (value: string | undefined, now: number): number | und
   return Number.isNaN(date) ? undefined : Math.max(0, date - now)
 }
 
-interface Answered {
+interface ErrorAnswer {
   readonly status: number
   /** `X-Error-Code` of the hub. */
   readonly code: string | undefined
@@ -38,7 +38,7 @@ interface Answered {
 }
 
 /** What the status of an answer means, other than that all is well. */
-export const ofStatus = ({ after, code, host, status, token }: Answered): Trouble => {
+export const ofStatus = ({ after, code, host, status, token }: ErrorAnswer): Trouble => {
   const final = (reason: DownloadReason, detail: string) => new Trouble({ reason, detail, status, passing: false })
   const pause = after === undefined ? {} : { after }
   if (code === "GatedRepo") {

@@ -303,13 +303,13 @@ export const cortexOver = <E, R = never, More extends object = object>(
     })
   )
   const services = Layer.provideMerge(known, layer)
-  const surroundings =
+  const layers =
     tracing === undefined
       ? logging
       : Layer.isLayer(tracing)
         ? Layer.merge(logging, tracing as unknown as Layer.Layer<never>)
         : Layer.fail(noTracing)
-  const runtime = ManagedRuntime.make(Layer.provideMerge(services, surroundings))
+  const runtime = ManagedRuntime.make(Layer.provideMerge(services, layers))
   const forkCall = inOrder(runtime)
   let closed = false
   /**

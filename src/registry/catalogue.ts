@@ -2,7 +2,7 @@
 import * as Either from "effect/Either"
 import { RegistryWarning } from "../Errors.js"
 import { isObject } from "../internal/isObject.js"
-import { believable } from "../internal/speed.js"
+import { plausible } from "../internal/speed.js"
 import * as Model from "../Model.js"
 import * as Server from "../Server.js"
 import { isAbsent, type JsonRecord, numberAt, show, textAt, toInfo, type Warn } from "./modelRecord.js"
@@ -37,7 +37,7 @@ export interface RegistryFile {
 export const empty: Catalogue = { families: new Set(), models: new Map(), servers: new Map(), warnings: [] }
 
 const performanceOf = (speed: number | undefined, tested: string | undefined): Server.Performance | undefined => {
-  const known = believable(speed)
+  const known = plausible(speed)
   if (known === undefined && tested === undefined) return undefined
   return {
     ...(known === undefined ? {} : { tokens_per_second: known }),

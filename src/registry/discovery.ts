@@ -81,7 +81,7 @@ const unlisted = "; if it serves models without listing them, set its `protocol`
 const accepted = { accept: "application/json" }
 
 /** The requests to one server. After `cancel` nothing is sent any more, and what is awaited stays open for ever. */
-export class Inquiry {
+export class DiscoveryRequests {
   /** The longest body that came, where that was measured. */
   longest: Transfer | undefined
   private cancelled = false
@@ -102,12 +102,12 @@ export class Inquiry {
     url: string,
     headers: { readonly [name: string]: string },
     body: string | undefined
-  ): Promise<PlainRequests.Reply | PlainRequests.RequestFailed> {
+  ): Promise<PlainRequests.PlainResponse | PlainRequests.RequestFailed> {
     return new Promise((resolve) => {
       if (this.cancelled) return
       this.abort = this.send({ method, url, headers, body, maxBytes: maxListBytes }, (outcome) => {
         this.abort = undefined
-        if (outcome instanceof PlainRequests.Reply) {
+        if (outcome instanceof PlainRequests.PlainResponse) {
           const { transfer } = outcome
           if (transfer !== undefined && transfer.bytes > (this.longest?.bytes ?? 0)) this.longest = transfer
         }
@@ -150,11 +150,11 @@ export class Inquiry {
 const run = <A>(
   client: HttpClient.HttpClient,
   server: Server,
-  ask: (inquiry: Inquiry) => Promise<A>
+  ask: (inquiry: DiscoveryRequests) => Promise<A>
 ): Effect.Effect<A> =>
   Effect.flatMap(Effect.runtime<never>(), (runtime) =>
     Effect.async<A>((resume) => {
-      const inquiry = new Inquiry(PlainRequests.of(client, runtime), server)
+      const inquiry = new DiscoveryRequests(PlainRequests.of(client, runtime), server)
       ask(inquiry).then(
         (found) => resume(Effect.succeed(found)),
         (defect) => resume(Effect.die(defect))
@@ -167,7 +167,7 @@ const run = <A>(
  * Asks an Ollama server for its loaded models. `undefined` if unsupported, as in older versions: it only improves
  * routing.
  */
-export const askLoaded = async (inquiry: Inquiry): Promise<ReadonlyMap<string, Loaded> | undefined> => {
+export const askLoaded = async (inquiry: DiscoveryRequests): Promise<ReadonlyMap<string, Loaded> | undefined> => {
   const found = await inquiry.get(`${apiOf(inquiry.server, "ollama")}/api/ps`, readLoaded)
   return found instanceof ListingFailed ? undefined : found
 }
@@ -194,7 +194,7 @@ const basesOf = (server: Server, protocol: Protocol): ReadonlyArray<string> => {
  * Whether chats are accepted there. The probe is an empty object, without model and message: a server that has the path
  * rejects it. `undefined` if the answer is inconclusive.
  */
-const takesChats = async (inquiry: Inquiry, base: string): Promise<boolean | undefined> => {
+const takesChats = async (inquiry: DiscoveryRequests, base: string): Promise<boolean | undefined> => {
   const headers = { ...accepted, ...headersOf(inquiry.server), "content-type": "application/json" }
   const outcome = await inquiry.request("POST", `${base}/chat/completions`, headers, "{}")
   if (outcome instanceof PlainRequests.RequestFailed) return undefined
@@ -214,7 +214,7 @@ const unlistedAt = (bases: ReadonlyArray<string>, failures: ReadonlyArray<Listin
 }
 
 /** Lists and chats need not be at the same base; if it is uncertain, both are probed. */
-const openai = async (inquiry: Inquiry): Promise<Listing | ListingFailed> => {
+const openai = async (inquiry: DiscoveryRequests): Promise<Listing | ListingFailed> => {
   const { server } = inquiry
   const bases = basesOf(server, "openai")
   const failures: Array<ListingFailed> = []
@@ -249,7 +249,7 @@ const openai = async (inquiry: Inquiry): Promise<Listing | ListingFailed> => {
 /** `https://host/v1`, the usual place. */
 const isRoot = (base: string): boolean => /^https?:\/\/[^/]+\/v1$/.test(base)
 
-const ollama = async (inquiry: Inquiry): Promise<Listing | ListingFailed> => {
+const ollama = async (inquiry: DiscoveryRequests): Promise<Listing | ListingFailed> => {
   const { server } = inquiry
   let first: ListingFailed | undefined
   for (const base of basesOf(server, "ollama")) {
@@ -264,7 +264,7 @@ const ollama = async (inquiry: Inquiry): Promise<Listing | ListingFailed> => {
 }
 
 /** The list comes in pages. */
-const anthropic = async (inquiry: Inquiry): Promise<Listing | ListingFailed> => {
+const anthropic = async (inquiry: DiscoveryRequests): Promise<Listing | ListingFailed> => {
   const base = apiOf(inquiry.server, "anthropic")
   const items: Array<unknown> = []
   let after: string | undefined
@@ -281,7 +281,7 @@ const anthropic = async (inquiry: Inquiry): Promise<Listing | ListingFailed> => 
   )
 }
 
-const unknownProtocol = async (inquiry: Inquiry): Promise<Listing | ListingFailed> => {
+const unknownProtocol = async (inquiry: DiscoveryRequests): Promise<Listing | ListingFailed> => {
   const first = await ollama(inquiry)
   if (!(first instanceof ListingFailed)) return first
   if (first.isAnthropic) return anthropic(inquiry)
@@ -300,7 +300,7 @@ const unknownProtocol = async (inquiry: Inquiry): Promise<Listing | ListingFaile
  * Asks a server for its models: in its protocol, or, if unknown, first as Ollama and then as OpenAI. One whose errors have
  * the form of Anthropic's API is asked in that. Has no timeout.
  */
-export const ask = (inquiry: Inquiry): Promise<Listing | ListingFailed> => {
+export const ask = (inquiry: DiscoveryRequests): Promise<Listing | ListingFailed> => {
   switch (inquiry.server.protocol) {
     case "ollama":
       return ollama(inquiry)
@@ -333,7 +333,7 @@ const listUrl = (server: Server): string => {
 export const answers = (client: HttpClient.HttpClient, server: Server): Effect.Effect<boolean | undefined> => {
   const headers = { ...accepted, ...headersOf(server) }
   return run(client, server, (inquiry) => inquiry.request("GET", listUrl(server), headers, undefined)).pipe(
-    Effect.map((outcome) => outcome instanceof PlainRequests.Reply || outcome.answered),
+    Effect.map((outcome) => outcome instanceof PlainRequests.PlainResponse || outcome.answered),
     Effect.timeoutTo({ duration: timeout, onSuccess: (answered) => answered, onTimeout: () => undefined })
   )
 }

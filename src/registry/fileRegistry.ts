@@ -30,7 +30,7 @@ export interface Files {
   readonly status: () => RegistrySource
 }
 
-interface Known {
+interface ParsedFile {
   readonly text: string
   readonly catalogue: Catalogue.Catalogue
 }
@@ -46,7 +46,7 @@ interface Services {
  */
 export const make = (location: string, withServers: boolean, { fs, path }: Services): Files => {
   /** The last content of each file that could be used. */
-  let known = new Map<string, Known>()
+  let known = new Map<string, ParsedFile>()
   let catalogue = Catalogue.empty
   let broken: ReadonlyArray<RegistryWarning> = []
   let readAt: number | undefined
@@ -65,7 +65,7 @@ export const make = (location: string, withServers: boolean, { fs, path }: Servi
     writing.has(path.basename(file)) ? Effect.orElse(stagedText(file), () => readText(file)) : readText(file)
 
   const readOne = (file: string, alone: boolean) =>
-    Effect.map(Effect.either(currentText(file)), (text): Either.Either<Known, string> => {
+    Effect.map(Effect.either(currentText(file)), (text): Either.Either<ParsedFile, string> => {
       if (Either.isLeft(text)) return Either.left(`cannot be read: ${text.left.message}`)
       const before = known.get(file)
       return before?.text === text.right
@@ -112,7 +112,7 @@ export const make = (location: string, withServers: boolean, { fs, path }: Servi
     }
     const alone = files.right.length === 1 && files.right[0] === location
     const contents = yield* Effect.forEach(files.right, (file) => readOne(file, alone), { concurrency: 8 })
-    const next = new Map<string, Known>()
+    const next = new Map<string, ParsedFile>()
     const wrong: Array<RegistryWarning> = []
     const warnings: Array<RegistryWarning> = []
     files.right.forEach((file, i) => {

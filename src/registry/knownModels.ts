@@ -43,7 +43,7 @@ export interface ModelsOptions {
 const searchKeys = new Set(["family", "generation", "minParams", "maxParams", "available"])
 
 /** All registry files together, and their models as rows, sorted by name. `own` are those of the user. */
-interface Whole {
+interface MergedCatalogue {
   readonly own: Catalogue.Catalogue
   readonly catalogue: Catalogue.Catalogue
   readonly rows: ReadonlyArray<Rows.Row>
@@ -61,8 +61,8 @@ interface Origins {
 
 /** The models of these origins. Registry files are merged once for each state of the user's. */
 export const make = ({ builtIn, engine, lists, own }: Origins) => {
-  let merged: Whole | undefined
-  const whole: Effect.Effect<Whole> = Effect.map(Effect.all([own, builtIn]), ([mine, shipped]) => {
+  let merged: MergedCatalogue | undefined
+  const whole: Effect.Effect<MergedCatalogue> = Effect.map(Effect.all([own, builtIn]), ([mine, shipped]) => {
     if (merged?.own === mine) return merged
     const info = engine.info()
     const embedded = { ...Catalogue.empty, families: new Set([info.family]), models: new Map([[engine.key, info]]) }

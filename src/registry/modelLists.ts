@@ -185,7 +185,7 @@ export const make = Effect.fnUntraced(function* (
   // ---------------------------------------------------------------------------
 
   const askOne = async (
-    inquiry: Discovery.Inquiry,
+    inquiry: Discovery.DiscoveryRequests,
     entry: Entry,
     progress: Workers.Progress<Listing>
   ): Promise<Listing | ListingFailed> => {
@@ -210,7 +210,7 @@ export const make = Effect.fnUntraced(function* (
     concurrency,
     timeout,
     run: (entry: Entry, progress: Workers.Progress<Listing>, done) => {
-      const inquiry = new Discovery.Inquiry(send, entry.server)
+      const inquiry = new Discovery.DiscoveryRequests(send, entry.server)
       askOne(inquiry, entry, progress).then(
         (found) => done(found instanceof ListingFailed ? Exit.fail(found) : Exit.succeed(found)),
         (defect) => done(Exit.die(defect))

@@ -35,7 +35,7 @@ export interface Source {
 const leastLeft = 0.5
 
 /** Why a content is not taken over in place of the one before. */
-const objection = (
+const rejectionOf = (
   source: RegistryUrl,
   before: Catalogue.Catalogue,
   after: Catalogue.Catalogue
@@ -89,7 +89,7 @@ export const make = (
       if (answer === "unchanged")
         return yield* failed(source, "http-status", "answered HTTP 304 to a first request", 304)
       const read = yield* parse(answer.text)
-      const wrong = objection(source, catalogue, read)
+      const wrong = rejectionOf(source, catalogue, read)
       if (wrong !== undefined) return yield* wrong
       copy = { ...answer, checkedAt: at, readAt: at }
       catalogue = read
@@ -127,7 +127,7 @@ export const make = (
     const load = Effect.gen(function* () {
       const kept = yield* copies.read(source.url, source.maxBytes)
       const read = kept === undefined ? undefined : Either.getOrUndefined(parse(kept.text))
-      if (kept !== undefined && read !== undefined && objection(source, Catalogue.empty, read) === undefined) {
+      if (kept !== undefined && read !== undefined && rejectionOf(source, Catalogue.empty, read) === undefined) {
         const now = yield* Clock.currentTimeMillis
         copy = { ...kept, checkedAt: Math.min(kept.checkedAt, now) }
         catalogue = read

@@ -341,7 +341,7 @@ export class Reader extends EventBuffer {
     shared.taken()
   }
 
-  protected override gather(): void {
+  protected override collectEvents(): void {
     if (this.over) return
     this.copy()
     if (this.settled !== undefined && this.call.events && this.call.complete === undefined) this.end(this.settled)

@@ -26,7 +26,7 @@ const budget = 262_144
 const edge = 64
 
 /** How many turns back are searched. */
-const furthest = 64
+const maxPrefixes = 64
 
 /** Two 32-bit hashes over the texts added so far. */
 class Fingerprint {
@@ -118,7 +118,7 @@ export const ofMessages = (messages: ReadonlyArray<Message>, scope = ""): Conver
   const first = beginnings[0]
   const whole = fingerprint.key()
   if (first === undefined) return { from: [], to: [whole] }
-  const from = beginnings.slice(-furthest).reverse()
-  if (beginnings.length > furthest) from.push(first)
+  const from = beginnings.slice(-maxPrefixes).reverse()
+  if (beginnings.length > maxPrefixes) from.push(first)
   return { from, to: [whole, first] }
 }

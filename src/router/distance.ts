@@ -1,6 +1,6 @@
 /** A server's speed and distance. */
 import type { Snapshot } from "../Fleet.js"
-import { believable } from "../internal/speed.js"
+import { plausible } from "../internal/speed.js"
 import type { Host, Location } from "../Server.js"
 
 /**
@@ -23,7 +23,7 @@ export interface ServerCandidate {
  * @category accessors
  */
 export const speed = (candidate: ServerCandidate): number | undefined => {
-  return believable(candidate.snapshot.tokensPerSecond) ?? believable(candidate.host.performance?.tokens_per_second)
+  return plausible(candidate.snapshot.tokensPerSecond) ?? plausible(candidate.host.performance?.tokens_per_second)
 }
 
 const radians = (degrees: number): number => (degrees * Math.PI) / 180

@@ -150,8 +150,8 @@ export const byWeight = (columns: Columns, chosen: Int32Array, count: number, ra
     for (let draw = 0; draw < mostDraws; draw++) {
       const i = chosen[Math.floor(random() * count)] ?? 0
       const own = shown[i] ?? 0
-      const heft = (weight[i] ?? 1) * (own > 0 ? Math.min(most, Math.max(least, own)) * share : 1)
-      if (random() * heaviest < heft) return i
+      const scaled = (weight[i] ?? 1) * (own > 0 ? Math.min(most, Math.max(least, own)) * share : 1)
+      if (random() * heaviest < scaled) return i
     }
   }
   const values = scratchValues(count)

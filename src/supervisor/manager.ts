@@ -18,7 +18,7 @@ import type { Usage } from "../Servers.js"
 import { disagreement } from "./agreement.js"
 import { engineOptions } from "./engineOptions.js"
 import { type Instance, makeInstance, supervise } from "./instance.js"
-import { type Known, otherNames, toKnown } from "./known.js"
+import { type KnownModel, otherNames, toKnownModel } from "./knownModel.js"
 import { failedAt, type Loaded } from "./loaded.js"
 import { engineView, idleView, urlOf } from "./views.js"
 
@@ -75,7 +75,7 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   /** Models whose engines are ending: they still have their memory and their ports. */
   const ending = new Map<Loaded, Deferred.Deferred<void>>()
   /** Models of the store, as they were last listed. */
-  let stored: ReadonlyArray<Known> = []
+  let stored: ReadonlyArray<KnownModel> = []
   /** The port of each model that has had one: its address stays the same. */
   const ports = new Map<string, number>()
   /** Models that could not even be started when a request asked for them, and since when. */
@@ -175,10 +175,10 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   // starting
   // ---------------------------------------------------------------------------
 
-  const sizeOf = ({ info }: Known, replicas: number): number => info.size * overhead * replicas
+  const sizeOf = ({ info }: KnownModel, replicas: number): number => info.size * overhead * replicas
 
   /** Waits until the model fits, and unloads others for it. */
-  const admit = Effect.fnUntraced(function* (known: Known, replicas: number) {
+  const admit = Effect.fnUntraced(function* (known: KnownModel, replicas: number) {
     const needed = sizeOf(known, replicas)
     const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(bytes < 1e9 ? 3 : 1)} GB`
     const fail = (reason: string) => new EngineFailed({ engine: "any", model: known.info.name, reason, log: [] })
@@ -206,7 +206,7 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   })
 
   const launch = Effect.fnUntraced(function* (
-    known: Known,
+    known: KnownModel,
     asked: LocalModels.CheckedOptions,
     keepAlive: number | undefined,
     lasting: boolean
@@ -274,11 +274,11 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   const find = Effect.fnUntraced(function* (
     name: string,
     engine?: LocalModels.CheckedOptions["engine"]
-  ): Effect.fn.Return<Known, LocalModels.StartError> {
+  ): Effect.fn.Return<KnownModel, LocalModels.StartError> {
     const running = loaded.get(canonical(name))
     if (running !== undefined) return running
     const found = yield* Effect.provideService(Source.find(name), ModelStore.ModelStore, store)
-    if (Option.isSome(found)) return toKnown(found.value)
+    if (Option.isSome(found)) return toKnownModel(found.value)
     const reference = yield* store.parse(name)
     const isOllamas = reference.kind === "ollama" && (engine ?? "ollama") === "ollama"
     if (isOllamas && (engine !== undefined || (yield* system.find("ollama")) !== undefined)) {
@@ -356,7 +356,7 @@ export const make = Effect.fnUntraced(function* (options: ManagerOptions) {
   const refresh = Effect.gen(function* () {
     const found = yield* Effect.orElseSucceed(store.list, () => [])
     const before = JSON.stringify(stored)
-    const known = found.filter(({ problem }) => problem === undefined).map(toKnown)
+    const known = found.filter(({ problem }) => problem === undefined).map(toKnownModel)
     const names = yield* otherNames(store, known, options.aliases)
     stored = known.map(({ info, source }) => ({ source, info: { ...info, names: names.get(info.name) ?? [] } }))
     for (const { info } of stored) yield* Effect.ignore(portOf(info.name, 0))

@@ -33,7 +33,7 @@ export interface PlainRequest {
  *
  * @internal
  */
-export class Reply {
+export class PlainResponse {
   constructor(
     readonly status: number,
     readonly text: string,
@@ -61,7 +61,7 @@ export class RequestFailed {
  *
  * @internal
  */
-export type Send = (request: PlainRequest, done: (outcome: Reply | RequestFailed) => void) => () => void
+export type Send = (request: PlainRequest, done: (outcome: PlainResponse | RequestFailed) => void) => () => void
 
 /**
  * The code of the failure of a response that is too long.
@@ -97,7 +97,7 @@ class PlainExchange implements TransportHandler {
 
   constructor(
     private readonly maxBytes: number,
-    private readonly done: (outcome: Reply | RequestFailed) => void
+    private readonly done: (outcome: PlainResponse | RequestFailed) => void
   ) {}
 
   connected(): void {
@@ -125,7 +125,7 @@ class PlainExchange implements TransportHandler {
   end(): void {
     if (!this.open) return
     const text = textOf(this.first, this.more, this.bytes)
-    this.settle(new Reply(this.status, text, this.location, this.meter.transfer))
+    this.settle(new PlainResponse(this.status, text, this.location, this.meter.transfer))
   }
   error(failure: TransportFailure): void {
     this.settle(new RequestFailed(this.status > 0, failure))
@@ -135,7 +135,7 @@ class PlainExchange implements TransportHandler {
     this.exchange?.abort()
   }
 
-  private settle(outcome: Reply | RequestFailed): void {
+  private settle(outcome: PlainResponse | RequestFailed): void {
     if (!this.open) return
     this.open = false
     this.done(outcome)
@@ -162,7 +162,10 @@ const overClient = (given: HttpClient.HttpClient, runtime: Runtime.Runtime<never
     const fiber = Runtime.runFork(runtime)(
       client.execute(request).pipe(
         Effect.flatMap((response) =>
-          Effect.map(response.text, (text) => new Reply(response.status, text, response.headers["location"], undefined))
+          Effect.map(
+            response.text,
+            (text) => new PlainResponse(response.status, text, response.headers["location"], undefined)
+          )
         ),
         HttpIncomingMessage.withMaxBodySize(Option.some(maxBytes)),
         Effect.catchAll((error) => Effect.succeed(new RequestFailed(error._tag === "ResponseError", error))),

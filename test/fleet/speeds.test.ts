@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
-import { believable, reconcile } from "../../src/internal/speed.js"
+import { plausible, reconcile } from "../../src/internal/speed.js"
 import { model, useFleet } from "../support/fleet.js"
 
 const fleet = useFleet()
@@ -127,7 +127,7 @@ describe("figures of a registry", () => {
 
 describe("a speed", () => {
   it.each([Number.NaN, Number.POSITIVE_INFINITY, -1, 0, 2_001, 1e9, undefined])("%s is not believed", (speed) => {
-    expect(believable(speed)).toBeUndefined()
+    expect(plausible(speed)).toBeUndefined()
     expect(reconcile(speed, 11, 1_000)).toBe(10)
     expect(reconcile(speed, 11, 0)).toBeUndefined()
   })

@@ -1,7 +1,7 @@
 import * as Either from "effect/Either"
 import { assert, describe, it } from "vitest"
-import * as Exchange from "../../src/registry/pipeline/exchange.js"
 import * as Inventory from "../../src/registry/pipeline/inventory.js"
+import * as OtherFormats from "../../src/registry/pipeline/otherFormats.js"
 import * as Plan from "../../src/registry/pipeline/plan.js"
 import { familyOf } from "../../src/registry/pipeline/record.js"
 import * as Resolve from "../../src/registry/pipeline/resolve.js"
@@ -204,7 +204,7 @@ describe("changed files", () => {
 describe("files in other formats", () => {
   it("alternative field names are exported under those of the 37", () => {
     const row = record("llama3:8b", { ip_city: "Berlin", ip_country_name: "Germany", ip_country_iso: "DE", odd: 1 })
-    const [file] = Exchange.toFamilies(inventoryOf([row]))
+    const [file] = OtherFormats.toFamilies(inventoryOf([row]))
     const [exported] = JSON.parse(file?.text ?? "").models
     assert.lengthOf(Object.keys(exported), 37)
     const place = { ip_city_name_en: "Berlin", ip_country_name_en: "Germany", ip_country_iso_code: "DE" }
@@ -234,11 +234,11 @@ describe("files in other formats", () => {
         }
       ]
     }
-    const once = Exchange.toServers(inventoryOf(listed))
-    assert.deepEqual(Exchange.toServers(inventoryOf(once)), once)
+    const once = OtherFormats.toServers(inventoryOf(listed))
+    assert.deepEqual(OtherFormats.toServers(inventoryOf(once)), once)
     const [server] = once.servers
     assert.deepInclude(server, { url, organization: "Us", location: { city: "Berlin", country: "DE", latitude: 52.5 } })
     assert.deepInclude(server?.models?.[1], { size: 12, performance: { tokens_per_second: 9.5, last_tested: "2026" } })
-    assert.notInclude(JSON.stringify([once, Exchange.toFamilies(inventoryOf(listed))]), "secret")
+    assert.notInclude(JSON.stringify([once, OtherFormats.toFamilies(inventoryOf(listed))]), "secret")
   })
 })

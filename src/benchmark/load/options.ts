@@ -140,12 +140,12 @@ export const loadDefaults = {
   maxTokens: 5_000_000
 } as const
 
-type Given = Schema.Schema.Type<typeof LoadOptions>
+type DecodedOptions = Schema.Schema.Type<typeof LoadOptions>
 
 /** Options that were checked, with their defaults. */
 export type CheckedLoad = {
-  readonly [K in Exclude<keyof Given, "rate" | "requests" | "slo">]-?: Exclude<Given[K], undefined>
-} & Pick<Given, "rate" | "requests" | "slo">
+  readonly [K in Exclude<keyof DecodedOptions, "rate" | "requests" | "slo">]-?: Exclude<DecodedOptions[K], undefined>
+} & Pick<DecodedOptions, "rate" | "requests" | "slo">
 
 const decode = decoder(LoadOptions, ["signal"])
 
@@ -154,7 +154,11 @@ type Profile = (typeof profiles)[number]
 const isOpen = (profile: Profile): boolean => profile === "constant" || profile === "poisson"
 
 /** Which options belong to which profiles and traces: one that would have no effect is an error. */
-const misplaced = (given: Given, profile: Profile, trace: (typeof traces)[number]): InvalidRequest | undefined => {
+const misplaced = (
+  given: DecodedOptions,
+  profile: Profile,
+  trace: (typeof traces)[number]
+): InvalidRequest | undefined => {
   const wrong = (field: string, reason: string) => new InvalidRequest({ field, reason })
   if (isOpen(profile) && given.rate === undefined) return wrong("rate", `is needed by the profile ${profile}`)
   if (!isOpen(profile) && given.rate !== undefined) return wrong("rate", `has no effect with the profile ${profile}`)

@@ -29,4 +29,4 @@ export const options = {
 export const config = { ...options, prompt: Args.repeated(Args.text({ name: "PROMPT" })) }
 
 /** The parsed flags. */
-export type Given = Command.Command.ParseConfig<typeof config>
+export type AutoFlags = Command.Command.ParseConfig<typeof config>

@@ -18,7 +18,7 @@ import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Stdin from "../stdin.js"
 import * as Table from "../table.js"
-import type { Given } from "./flags.js"
+import type { AutoFlags } from "./flags.js"
 
 /** Stands for the tools of a call: what they are does not matter for the choice. */
 const anyTool = { name: "tool", description: "A tool.", parameters: { type: "object", properties: {} } }
@@ -55,7 +55,7 @@ const textOf = ({ candidates, chosen, conditions: { lines, resources }, excluded
   ].join("")
 }
 
-export const run = Effect.fnUntraced(function* (flags: Given) {
+export const run = Effect.fnUntraced(function* (flags: AutoFlags) {
   const { explain, image, json, maxTokens, prefer, private: localOnly, prompt: words, schema, tools } = flags
   const text = words.length === 1 && words[0] === "-" ? yield* Stdin.all : words.join(" ")
   if (text.trim() === "") return yield* new UsageError({ message: "there is no prompt: give one", command: ["auto"] })

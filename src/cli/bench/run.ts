@@ -8,7 +8,7 @@ import * as Fleet from "../fleetLayer.js"
 import * as Output from "../output.js"
 import * as Table from "../table.js"
 import { chartOf } from "./chart.js"
-import * as Kept from "./kept.js"
+import * as HistoryFile from "./historyFile.js"
 import { runLoad } from "./load.js"
 import { type LoadFlags, options as loadOptions, usage } from "./loadFlags.js"
 
@@ -79,7 +79,7 @@ const advice: { readonly [R in Benchmark.Skipped["reason"]]?: string } = {
   budget: "; see --max-time, --max-requests and --max-tokens"
 }
 
-const textOf = ({ results, skipped }: Benchmark.Report, kept: Kept.Kept | undefined): string => {
+const textOf = ({ results, skipped }: Benchmark.Report, kept: HistoryFile.EarlierResults | undefined): string => {
   const table = results.length === 0 ? "" : Table.table(head, results.map(row))
   const compared =
     kept === undefined || results.length === 0
@@ -98,7 +98,7 @@ const textOf = ({ results, skipped }: Benchmark.Report, kept: Kept.Kept | undefi
 }
 
 /** Times are in milliseconds; when something was, in ISO 8601. `null` is what is not known. */
-const jsonOf = (report: Benchmark.Report, kept: Kept.Kept | undefined) => {
+const jsonOf = (report: Benchmark.Report, kept: HistoryFile.EarlierResults | undefined) => {
   const dated = ({ at, ...rest }: Benchmark.Result) => ({ ...rest, at: new Date(at).toISOString() })
   return {
     ...report,
@@ -123,7 +123,7 @@ const writeChart = Effect.fnUntraced(function* (file: string, { at, results }: B
 
 const measure = ({ chart, compare, json, servers, ...options }: MeasureFlags) =>
   Effect.gen(function* () {
-    const kept = compare ? yield* Kept.load : undefined
+    const kept = compare ? yield* HistoryFile.load : undefined
     if (!json && Output.isTerminal(process.stderr)) {
       const { maxRequests, maxTime, maxTokens } = { ...Benchmark.defaults, ...given(options) }
       yield* Output.dimNotice(
@@ -131,7 +131,7 @@ const measure = ({ chart, compare, json, servers, ...options }: MeasureFlags) =>
       )
     }
     const report = yield* Benchmark.run({ ...options, ...(servers.length === 0 ? {} : { servers }) })
-    yield* Kept.save(report.results)
+    yield* HistoryFile.save(report.results)
     yield* json ? Output.writeJson(jsonOf(report, kept)) : Output.write(textOf(report, kept))
     if (report.results.length > 0) {
       if (chart !== undefined) yield* writeChart(chart, report)

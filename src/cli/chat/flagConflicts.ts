@@ -1,8 +1,8 @@
 /** Mutually exclusive flags of `aicortex chat`. */
 import { flagOf } from "../errors.js"
-import type { Given } from "./flags.js"
+import type { ChatFlags } from "./flags.js"
 
-type FlagName = Exclude<keyof Given, "prompt">
+type FlagName = Exclude<keyof ChatFlags, "prompt">
 
 const alone = "the model gets the text alone, without a chat template"
 
@@ -23,17 +23,17 @@ const conflicts: ReadonlyArray<readonly [name: FlagName, others: ReadonlyArray<F
 ]
 
 const isGiven =
-  (flags: Given) =>
+  (flags: ChatFlags) =>
   (name: FlagName): boolean => {
     const value = flags[name]
     return value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0)
   }
 
 /** Whether these flags are for a single question, and not for a conversation. */
-export const isSingle = (flags: Given): boolean => single.some(isGiven(flags))
+export const isSingle = (flags: ChatFlags): boolean => single.some(isGiven(flags))
 
 /** The conflict between these flags, if any. */
-export const conflictOf = (flags: Given): string | undefined => {
+export const conflictOf = (flags: ChatFlags): string | undefined => {
   const given = isGiven(flags)
   for (const [name, others, why] of conflicts) {
     const other = given(name) ? others.find(given) : undefined

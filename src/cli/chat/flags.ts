@@ -94,4 +94,4 @@ export const options = {
 export const config = { ...options, prompt: Args.repeated(Args.text({ name: "PROMPT" })) }
 
 /** The parsed flags. */
-export type Given = Command.Command.ParseConfig<typeof config>
+export type ChatFlags = Command.Command.ParseConfig<typeof config>

@@ -23,7 +23,7 @@ import * as Output from "../output.js"
 import * as Stdin from "../stdin.js"
 import * as Chosen from "./chosenModel.js"
 import { conflictOf, isSingle } from "./flagConflicts.js"
-import type { Given } from "./flags.js"
+import type { ChatFlags } from "./flags.js"
 import * as Image from "./imageFile.js"
 import { lastUsed } from "./interactive/conversation.js"
 import type * as Interactive from "./interactive.js"
@@ -59,7 +59,7 @@ const promptOf = Effect.fnUntraced(function* (
 // The command
 // =============================================================================
 
-export const run = Effect.fnUntraced(function* (flags: Given) {
+export const run = Effect.fnUntraced(function* (flags: ChatFlags) {
   const { cache, cacheTtl, interactive, json, noCache, noStdin, prompt: words, schema, verbose, ...others } = flags
   const { continue: continues, image: images, noStream, output, stream: given, ...rest } = others
   // A person who reads along need not wait for the end.

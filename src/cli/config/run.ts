@@ -5,9 +5,9 @@ import * as ConfigFile from "../../config/file.js"
 import { fleet } from "../../config/fleet.js"
 import type { GatewayOptions } from "../../config/gateway.js"
 import { resolvePlaces } from "../../config/gatewaySettings.js"
+import * as ConfigReport from "../../config/report.js"
 import * as Config from "../../config/resolve.js"
 import { type AnySetting, defaultOf, inFileForm, unitOf } from "../../config/setting.js"
-import * as Explained from "../../config/shown.js"
 import { environment } from "../../cortex/environment.js"
 import type * as Server from "../../Server.js"
 import type { SessionPolicy } from "../../Settings.js"
@@ -43,7 +43,7 @@ const aliasOf = ([name, models]: readonly [string, ReadonlyArray<string>]): stri
 type Origins = { readonly [name: string]: string }
 
 /** A setting that holds, in words. */
-export interface Shown extends Explained.Shown {
+export interface Shown extends ConfigReport.ShownSetting {
   readonly lines: ReadonlyArray<string>
 }
 
@@ -73,18 +73,18 @@ export const fleetRows = (resolved: Config.Resolved): ReadonlyArray<Shown> => {
     aliases: list([...aliases].map(aliasOf)),
     personas: [list(Object.keys(personas)).join(", ")],
     stateFile: [stateFile ?? "off"],
-    store: [Explained.storeOf(store) || "off"],
+    store: [ConfigReport.storeOf(store) || "off"],
     sessions: [kept(sessions, store !== undefined)],
     models: [
-      Object.entries(Explained.modelFields(models))
+      Object.entries(ConfigReport.modelFields(models))
         .map(([name, value]) => `${name}: ${shownValue(value)}`)
         .join(", ")
     ],
     cache: [cache === undefined ? "off" : `answers for ${cache.ttl / 1000} s`],
-    proxy: [Explained.proxyOf(proxy) || "off"],
+    proxy: [ConfigReport.proxyOf(proxy) || "off"],
     ca: [`${ca?.length ?? 0} certificate files`]
   }
-  return Explained.fleetShown(resolved).map((shown) => {
+  return ConfigReport.fleetShown(resolved).map((shown) => {
     const { inSeconds, name, setting, value } = shown
     if (inSeconds === undefined) return { ...shown, lines: own[name] ?? [lineOf(setting, value)] }
     return { ...shown, lines: [typeof value === "object" ? JSON.stringify(value) : `${value}${inSeconds ? " s" : ""}`] }
@@ -104,7 +104,7 @@ export const gatewayRows = Effect.fnUntraced(function* (
     fromVariables.length > 0
       ? { names: fromVariables, origin: places.keys?.origin ?? "default" }
       : { names: fileKeys.map(({ name }) => name), origin: fileKeys.length > 0 ? "the file" : "default" }
-  return Explained.gatewayShown(settings, places, keys).map((shown) => ({
+  return ConfigReport.gatewayShown(settings, places, keys).map((shown) => ({
     ...shown,
     lines: [lineOf(shown.setting, shown.value)]
   }))

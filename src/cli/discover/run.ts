@@ -7,7 +7,7 @@ import * as ConfigFile from "../../config/file.js"
 import * as Config from "../../config/resolve.js"
 import { Registry, type ServerStatus } from "../../Registry.js"
 import * as Server from "../../Server.js"
-import { browse, type Found } from "../mdns/browse.js"
+import { browse, type FoundService } from "../mdns/browse.js"
 import * as Output from "../output.js"
 import { addServer } from "../servers/editFile.js"
 import * as Table from "../table.js"
@@ -22,7 +22,7 @@ interface Flags {
   readonly json: boolean
 }
 
-interface Listed extends Found {
+interface Listed extends FoundService {
   /** Whether the configuration names it already. */
   readonly known: boolean
 }
@@ -30,7 +30,7 @@ interface Listed extends Found {
 const confirm = (message: string) => Prompt.confirm({ message, initial: false })
 
 /** Asks them for their models, through the proxies of the settings. */
-const statuses = Effect.fnUntraced(function* (found: ReadonlyArray<Found>) {
+const statuses = Effect.fnUntraced(function* (found: ReadonlyArray<FoundService>) {
   const { ca, proxy = false } = yield* Config.settings({})
   const servers = found.map(({ url }) => url)
   return yield* Effect.flatMap(Registry, (registry) => registry.servers).pipe(

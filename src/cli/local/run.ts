@@ -1,6 +1,6 @@
 /** Runs `aicortex run`. */
 import * as Effect from "effect/Effect"
-import type { Given } from "../chat/flags.js"
+import type { ChatFlags } from "../chat/flags.js"
 import { run as chat } from "../chat/run.js"
 import * as Output from "../output.js"
 import * as Local from "./ensure.js"
@@ -15,7 +15,7 @@ export interface Flags extends StartFlags {
 }
 
 /** `aicortex chat` with no other flag than its model. */
-const chatFlags = (model: string): Given => ({
+const chatFlags = (model: string): ChatFlags => ({
   model,
   stream: false,
   noStream: false,

@@ -70,10 +70,10 @@ const send = (socket: MulticastDns, packet: Packet): Effect.Effect<void> =>
   Effect.async<void>((resume) => socket.respond(packet, null, () => resume(Effect.void)))
 
 /** Announces it until the scope closes. */
-export const announce = Effect.fnUntraced(function* (announcement: Announcement, place: Socket.Place = {}) {
+export const announce = Effect.fnUntraced(function* (announcement: Announcement, options: Socket.SocketOptions = {}) {
   const goodbye = (socket: MulticastDns) =>
     Effect.suspend(() => send(socket, { answers: [recordsOf(announcement, 0).pointer] }))
-  const socket = yield* Socket.open(place, goodbye)
+  const socket = yield* Socket.open(options, goodbye)
   const whole = Effect.suspend(() => {
     const { others, pointer } = recordsOf(announcement, undefined)
     return send(socket, { answers: [pointer, ...others] })
@@ -85,7 +85,7 @@ export const announce = Effect.fnUntraced(function* (announcement: Announcement,
     const additionals = records.others.filter((record) => !answers.includes(record))
     socket.respond({ answers, additionals })
     // A query from another port needs a unicast answer.
-    if (sender.port !== (place.port ?? 5353)) socket.respond({ answers, additionals }, sender)
+    if (sender.port !== (options.port ?? 5353)) socket.respond({ answers, additionals }, sender)
   })
   yield* whole
   yield* Effect.forkScoped(Effect.delay(whole, again))

@@ -7,7 +7,7 @@ import * as Socket from "./socket.js"
 const services = { "_aicortex._tcp.local": "aicortex", "_ollama._tcp.local": "ollama" } as const
 
 /** A server that was found. All of it is what others say of themselves. */
-export interface Found {
+export interface FoundService {
   readonly kind: "aicortex" | "ollama"
   /** The name that it gives itself. */
   readonly name: string
@@ -21,7 +21,7 @@ const maxInstances = 256
 /** When it is asked again, in milliseconds: a packet may be lost. */
 const again = 1_000
 
-interface Place {
+interface ServiceTarget {
   readonly target: string
   readonly port: number
 }
@@ -29,7 +29,7 @@ interface Place {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
 const controls = /[\u0000-\u001f\u007f-\u009f]/g
 
-const isPlace = (data: unknown): data is Place =>
+const isPlace = (data: unknown): data is ServiceTarget =>
   typeof data === "object" &&
   data !== null &&
   "target" in data &&
@@ -50,9 +50,9 @@ const textOf = (data: unknown): ReadonlyMap<string, string> => {
 }
 
 /** The answers received so far. */
-class Heard {
-  private readonly instances = new Map<string, { readonly kind: Found["kind"]; readonly name: string }>()
-  private readonly places = new Map<string, Place>()
+class ServiceRecords {
+  private readonly instances = new Map<string, { readonly kind: FoundService["kind"]; readonly name: string }>()
+  private readonly places = new Map<string, ServiceTarget>()
   private readonly texts = new Map<string, ReadonlyMap<string, string>>()
   private readonly addresses = new Map<string, Set<string>>()
 
@@ -88,8 +88,8 @@ class Heard {
     return { questions }
   }
 
-  found(): ReadonlyArray<Found> {
-    const all = new Map<string, Found>()
+  found(): ReadonlyArray<FoundService> {
+    const all = new Map<string, FoundService>()
     for (const [instance, { kind, name }] of this.instances) {
       const place = this.places.get(instance)
       const addresses = [...(this.addresses.get(place?.target.toLowerCase() ?? "") ?? [])]
@@ -111,11 +111,11 @@ const ask = (socket: MulticastDns, packet: Packet) =>
   })
 
 /** All that announce themselves within this time, in milliseconds. */
-export const browse = (timeout: number, place: Socket.Place = {}) =>
+export const browse = (timeout: number, options: Socket.SocketOptions = {}) =>
   Effect.scoped(
     Effect.gen(function* () {
-      const heard = new Heard()
-      const socket = yield* Socket.open(place)
+      const heard = new ServiceRecords()
+      const socket = yield* Socket.open(options)
       socket.on("response", ({ additionals = [], answers = [] }: Packet, { address }: Sender) => {
         const before = heard.missing().questions?.length ?? 0
         for (const record of [...answers, ...additionals]) heard.add(record, address)

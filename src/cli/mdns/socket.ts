@@ -4,7 +4,7 @@ import type { MulticastDns } from "multicast-dns"
 import { CommandFailed } from "../errors.js"
 
 /** Where multicast DNS is spoken; default: on all interfaces. */
-export interface Place {
+export interface SocketOptions {
   /** The address of this machine on the network. */
   readonly interface?: string | undefined
   /** The port; default 5353, which is that of multicast DNS. */
@@ -12,7 +12,10 @@ export interface Place {
 }
 
 /** A socket that listens, until the scope closes; `release` runs before. */
-export const open = (place: Place, release: (socket: MulticastDns) => Effect.Effect<void> = () => Effect.void) =>
+export const open = (
+  options: SocketOptions,
+  release: (socket: MulticastDns) => Effect.Effect<void> = () => Effect.void
+) =>
   Effect.acquireRelease(
     Effect.flatMap(
       Effect.promise(() => import("multicast-dns")),
@@ -21,8 +24,8 @@ export const open = (place: Place, release: (socket: MulticastDns) => Effect.Eff
           const socket = make({
             // Bound to one address, it would not hear what is sent to all.
             bind: "0.0.0.0",
-            ...(place.port === undefined ? {} : { port: place.port }),
-            ...(place.interface === undefined ? {} : { interface: place.interface })
+            ...(options.port === undefined ? {} : { port: options.port }),
+            ...(options.interface === undefined ? {} : { interface: options.interface })
           })
           // Packets that are none, and interfaces that have no multicast.
           socket.on("warning", () => {})

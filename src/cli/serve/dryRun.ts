@@ -22,7 +22,7 @@ import * as Output from "../output.js"
 import * as Table from "../table.js"
 
 /** What would be served. */
-export interface Asked {
+export interface DryRunInput {
   /** What is checked of the flags before anything is read. */
   readonly check: Effect.Effect<void, UsageError, FileSystem.FileSystem>
   readonly gateway: Gateway.Options
@@ -66,7 +66,7 @@ const isMissing = Effect.fnUntraced(function* (store: Redacted.Redacted) {
   return address?.kind === "sqlite" && !(yield* Effect.orElseSucceed(fs.exists(address.path), () => true))
 })
 
-const inspect = Effect.fnUntraced(function* ({ announced, check, cortex, gateway, workers }: Asked) {
+const inspect = Effect.fnUntraced(function* ({ announced, check, cortex, gateway, workers }: DryRunInput) {
   const fs = yield* FileSystem.FileSystem
   const refused: Array<string> = []
   const notes: Array<string> = []
@@ -116,9 +116,9 @@ const inspect = Effect.fnUntraced(function* ({ announced, check, cortex, gateway
   }
 })
 
-type Found = Effect.Effect.Success<ReturnType<typeof inspect>>
+type DryRunReport = Effect.Effect.Success<ReturnType<typeof inspect>>
 
-const toJson = ({ rows, ...found }: Found): object => ({
+const toJson = ({ rows, ...found }: DryRunReport): object => ({
   ok: found.refused.length === 0,
   ...found,
   settings: Object.fromEntries(rows.map(({ name, origin, value }) => [name, { value: value ?? null, from: origin }]))
@@ -126,7 +126,7 @@ const toJson = ({ rows, ...found }: Found): object => ({
 
 const list = (names: ReadonlyArray<string>): string => (names.length === 0 ? "-" : names.join(", "))
 
-const toText = (found: Found): string => {
+const toText = (found: DryRunReport): string => {
   const { notes, rows } = found
   const summary: ReadonlyArray<readonly [string, string]> =
     "address" in found
@@ -150,7 +150,7 @@ const toText = (found: Found): string => {
 
 /** Prints it, and fails with what is refused. */
 export const dryRun = Effect.fnUntraced(function* (
-  asked: Asked
+  asked: DryRunInput
 ): Effect.fn.Return<void, CommandFailed | Output.WriteError, FileSystem.FileSystem | Path.Path> {
   const found = yield* inspect(asked)
   yield* asked.json ? Output.writeJson(toJson(found)) : Output.write(toText(found))

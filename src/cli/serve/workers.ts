@@ -45,7 +45,7 @@ interface KnownMetrics {
 }
 
 /** Collects the metrics of all workers for the one that was asked. */
-const gather = (
+const collectMetrics = (
   from: Worker,
   id: number,
   all: ReadonlyArray<Worker>,
@@ -135,7 +135,7 @@ export const start = (
             }
           } else if (message.type === "ask") {
             if (message.text !== undefined) known.last.set(worker, message.text)
-            gather(worker, message.id, [...workers], known, () => ids++)
+            collectMetrics(worker, message.id, [...workers], known, () => ids++)
           }
         })
         worker.on("exit", (code, signal) => {

@@ -5,7 +5,7 @@ import * as Sse from "../../internal/sse.js"
 import * as Wire from "./wire.js"
 
 /** Where the gateway is, and the key to use there. */
-export interface Place {
+export interface GatewayAddress {
   readonly url: string
   readonly key: string | undefined
 }
@@ -65,7 +65,7 @@ const refusal = async (response: Response): Promise<GatewayError> => {
 }
 
 export class Client {
-  constructor(readonly place: Place) {}
+  constructor(readonly place: GatewayAddress) {}
 
   async #fetch(path: string, init: RequestInit = {}): Promise<Response> {
     const { key, url } = this.place

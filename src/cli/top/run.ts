@@ -7,7 +7,7 @@ import { environment } from "../../cortex/environment.js"
 import { CommandFailed, UsageError } from "../errors.js"
 import { gatewayUrl, isVariableName, ownGateway } from "../gatewayAddress.js"
 import * as Output from "../output.js"
-import { Client, GatewayError, type Place } from "./client.js"
+import { Client, type GatewayAddress, GatewayError } from "./client.js"
 import { snapshot } from "./snapshot.js"
 import { TopState } from "./state.js"
 import * as Text from "./text.js"
@@ -52,10 +52,10 @@ const placeOf = Effect.fnUntraced(function* ({ key, keyEnv, url }: Flags) {
   }
   if (url !== undefined) {
     const address = yield* gatewayUrl(url).pipe(Effect.mapError((reason) => usage(`URL: ${reason}`)))
-    return { url: address, key: given } satisfies Place
+    return { url: address, key: given } satisfies GatewayAddress
   }
   const own = yield* ownGateway
-  return { url: own.url, key: given ?? own.key } satisfies Place
+  return { url: own.url, key: given ?? own.key } satisfies GatewayAddress
 })
 
 /** A private gateway of this process: it provides the state of the configured servers. */
@@ -76,10 +76,10 @@ const ownFleet = Effect.gen(function* () {
     servers: yield* LocalServers.make,
     log: () => {}
   })
-  return { url, key } satisfies Place
+  return { url, key } satisfies GatewayAddress
 })
 
-const failed = ({ key, url }: Place, error: unknown): CommandFailed => {
+const failed = ({ key, url }: GatewayAddress, error: unknown): CommandFailed => {
   const { message, status } = error instanceof GatewayError ? error : new GatewayError(0, String(error))
   if (status === 0) {
     const advice = "`aicortex serve` starts one, and --no-gateway shows the servers of the configuration without one"

@@ -37,18 +37,18 @@ interface Row {
   readonly expires_at: number
 }
 
-interface Kept {
+interface CachedSession {
   readonly row: Row
   readonly seen: number
 }
 
 /** The caller of a session, why it is denied, or `undefined` where there is no such session. */
-export type Found = Caller | ErrorResponse.ErrorResponse | undefined
+export type SessionLookup = Caller | ErrorResponse.ErrorResponse | undefined
 
-const away = (reason: string): ErrorResponse.ErrorResponse => storeRejection("The store", reason)
+const storeUnavailable = (reason: string): ErrorResponse.ErrorResponse => storeRejection("The store", reason)
 
 export class StoredSessions {
-  private readonly kept = new Map<string, Kept>()
+  private readonly cache = new Map<string, CachedSession>()
   private looks = 0
 
   constructor(
@@ -72,34 +72,35 @@ export class StoredSessions {
         )
       )
     )
-    if (Either.isLeft(done)) return away(done.left.reason)
+    if (Either.isLeft(done)) return storeUnavailable(done.left.reason)
     this.keep(hash, row, now)
     return session
   }
 
   /** Asks the store only where it has not been asked in the last seconds. */
-  find(session: string, now: number): Found | Promise<Found> {
+  find(session: string, now: number): SessionLookup | Promise<SessionLookup> {
     const hash = digest(session)
-    const kept = this.kept.get(hash)
+    const kept = this.cache.get(hash)
     return kept === undefined || now - kept.seen > believed ? this.look(hash, kept, now) : this.holder(kept.row, now)
   }
 
   /** The session is over, at the other gateways within seconds. */
   async remove(session: string): Promise<void> {
     const hash = digest(session)
-    this.kept.delete(hash)
+    this.cache.delete(hash)
     await Effect.runPromise(
       Effect.either(this.store.use((sql) => sql`DELETE FROM aicortex_page_sessions WHERE hash = ${hash}`))
     )
   }
 
-  private holder(row: Row, now: number): Found {
+  private holder(row: Row, now: number): SessionLookup {
     return row.expires_at > now ? this.keys.holder(row.key_id, row.key_hash) : undefined
   }
 
-  private async look(hash: string, kept: Kept | undefined, now: number): Promise<Found> {
+  private async look(hash: string, kept: CachedSession | undefined, now: number): Promise<SessionLookup> {
     // Invented cookies do not keep the store busy.
-    if (this.looks >= maxLooks) return kept === undefined ? away("too many ask it") : this.holder(kept.row, now)
+    if (this.looks >= maxLooks)
+      return kept === undefined ? storeUnavailable("too many ask it") : this.holder(kept.row, now)
     this.looks++
     const reading = this.store.use(
       (sql) => sql<Row>`SELECT key_id, key_hash, expires_at FROM aicortex_page_sessions WHERE hash = ${hash}`
@@ -108,10 +109,10 @@ export class StoredSessions {
       this.looks--
     })
     // While the store is away, the sessions that are known go on, as the keys do.
-    if (Either.isLeft(done)) return kept === undefined ? away(done.left.reason) : this.holder(kept.row, now)
+    if (Either.isLeft(done)) return kept === undefined ? storeUnavailable(done.left.reason) : this.holder(kept.row, now)
     const [row] = done.right
     if (row === undefined) {
-      this.kept.delete(hash)
+      this.cache.delete(hash)
       return undefined
     }
     this.keep(hash, row, now)
@@ -123,7 +124,7 @@ export class StoredSessions {
   }
 
   private keep(hash: string, row: Row, now: number): void {
-    if (this.kept.size >= maxKept) this.kept.clear()
-    this.kept.set(hash, { row, seen: now })
+    if (this.cache.size >= maxKept) this.cache.clear()
+    this.cache.set(hash, { row, seen: now })
   }
 }

@@ -3,9 +3,9 @@ import type { ServerStatus } from "../../Registry.js"
 import { isLocal } from "../../Server.js"
 import type { Labels } from "../http/errorResponse.js"
 import type { Library } from "../library.js"
+import * as FailureTexts from "./failureTexts.js"
 import { lookUp, type Upstream } from "./upstream.js"
 import type { BreakerView, ModelView, ServerView } from "./views.js"
-import * as Words from "./words.js"
 
 /** So many models of a server are listed: those in use first. */
 const maxListed = 200
@@ -27,7 +27,7 @@ const breakerOf = (library: Library, labels: Labels, url: string, model: string)
     since: restsSince ?? null,
     rests_until: finite(restsUntil),
     reason: restsBecause?.reason ?? null,
-    why: restsBecause === undefined ? null : labels.redact(Words.ofFailure(restsBecause.reason))
+    why: restsBecause === undefined ? null : labels.redact(FailureTexts.ofFailure(restsBecause.reason))
   }
 }
 

@@ -8,7 +8,7 @@ import { type ListedRequests, mergeRequests, type RequestLog } from "./requestLo
 import type { ServerView } from "./views.js"
 
 /** What this process has, and how it reaches the others. */
-interface Own {
+interface OwnGateway {
   readonly events: EventsHub
   readonly requests: RequestLog
   readonly labels: Labels
@@ -19,7 +19,7 @@ interface Own {
 export const attach = (
   library: Library,
   labels: Labels,
-  { events, requests }: Pick<Own, "events" | "requests">
+  { events, requests }: Pick<OwnGateway, "events" | "requests">
 ): void =>
   events.answers((question) => {
     if (question.type === "fleet") return serversOf(library, labels)
@@ -31,7 +31,7 @@ export const fleet = async ({
   events,
   labels,
   library
-}: Pick<Own, "events" | "labels" | "library">): Promise<{
+}: Pick<OwnGateway, "events" | "labels" | "library">): Promise<{
   readonly servers: ReadonlyArray<ServerView>
   readonly processes: number
 }> => {
@@ -43,9 +43,14 @@ export const fleet = async ({
 }
 
 /** The requests of all processes. */
-export const requests = async ({ events, requests }: Pick<Own, "events" | "requests">): Promise<ListedRequests> =>
+export const requests = async ({
+  events,
+  requests
+}: Pick<OwnGateway, "events" | "requests">): Promise<ListedRequests> =>
   mergeRequests([requests.list(), ...(await events.ask<ListedRequests>({ type: "requests" }))])
 
 /** Breaks a request off, in whichever process it is; `false` if there is none of this id. */
-export const cancel = async ({ events, requests }: Pick<Own, "events" | "requests">, id: string): Promise<boolean> =>
-  requests.cancel(id) || (await events.ask<boolean>({ type: "cancel", id })).includes(true)
+export const cancel = async (
+  { events, requests }: Pick<OwnGateway, "events" | "requests">,
+  id: string
+): Promise<boolean> => requests.cancel(id) || (await events.ask<boolean>({ type: "cancel", id })).includes(true)

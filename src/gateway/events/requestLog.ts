@@ -9,9 +9,9 @@ import type { Host } from "../../Server.js"
 import type { AttemptWatch, CallListener, Resumption } from "../../Telemetry.js"
 import type { Labels } from "../http/errorResponse.js"
 import type { RequestContext } from "../http/RequestContext.js"
+import * as FailureTexts from "./failureTexts.js"
 import type { EventsHub } from "./hub.js"
 import type { AttemptView, DecisionView, RequestEvent, RequestHead, RequestView } from "./views.js"
-import * as Words from "./words.js"
 
 /** Number of requests that are kept after their end. */
 const maxRecent = 200
@@ -84,7 +84,7 @@ class WatchedAttempt implements AttemptWatch {
   }
   failed(reason: FailureReason, phase: Phase, status: number | undefined): void {
     this.view.reason = reason
-    this.view.why = Words.ofFailure(reason)
+    this.view.why = FailureTexts.ofFailure(reason)
     if (status !== undefined) this.view.status = status
     this.end("failure", phase)
   }
@@ -99,7 +99,7 @@ class WatchedAttempt implements AttemptWatch {
     const { owner, view } = this
     if (view.outcome !== undefined) return
     view.outcome = outcome
-    view.phase = Words.ofPhase(phase)
+    view.phase = FailureTexts.ofPhase(phase)
     view.ended_ms = owner.elapsed()
     owner.tell(view)
   }
@@ -249,7 +249,7 @@ const endOf = (live: LiveRequest, status: number, duration: number, disconnected
     client_left: disconnected,
     warning: record.warning ?? null,
     error: record.error ?? null,
-    why: record.error === undefined ? null : Words.ofError(record.error, status)
+    why: record.error === undefined ? null : FailureTexts.ofError(record.error, status)
   } as const satisfies RequestEvent
 }
 

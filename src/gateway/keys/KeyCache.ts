@@ -19,7 +19,7 @@ import * as Secret from "./secret.js"
 /** How often changes are looked for: a revoked key is denied everywhere within a second. */
 const interval = "400 millis"
 
-interface Known extends ApiKeys.StoredKey {
+interface CachedKey extends ApiKeys.StoredKey {
   readonly caller: Caller
 }
 
@@ -53,7 +53,7 @@ const callerOf = ({
 const timeOf = (time: number): string => new Date(time).toISOString().replace(/\.\d+Z$/, "Z")
 
 export class KeyCache {
-  private readonly known = new Map<string, Known>()
+  private readonly known = new Map<string, CachedKey>()
   private version = 0
   private running: Promise<void> | undefined
   private next: Promise<void> | undefined

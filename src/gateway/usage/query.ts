@@ -67,7 +67,7 @@ export const measures = [
 export const groupColumns = (by: ReadonlyArray<Dimension>): ReadonlyArray<string> =>
   by.flatMap((one) => (one === "key" ? ["key", "key_id"] : [one]))
 
-interface Found extends Readonly<Sums> {
+interface SumRow extends Readonly<Sums> {
   readonly [group: string]: string | number
 }
 
@@ -75,7 +75,7 @@ const select = (
   sql: SqlClient,
   by: ReadonlyArray<Dimension>,
   { key, since }: UsageQuery
-): Effect.Effect<ReadonlyArray<Found>, SqlError> => {
+): Effect.Effect<ReadonlyArray<SumRow>, SqlError> => {
   const names = by.map((one, i) => `${expressions[one]} AS g${i}`)
   const groups = by.map((one) => expressions[one])
   const sum = (name: string) =>
@@ -84,7 +84,7 @@ const select = (
   const from = Math.floor(since / 3_600_000) * 3_600_000
   const rest = groups.length === 0 ? "" : `GROUP BY ${groups.join(", ")} ORDER BY ${groups.join(", ")}`
   const mine = key === undefined ? sql`` : sql`AND key_name = ${key}`
-  return sql<Found>`SELECT ${sql.literal(columns)} FROM aicortex_usage
+  return sql<SumRow>`SELECT ${sql.literal(columns)} FROM aicortex_usage
     WHERE hour >= ${from} ${mine} ${sql.literal(rest)} LIMIT ${maxRows + 1}`
 }
 
@@ -102,10 +102,10 @@ interface Group extends Sums {
   unpriced: boolean
 }
 
-const tokensOf = (one: Found) => one.prompt_tokens + one.completion_tokens
+const tokensOf = (one: SumRow) => one.prompt_tokens + one.completion_tokens
 
 const grouped = (
-  found: ReadonlyArray<Found>,
+  found: ReadonlyArray<SumRow>,
   by: ReadonlyArray<Dimension>,
   asked: ReadonlyArray<Dimension>,
   prices: Prices | undefined

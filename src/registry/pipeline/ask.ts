@@ -112,7 +112,7 @@ const outcomeOf = (server: Server, exit: Exit.Exit<Listing, ListingFailed>): Fet
 }
 
 /** The answers in the order of these servers. */
-export const gather = (servers: ReadonlyArray<Server>, events: ReadonlyArray<AskEvent>): Answers => {
+export const answersFrom = (servers: ReadonlyArray<Server>, events: ReadonlyArray<AskEvent>): Answers => {
   const order = new Map(servers.map(({ url }, index) => [url, index]))
   const sorted = [...events].sort((a, b) => (order.get(a.server) ?? 0) - (order.get(b.server) ?? 0))
   return {
@@ -142,7 +142,7 @@ export const askAll = (
         timeout,
         onTimeout: () => Discovery.timedOut(timeout),
         run: (server, _, finish) => {
-          const inquiry = new Discovery.Inquiry(send, server)
+          const inquiry = new Discovery.DiscoveryRequests(send, server)
           Discovery.ask(inquiry).then(
             (found) => finish(found instanceof ListingFailed ? Exit.fail(found) : Exit.succeed(found)),
             (defect) => finish(Exit.die(defect))

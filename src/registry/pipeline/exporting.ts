@@ -1,9 +1,9 @@
 /** Writes out what a registry holds, in the forms that others read. */
 import * as Effect from "effect/Effect"
-import * as Exchange from "./exchange.js"
 import { serversText } from "./importing.js"
 import * as Inventory from "./inventory.js"
 import { decodeExport, type ExportOptions } from "./options.js"
+import * as OtherFormats from "./otherFormats.js"
 import type { Rejected } from "./record.js"
 import * as Sources from "./sources.js"
 
@@ -33,9 +33,9 @@ export const exportAs = Effect.fnUntraced(function* (given: ExportOptions) {
   const registry = yield* Sources.registryOf(own)
   const inventory = Inventory.read(yield* Sources.inFolder(registry))
   const files = {
-    families: () => Exchange.toFamilies(inventory),
-    servers: () => [{ name: "servers.json", text: serversText(Exchange.toServers(inventory).servers) }],
-    urls: () => [{ name: "servers.txt", text: Exchange.toUrls(inventory) }]
+    families: () => OtherFormats.toFamilies(inventory),
+    servers: () => [{ name: "servers.json", text: serversText(OtherFormats.toServers(inventory).servers) }],
+    urls: () => [{ name: "servers.txt", text: OtherFormats.toUrls(inventory) }]
   }[format]()
   const exported: Exported = { registry, files, rejected: inventory.rejected }
   return exported

@@ -4,10 +4,10 @@ import { InvalidRequest } from "../../Errors.js"
 import { RegistryFileFailed } from "../../errors/registry.js"
 import { isObject } from "../../internal/isObject.js"
 import { applyRecords, now } from "./apply.js"
-import * as Exchange from "./exchange.js"
 import * as Folder from "./folder.js"
 import * as Inventory from "./inventory.js"
 import { decodeBackups, decodeImport, decodeRestore, type ImportOptions, type RestoreOptions } from "./options.js"
+import * as OtherFormats from "./otherFormats.js"
 import type { PresentFile } from "./plan.js"
 import * as Sources from "./sources.js"
 
@@ -46,7 +46,7 @@ export const importFrom = Effect.fnUntraced(function* (given: ImportOptions) {
     }
     const withModels = new Set([...added.records.values()].map(Inventory.urlOf))
     const bare = [...added.servers].filter(([url]) => !withModels.has(url) && !known.servers.has(url))
-    const { servers } = Exchange.toServers({ servers: new Map(bare), records: new Map(), rejected: [] })
+    const { servers } = OtherFormats.toServers({ servers: new Map(bare), records: new Map(), rejected: [] })
     const entries = servers.map(({ models: _, ...server }) => server)
     const more = bare.length === 0 ? [] : [{ name: serversFile, text: yield* withServers(present, entries) }]
     if (records.size === 0 && more.length === 0) {

@@ -151,7 +151,7 @@ const accept = (given: ReadonlyArray<unknown>, present: ReadonlySet<string>, { n
 }
 
 /** Why these records should not replace those, if so. */
-const objection = (plan: Pick<Plan, "before" | "after">, unreadable: ReadonlyArray<Rejected>): Refused | undefined => {
+const refusalOf = (plan: Pick<Plan, "before" | "after">, unreadable: ReadonlyArray<Rejected>): Refused | undefined => {
   const [broken] = unreadable
   if (plan.after === 0) return new Refused({ kind: "empty", reason: "no record would be left" })
   if (broken !== undefined) {
@@ -189,7 +189,7 @@ export const plan = (
   }
   const unreadable = existing.rejected.filter(({ reason }) => reason.startsWith("is not JSON"))
   const counts = { before: existing.records.size, after: records.size }
-  const wrong = options.force ? undefined : objection(counts, unreadable)
+  const wrong = options.force ? undefined : refusalOf(counts, unreadable)
   if (wrong !== undefined) return Either.left(wrong)
 
   // Another spelling of a name may be the same file.

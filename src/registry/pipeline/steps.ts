@@ -105,7 +105,7 @@ const asking = <A, E, R>(
       const asked = Ask.askAll(client, servers, options, (event) => void events.push(event))
       return Stream.concat(
         asked,
-        Stream.suspend(() => then(Ask.gather(servers, events)))
+        Stream.suspend(() => then(Ask.answersFrom(servers, events)))
       )
     })
   )

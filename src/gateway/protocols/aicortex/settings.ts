@@ -1,7 +1,7 @@
 /** `GET /settings`: what holds, and where each value comes from; for administrators, without what is secret. */
 import * as Redacted from "effect/Redacted"
+import type { ShownSetting } from "../../../config/report.js"
 import { descriptionOf, unitOf } from "../../../config/setting.js"
-import type { Shown } from "../../../config/shown.js"
 import { redactUserInfo } from "../../../Server.js"
 import type { GatewayContext } from "../../GatewayContext.js"
 import { make, RequestRejected } from "../../http/errorResponse.js"
@@ -13,7 +13,7 @@ interface Origin {
   readonly by: string | null
 }
 
-const originOf = (name: string, { origin, setting }: Shown): Origin => {
+const originOf = (name: string, { origin, setting }: ShownSetting): Origin => {
   if (origin === "default") return { from: "default", by: null }
   if (origin === "the file") return { from: "file", by: null }
   if (/^[A-Z][A-Z0-9_]*$/.test(origin)) return { from: "environment", by: origin }
@@ -41,7 +41,7 @@ export const read = ({ explained, labels, library }: GatewayContext, context: Re
     if (servers.has(text)) return labels.label(text)
     return /^[\w+.-]+:\/\//.test(text) ? redactUserInfo(text) : text
   }
-  const view = (prefix: string) => (shown: Shown) => {
+  const view = (prefix: string) => (shown: ShownSetting) => {
     const { inSeconds, setting, value } = shown
     const name = `${prefix}${shown.name}`
     return {

@@ -205,7 +205,7 @@ class CompletionWriter implements Writer {
     if (logprobs === undefined) return this.chunk(choice, content, null)
     const legacy = Logprobs.make(logprobs, this.offsets[choice] ?? 0)
     this.offsets[choice] = legacy.end
-    return this.chunk(choice, content, null, JSON.stringify(legacy.likelihoods))
+    return this.chunk(choice, content, null, JSON.stringify(legacy.logprobs))
   }
   /** The completions API has no field for reasoning. */
   thinking(): string {
@@ -237,7 +237,7 @@ export const codec = (gatewayRequest: CompletionRequest): Codec => ({
       choices: results.map((result, index) => ({
         index,
         text: echoOf(gatewayRequest, index) + result.text,
-        logprobs: result.logprobs === undefined ? null : Logprobs.make(result.logprobs, 0).likelihoods,
+        logprobs: result.logprobs === undefined ? null : Logprobs.make(result.logprobs, 0).logprobs,
         finish_reason: result.finishReason
       })),
       usage: usage(

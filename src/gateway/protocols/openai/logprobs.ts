@@ -17,7 +17,7 @@ const number = (value: unknown): number | null => (typeof value === "number" ? v
 export const make = (
   reported: ReadonlyArray<unknown>,
   offset: number
-): { readonly likelihoods: LegacyLogprobs; readonly end: number } => {
+): { readonly logprobs: LegacyLogprobs; readonly end: number } => {
   const tokens: Array<string> = []
   const token_logprobs: Array<number | null> = []
   const top_logprobs: Array<{ readonly [token: string]: number | null }> = []
@@ -39,5 +39,5 @@ export const make = (
     )
     for (const _ of token) end++
   }
-  return { likelihoods: { tokens, token_logprobs, top_logprobs, text_offset }, end }
+  return { logprobs: { tokens, token_logprobs, top_logprobs, text_offset }, end }
 }

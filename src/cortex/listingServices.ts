@@ -112,7 +112,7 @@ export const layerSessionStore = Layer.scoped(
 const registryFolder = (): string => dirname(dirname(defaultModelPath()))
 
 /** The services below a call. */
-export type Known = Sessions.Sessions | Fleet.Fleet | Registry.Registry
+export type ListingServices = Sessions.Sessions | Fleet.Fleet | Registry.Registry
 
 /** What they need from outside. */
 type Outside = CurrentSettings | HttpClient.HttpClient | FileSystem.FileSystem | Path.Path
@@ -120,7 +120,7 @@ type Outside = CurrentSettings | HttpClient.HttpClient | FileSystem.FileSystem |
 /** The servers and what is known of them, and the conversations in this store. */
 export const layerKnown = <E, R>(
   store: Layer.Layer<Sessions.SessionStore, E, CurrentSettings | FileSystem.FileSystem | Path.Path | R>
-): Layer.Layer<Known, E, Outside | R> =>
+): Layer.Layer<ListingServices, E, Outside | R> =>
   LayerStack.stack(
     LayerStack.last(store, Sessions.layer),
     Fleet.layer,

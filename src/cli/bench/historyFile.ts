@@ -4,14 +4,14 @@ import * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { decodeResults, encodeResults, type Result } from "../../Benchmark.js"
-import * as History from "../../benchmark/kept.js"
+import * as History from "../../benchmark/history.js"
 import { reasonOf } from "../../config/file.js"
 import { replaceFile } from "../../cortex/writeFile.js"
 import { CurrentSettings } from "../../Settings.js"
 import * as Output from "../output.js"
 
 /** The results by model and server. */
-export interface Kept {
+export interface EarlierResults {
   readonly find: (result: Result) => Result | undefined
 }
 
@@ -46,7 +46,7 @@ export const load = Effect.gen(function* () {
   const file = yield* place
   const results = file === undefined ? [] : yield* read(file)
   const found = History.latest(results)
-  return { find: (result) => History.same(found, result) } satisfies Kept
+  return { find: (result) => History.same(found, result) } satisfies EarlierResults
 })
 
 /** Adds results to those that are kept. */

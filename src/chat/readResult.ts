@@ -5,7 +5,7 @@ import { callOf, decisionOf, resultOf } from "../failover/answerEnd.js"
 import type { ToolCall } from "../Message.js"
 
 /** Reads an answer to its end. Rejects with its failure. */
-export const gather = async (answer: OpenAnswer): Promise<Result> => {
+export const readResult = async (answer: OpenAnswer): Promise<Result> => {
   let text = ""
   let thinking = ""
   const toolCalls: Array<ToolCall> = []

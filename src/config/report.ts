@@ -13,7 +13,7 @@ import type { Resolved } from "./resolve.js"
 import { type AnySetting, inFileForm, type Settings } from "./setting.js"
 
 /** One setting. `defaults` of the fleet are listed one by one: `defaults.timeout`. */
-export interface Shown {
+export interface ShownSetting {
   readonly name: string
   readonly setting: AnySetting
   /** As the configuration file would say it; `undefined` where nothing holds. */
@@ -50,7 +50,7 @@ const registryUrl = ({ acceptSmaller, headers, maxBytes, name, timeout, ttl }: R
 })
 
 /** Those of the fleet. */
-export const fleetShown = ({ members, places, settings }: Resolved): ReadonlyArray<Shown> => {
+export const fleetShown = ({ members, places, settings }: Resolved): ReadonlyArray<ShownSetting> => {
   const { cache, location, models, proxy, registry, registryCopies, servers, sessions, stateFile, store } = settings
   const ofSessions = members.sessions ?? {}
   const own: { readonly [name: string]: unknown } = {
@@ -79,7 +79,7 @@ export const fleetShown = ({ members, places, settings }: Resolved): ReadonlyArr
     proxy: proxyOf(proxy),
     ca: settings.ca?.length ?? 0
   }
-  return Object.entries(fleet as Settings).flatMap(([name, setting]): ReadonlyArray<Shown> => {
+  return Object.entries(fleet as Settings).flatMap(([name, setting]): ReadonlyArray<ShownSetting> => {
     if (setting.file === false) return []
     // Each member of it may come from another place.
     const place =
@@ -107,8 +107,8 @@ export const gatewayShown = (
   settings: GatewaySettings,
   places: GatewayPlaces,
   keys: { readonly names: ReadonlyArray<string>; readonly origin: string }
-): ReadonlyArray<Shown> =>
-  Object.entries(gateway as Settings).flatMap(([name, setting]): ReadonlyArray<Shown> => {
+): ReadonlyArray<ShownSetting> =>
+  Object.entries(gateway as Settings).flatMap(([name, setting]): ReadonlyArray<ShownSetting> => {
     if (setting.file === false) return []
     if (name === "keys") return [{ name, setting, value: keys.names, origin: keys.origin }]
     const given = (settings as unknown as { readonly [name: string]: unknown })[name]

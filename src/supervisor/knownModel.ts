@@ -7,12 +7,12 @@ import { canonical } from "../Model.js"
 import type * as ModelStore from "../ModelStore.js"
 
 /** A model of the store, or a file. */
-export interface Known {
+export interface KnownModel {
   readonly source: LocalSource
   readonly info: Omit<LocalModels.Model, "engines">
 }
 
-export const toKnown = (stored: ModelStore.StoredModel): Known => ({
+export const toKnownModel = (stored: ModelStore.StoredModel): KnownModel => ({
   source: { name: stored.name, path: stored.path },
   info: {
     name: stored.name,
@@ -28,7 +28,7 @@ export const toKnown = (stored: ModelStore.StoredModel): Known => ({
 /** The other names of models: the user's own, and repositories without a quantisation. */
 export const otherNames = Effect.fnUntraced(function* (
   store: ModelStore.Service,
-  known: ReadonlyArray<Known>,
+  known: ReadonlyArray<KnownModel>,
   aliases: ReadonlyArray<string>
 ) {
   const repositories = known.flatMap(({ info }) => /^([^:]+\/[^:]+):/.exec(info.name)?.[1] ?? [])

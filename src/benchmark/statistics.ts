@@ -1,4 +1,4 @@
-/** From samples to figures. */
+/** From samples to speeds. */
 import type { PromptKind } from "./prompts.js"
 import type { Percentiles, Phase, Result } from "./report.js"
 import type { Sample } from "./request.js"
