@@ -8,8 +8,8 @@ import * as Cortex from "../Cortex.js"
 import * as ConfigFile from "../config/file.js"
 import type * as Declared from "../config/gateway.js"
 import * as Settings from "../config/gatewaySettings.js"
+import * as ConfigReport from "../config/report.js"
 import * as Config from "../config/resolve.js"
-import * as Explained from "../config/shown.js"
 import { environment } from "../cortex/environment.js"
 import type { InvalidConfig, StoreUnavailable } from "../Errors.js"
 import { RemoteTokenCounter, SharedRemoteTokens } from "../Fleet.js"
@@ -116,8 +116,8 @@ export const serve = Effect.fnUntraced(function* (
     const keys = { names: settings.keys.map(({ name }) => name), origin: places.keys?.origin ?? "default" }
     const explained = {
       file: resolved.file,
-      fleet: Explained.fleetShown(resolved),
-      gateway: Explained.gatewayShown(settings, places, keys)
+      fleet: ConfigReport.fleetShown(resolved),
+      gateway: ConfigReport.gatewayShown(settings, places, keys)
     }
     const services = Cortex.layer(options, { store })
     const counting = Layer.provide(services, counted)
