@@ -121,13 +121,13 @@ const checkMembers = (node, of) => {
     }
   } else if (ts.isVariableDeclaration(node) && node.initializer !== undefined) checkMembers(node.initializer, of)
   else if (ts.isCallExpression(node)) {
-    // Schema.Struct({…}), possibly piped; Schema.TaggedError<Self>()("Tag", {…})
+    // Schema.Struct({…}), possibly piped; TaggedError<Self>()("Tag", {…})
     const callee = node.expression.getText()
-    if (!callee.startsWith("Schema.")) return
+    if (!/^(Schema\.|TaggedError\b)/.test(callee)) return
     checkMembers(node.expression, of)
     for (const argument of node.arguments) {
       if (!ts.isObjectLiteralExpression(argument)) checkMembers(argument, of)
-      else if (/^Schema\.(Struct|Tagged|Class)/.test(callee)) checkFields(argument, of)
+      else if (/^(Schema\.(Struct|Tagged|Class)|TaggedError\b)/.test(callee)) checkFields(argument, of)
     }
   } else if (ts.isPropertyAccessExpression(node)) checkMembers(node.expression, of)
 }

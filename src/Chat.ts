@@ -150,7 +150,18 @@ export interface Service {
 }
 
 /**
- * The tag of the service.
+ * The tag of the service. Programs rather call the functions of this module, which take it from the context: `text`,
+ * `complete` and `stream`, and for JSON `json` and `streamJson`, which take a schema of any kind. The service's own
+ * `structured` takes a decoder of `StructuredOutput`.
+ *
+ * @example
+ * import { Chat, Cortex } from "aicortex"
+ * import { Effect, Schema } from "effect"
+ *
+ * const City = Schema.Struct({ capital: Schema.String })
+ * const answer = Chat.json("The capital of France, as JSON?", City)
+ *
+ * export const program = Effect.provide(answer, Cortex.layer({ servers: ["http://gpu-1:11434"] }))
  *
  * @since 0.1.0
  * @category tags

@@ -21,6 +21,7 @@ import {
 } from "./errors/localModels.js"
 import { ModelPriceUnknown, RemoteBudgetExhausted, RemoteTokensExhausted } from "./errors/remoteLimits.js"
 import { StoreUnavailable } from "./errors/store.js"
+import { TaggedError } from "./errors/taggedError.js"
 
 export { Attempt, Excluded, FailureReason, Phase, Unreachable, Unsupported } from "./errors/attempts.js"
 
@@ -64,7 +65,7 @@ export { RegistryWarning, SavedStateWarning, TurnNotStored } from "./errors/warn
  * @since 0.1.0
  * @category errors
  */
-export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex/InvalidRequest")("InvalidRequest", {
+export class InvalidRequest extends TaggedError<InvalidRequest>("aicortex/InvalidRequest")("InvalidRequest", {
   /** The option at fault; `request` if a server rejected the request and named none. */
   field: Schema.String,
   /** What is wrong with it. */
@@ -89,7 +90,7 @@ export class InvalidRequest extends Schema.TaggedError<InvalidRequest>("aicortex
  * @since 0.1.0
  * @category errors
  */
-export class ModelNotFound extends Schema.TaggedError<ModelNotFound>("aicortex/ModelNotFound")("ModelNotFound", {
+export class ModelNotFound extends TaggedError<ModelNotFound>("aicortex/ModelNotFound")("ModelNotFound", {
   /** The name that was asked for. */
   model: Schema.String,
   /** The nearest names, nearest first. */
@@ -115,7 +116,7 @@ export class ModelNotFound extends Schema.TaggedError<ModelNotFound>("aicortex/M
  * @since 0.1.0
  * @category errors
  */
-export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers")("NoServers", {
+export class NoServers extends TaggedError<NoServers>("aicortex/NoServers")("NoServers", {
   /** The name that was asked for. */
   model: Schema.String,
   /** The addresses of your servers. */
@@ -166,19 +167,16 @@ export class NoServers extends Schema.TaggedError<NoServers>("aicortex/NoServers
  * @since 0.2.0
  * @category errors
  */
-export class NoSuitableModel extends Schema.TaggedError<NoSuitableModel>("aicortex/NoSuitableModel")(
-  "NoSuitableModel",
-  {
-    /** What the request needs in addition to an answer; `insert` is to fill in the middle of a text. */
-    lacks: Schema.Array(Schema.Literal("tools", "vision", "insert")),
-    /** The addresses of your servers. */
-    servers: Schema.Array(Schema.String),
-    /** Those of your servers that could not be asked, and why. */
-    unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true }),
-    /** Each model on each server that could be asked, and why it does not suit. */
-    excluded: Schema.optionalWith(Schema.Array(Excluded), { exact: true })
-  }
-) {
+export class NoSuitableModel extends TaggedError<NoSuitableModel>("aicortex/NoSuitableModel")("NoSuitableModel", {
+  /** What the request needs in addition to an answer; `insert` is to fill in the middle of a text. */
+  lacks: Schema.Array(Schema.Literal("tools", "vision", "insert")),
+  /** The addresses of your servers. */
+  servers: Schema.Array(Schema.String),
+  /** Those of your servers that could not be asked, and why. */
+  unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true }),
+  /** Each model on each server that could be asked, and why it does not suit. */
+  excluded: Schema.optionalWith(Schema.Array(Excluded), { exact: true })
+}) {
   /** Whether no server could be asked at all. */
   get unanswered() {
     return this.servers.length > 0 && this.unreachable?.length === this.servers.length
@@ -210,7 +208,7 @@ export class NoSuitableModel extends Schema.TaggedError<NoSuitableModel>("aicort
  * @since 0.2.0
  * @category errors
  */
-export class NoLocalServer extends Schema.TaggedError<NoLocalServer>("aicortex/NoLocalServer")("NoLocalServer", {
+export class NoLocalServer extends TaggedError<NoLocalServer>("aicortex/NoLocalServer")("NoLocalServer", {
   /** The name that was asked for. */
   model: Schema.String,
   /** The addresses of the servers that were not asked, because they are remote. */
@@ -233,19 +231,16 @@ export class NoLocalServer extends Schema.TaggedError<NoLocalServer>("aicortex/N
  * @since 0.1.0
  * @category errors
  */
-export class AllServersFailed extends Schema.TaggedError<AllServersFailed>("aicortex/AllServersFailed")(
-  "AllServersFailed",
-  {
-    /** The model that was asked. */
-    model: Schema.String,
-    /** Each attempt, in order. */
-    attempts: Schema.Array(Attempt),
-    /** Other servers, which could not be asked whether they have the model. */
-    unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true }),
-    /** Models on servers that were not asked, and why. */
-    excluded: Schema.optionalWith(Schema.Array(Excluded), { exact: true })
-  }
-) {
+export class AllServersFailed extends TaggedError<AllServersFailed>("aicortex/AllServersFailed")("AllServersFailed", {
+  /** The model that was asked. */
+  model: Schema.String,
+  /** Each attempt, in order. */
+  attempts: Schema.Array(Attempt),
+  /** Other servers, which could not be asked whether they have the model. */
+  unreachable: Schema.optionalWith(Schema.Array(Unreachable), { exact: true }),
+  /** Models on servers that were not asked, and why. */
+  excluded: Schema.optionalWith(Schema.Array(Excluded), { exact: true })
+}) {
   override get message() {
     const n = this.attempts.length
     const isMisled = n > 0 && this.attempts.every(({ lasting }) => lasting === true)
@@ -265,7 +260,7 @@ export class AllServersFailed extends Schema.TaggedError<AllServersFailed>("aico
  * @since 0.1.0
  * @category errors
  */
-export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("aicortex/StreamInterrupted")(
+export class StreamInterrupted extends TaggedError<StreamInterrupted>("aicortex/StreamInterrupted")(
   "StreamInterrupted",
   {
     /** The model that was asked. */
@@ -290,19 +285,16 @@ export class StreamInterrupted extends Schema.TaggedError<StreamInterrupted>("ai
  * @since 0.1.0
  * @category errors
  */
-export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>("aicortex/DeadlineExceeded")(
-  "DeadlineExceeded",
-  {
-    /** The model that was asked. */
-    model: Schema.String,
-    /** The call's `deadline`, in milliseconds. */
-    deadline: Schema.Number,
-    /** The text so far; empty if there is none. */
-    partial: Schema.String,
-    /** Each attempt that had failed, in order. */
-    attempts: Schema.Array(Attempt)
-  }
-) {
+export class DeadlineExceeded extends TaggedError<DeadlineExceeded>("aicortex/DeadlineExceeded")("DeadlineExceeded", {
+  /** The model that was asked. */
+  model: Schema.String,
+  /** The call's `deadline`, in milliseconds. */
+  deadline: Schema.Number,
+  /** The text so far; empty if there is none. */
+  partial: Schema.String,
+  /** Each attempt that had failed, in order. */
+  attempts: Schema.Array(Attempt)
+}) {
   override get message() {
     const list = this.attempts.length === 0 ? "" : ` The attempts:${describeAttempts(this.attempts)}`
     return `No complete answer from '${this.model}' within the deadline of ${this.deadline} ms. Allow more time, or ask for less.${list}`
@@ -316,7 +308,7 @@ export class DeadlineExceeded extends Schema.TaggedError<DeadlineExceeded>("aico
  * @since 0.1.0
  * @category errors
  */
-export class Overloaded extends Schema.TaggedError<Overloaded>("aicortex/Overloaded")("Overloaded", {
+export class Overloaded extends TaggedError<Overloaded>("aicortex/Overloaded")("Overloaded", {
   /** The model that was asked. */
   model: Schema.String,
   /** How many requests wait for it. */
@@ -360,7 +352,7 @@ export type SchemaIssue = typeof SchemaIssue.Type
  * @since 0.1.0
  * @category errors
  */
-export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("aicortex/SchemaMismatch")("SchemaMismatch", {
+export class SchemaMismatch extends TaggedError<SchemaMismatch>("aicortex/SchemaMismatch")("SchemaMismatch", {
   /** The model that answered. */
   model: Schema.String,
   /** What does not match. */
@@ -381,13 +373,10 @@ export class SchemaMismatch extends Schema.TaggedError<SchemaMismatch>("aicortex
  * @since 0.1.0
  * @category errors
  */
-export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicortex/SessionNotFound")(
-  "SessionNotFound",
-  {
-    /** The id that was asked for. */
-    id: Schema.String
-  }
-) {
+export class SessionNotFound extends TaggedError<SessionNotFound>("aicortex/SessionNotFound")("SessionNotFound", {
+  /** The id that was asked for. */
+  id: Schema.String
+}) {
   override get message() {
     return (
       `No session with id '${this.id}' found. Create one, with Session.create() or Sessions.create(), and use its id; ` +
@@ -403,7 +392,7 @@ export class SessionNotFound extends Schema.TaggedError<SessionNotFound>("aicort
  * @since 0.1.0
  * @category errors
  */
-export class SessionsUnavailable extends Schema.TaggedError<SessionsUnavailable>("aicortex/SessionsUnavailable")(
+export class SessionsUnavailable extends TaggedError<SessionsUnavailable>("aicortex/SessionsUnavailable")(
   "SessionsUnavailable",
   {
     /** Why the conversation cannot be used now. */
@@ -421,15 +410,12 @@ export class SessionsUnavailable extends Schema.TaggedError<SessionsUnavailable>
  * @since 0.1.0
  * @category errors
  */
-export class PersonaNotFound extends Schema.TaggedError<PersonaNotFound>("aicortex/PersonaNotFound")(
-  "PersonaNotFound",
-  {
-    /** The name that was asked for. */
-    persona: Schema.String,
-    /** The names in the configuration. */
-    known: Schema.Array(Schema.String)
-  }
-) {
+export class PersonaNotFound extends TaggedError<PersonaNotFound>("aicortex/PersonaNotFound")("PersonaNotFound", {
+  /** The name that was asked for. */
+  persona: Schema.String,
+  /** The names in the configuration. */
+  known: Schema.Array(Schema.String)
+}) {
   override get message() {
     const known = this.known.length === 0 ? "the configuration names none" : `there are: ${this.known.join(", ")}`
     return `No persona is named '${this.persona}': ${known}. Add it under "personas" in the configuration.`
@@ -442,7 +428,7 @@ export class PersonaNotFound extends Schema.TaggedError<PersonaNotFound>("aicort
  * @since 0.1.0
  * @category errors
  */
-export class EngineUnavailable extends Schema.TaggedError<EngineUnavailable>("aicortex/EngineUnavailable")(
+export class EngineUnavailable extends TaggedError<EngineUnavailable>("aicortex/EngineUnavailable")(
   "EngineUnavailable",
   {
     /** Why the engine cannot run. */
@@ -462,7 +448,7 @@ export class EngineUnavailable extends Schema.TaggedError<EngineUnavailable>("ai
  * @since 0.1.0
  * @category errors
  */
-export class InvalidConfig extends Schema.TaggedError<InvalidConfig>("aicortex/InvalidConfig")("InvalidConfig", {
+export class InvalidConfig extends TaggedError<InvalidConfig>("aicortex/InvalidConfig")("InvalidConfig", {
   /** Where the setting was given: a variable, a file, or the options. */
   source: Schema.String,
   /** The setting at fault. */
@@ -483,7 +469,7 @@ export class InvalidConfig extends Schema.TaggedError<InvalidConfig>("aicortex/I
  * @since 0.1.0
  * @category errors
  */
-export class ToolFailed extends Schema.TaggedError<ToolFailed>("aicortex/ToolFailed")("ToolFailed", {
+export class ToolFailed extends TaggedError<ToolFailed>("aicortex/ToolFailed")("ToolFailed", {
   /** The tool that failed. */
   tool: Schema.String,
   /** What went wrong, in words. */
@@ -505,7 +491,7 @@ export class ToolFailed extends Schema.TaggedError<ToolFailed>("aicortex/ToolFai
  * @since 0.1.0
  * @category errors
  */
-export class Closed extends Schema.TaggedError<Closed>("aicortex/Closed")("Closed", {}) {
+export class Closed extends TaggedError<Closed>("aicortex/Closed")("Closed", {}) {
   override get message() {
     return "This instance has been closed. Make a new one with createCortex()."
   }

@@ -2,6 +2,7 @@
  * Failures of engines: the child processes that run models on this machine.
  */
 import * as Schema from "effect/Schema"
+import { TaggedError } from "./taggedError.js"
 
 /**
  * An engine that runs models on this machine is not installed. `install` says how to get it.
@@ -9,7 +10,7 @@ import * as Schema from "effect/Schema"
  * @since 0.2.0
  * @category errors
  */
-export class EngineNotInstalled extends Schema.TaggedError<EngineNotInstalled>("aicortex/EngineNotInstalled")(
+export class EngineNotInstalled extends TaggedError<EngineNotInstalled>("aicortex/EngineNotInstalled")(
   "EngineNotInstalled",
   {
     /** The engine's name, such as `llama-server`. */
@@ -31,7 +32,7 @@ export class EngineNotInstalled extends Schema.TaggedError<EngineNotInstalled>("
  * @since 0.2.0
  * @category errors
  */
-export class EngineFailed extends Schema.TaggedError<EngineFailed>("aicortex/EngineFailed")("EngineFailed", {
+export class EngineFailed extends TaggedError<EngineFailed>("aicortex/EngineFailed")("EngineFailed", {
   /** The engine's name; `any` where none was chosen yet. */
   engine: Schema.String,
   /** The model that it was to run. */
@@ -57,7 +58,7 @@ export class EngineFailed extends Schema.TaggedError<EngineFailed>("aicortex/Eng
  * @since 0.2.0
  * @category errors
  */
-export class NotRunning extends Schema.TaggedError<NotRunning>("aicortex/NotRunning")("NotRunning", {
+export class NotRunning extends TaggedError<NotRunning>("aicortex/NotRunning")("NotRunning", {
   /** The model. */
   model: Schema.String,
   /** How its engine ended, if it was running before. */
@@ -75,7 +76,7 @@ export class NotRunning extends Schema.TaggedError<NotRunning>("aicortex/NotRunn
  * @since 0.3.0
  * @category errors
  */
-export class SupervisorUnavailable extends Schema.TaggedError<SupervisorUnavailable>("aicortex/SupervisorUnavailable")(
+export class SupervisorUnavailable extends TaggedError<SupervisorUnavailable>("aicortex/SupervisorUnavailable")(
   "SupervisorUnavailable",
   {
     /** What happened. */

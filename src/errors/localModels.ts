@@ -1,5 +1,6 @@
 /** What getting and keeping models on this machine can fail with. */
 import * as Schema from "effect/Schema"
+import { TaggedError } from "./taggedError.js"
 
 /**
  * A name of a model means nothing, or nothing that can be had this way. Nothing was read or sent.
@@ -7,7 +8,7 @@ import * as Schema from "effect/Schema"
  * @since 0.3.0
  * @category errors
  */
-export class InvalidModelReference extends Schema.TaggedError<InvalidModelReference>("aicortex/InvalidModelReference")(
+export class InvalidModelReference extends TaggedError<InvalidModelReference>("aicortex/InvalidModelReference")(
   "InvalidModelReference",
   {
     /** The name as it was given, without a password. */
@@ -27,7 +28,7 @@ export class InvalidModelReference extends Schema.TaggedError<InvalidModelRefere
  * @since 0.3.0
  * @category errors
  */
-export class ModelNotStored extends Schema.TaggedError<ModelNotStored>("aicortex/ModelNotStored")("ModelNotStored", {
+export class ModelNotStored extends TaggedError<ModelNotStored>("aicortex/ModelNotStored")("ModelNotStored", {
   /** The name that was asked for. */
   model: Schema.String,
   /** The models that are stored, at most 20. */
@@ -45,7 +46,7 @@ export class ModelNotStored extends Schema.TaggedError<ModelNotStored>("aicortex
  * @since 0.3.0
  * @category errors
  */
-export class ModelNameTaken extends Schema.TaggedError<ModelNameTaken>("aicortex/ModelNameTaken")("ModelNameTaken", {
+export class ModelNameTaken extends TaggedError<ModelNameTaken>("aicortex/ModelNameTaken")("ModelNameTaken", {
   /** The name. */
   model: Schema.String,
   /** Where the model with this name came from. */
@@ -62,15 +63,12 @@ export class ModelNameTaken extends Schema.TaggedError<ModelNameTaken>("aicortex
  * @since 0.3.0
  * @category errors
  */
-export class InvalidModelFile extends Schema.TaggedError<InvalidModelFile>("aicortex/InvalidModelFile")(
-  "InvalidModelFile",
-  {
-    /** The file, or its address. */
-    file: Schema.String,
-    /** What is wrong with it. */
-    reason: Schema.String
-  }
-) {
+export class InvalidModelFile extends TaggedError<InvalidModelFile>("aicortex/InvalidModelFile")("InvalidModelFile", {
+  /** The file, or its address. */
+  file: Schema.String,
+  /** What is wrong with it. */
+  reason: Schema.String
+}) {
   override get message() {
     return `${this.file} is not a model that can be run: ${this.reason}`
   }
@@ -82,7 +80,7 @@ export class InvalidModelFile extends Schema.TaggedError<InvalidModelFile>("aico
  * @since 0.3.0
  * @category errors
  */
-export class ModelStoreUnavailable extends Schema.TaggedError<ModelStoreUnavailable>("aicortex/ModelStoreUnavailable")(
+export class ModelStoreUnavailable extends TaggedError<ModelStoreUnavailable>("aicortex/ModelStoreUnavailable")(
   "ModelStoreUnavailable",
   {
     /** Why. */
@@ -100,7 +98,7 @@ export class ModelStoreUnavailable extends Schema.TaggedError<ModelStoreUnavaila
  * @since 0.3.0
  * @category errors
  */
-export class InsufficientDiskSpace extends Schema.TaggedError<InsufficientDiskSpace>("aicortex/InsufficientDiskSpace")(
+export class InsufficientDiskSpace extends TaggedError<InsufficientDiskSpace>("aicortex/InsufficientDiskSpace")(
   "InsufficientDiskSpace",
   {
     /** The model. */
@@ -156,7 +154,7 @@ export type DownloadReason = typeof DownloadReason.Type
  * @since 0.3.0
  * @category errors
  */
-export class ModelDownloadFailed extends Schema.TaggedError<ModelDownloadFailed>("aicortex/ModelDownloadFailed")(
+export class ModelDownloadFailed extends TaggedError<ModelDownloadFailed>("aicortex/ModelDownloadFailed")(
   "ModelDownloadFailed",
   {
     /** The model. */

@@ -2,6 +2,7 @@
  * Why a registry could not be read or changed.
  */
 import * as Schema from "effect/Schema"
+import { TaggedError } from "./taggedError.js"
 
 /**
  * Why the content of a registry source could not be taken over.
@@ -44,7 +45,7 @@ export type RegistrySourceReason = typeof RegistrySourceReason.Type
  * @since 0.3.0
  * @category errors
  */
-export class RegistrySourceFailed extends Schema.TaggedError<RegistrySourceFailed>("aicortex/RegistrySourceFailed")(
+export class RegistrySourceFailed extends TaggedError<RegistrySourceFailed>("aicortex/RegistrySourceFailed")(
   "RegistrySourceFailed",
   {
     /** The source: an address without what may be secret in it, a folder or a file. */
@@ -68,7 +69,7 @@ export class RegistrySourceFailed extends Schema.TaggedError<RegistrySourceFaile
  * @since 0.4.0
  * @category errors
  */
-export class RegistryFileFailed extends Schema.TaggedError<RegistryFileFailed>("aicortex/RegistryFileFailed")(
+export class RegistryFileFailed extends TaggedError<RegistryFileFailed>("aicortex/RegistryFileFailed")(
   "RegistryFileFailed",
   {
     /** The file or the folder. */
@@ -88,7 +89,7 @@ export class RegistryFileFailed extends Schema.TaggedError<RegistryFileFailed>("
  * @since 0.4.0
  * @category errors
  */
-export class RegistryUnanswered extends Schema.TaggedError<RegistryUnanswered>("aicortex/RegistryUnanswered")(
+export class RegistryUnanswered extends TaggedError<RegistryUnanswered>("aicortex/RegistryUnanswered")(
   "RegistryUnanswered",
   {
     /** How many servers were asked. */
@@ -136,7 +137,7 @@ export type RegistryRefusal = typeof RegistryRefusal.Type
  * @since 0.4.0
  * @category errors
  */
-export class RegistryChangeRefused extends Schema.TaggedError<RegistryChangeRefused>("aicortex/RegistryChangeRefused")(
+export class RegistryChangeRefused extends TaggedError<RegistryChangeRefused>("aicortex/RegistryChangeRefused")(
   "RegistryChangeRefused",
   {
     /** The folder of the registry. */

@@ -1,5 +1,9 @@
 /** Errors of calls that only remote servers could answer, which may not be asked. */
 import * as Schema from "effect/Schema"
+import { TaggedError } from "./taggedError.js"
+
+/** What a `Date` can hold: the message says it as one. */
+const Moment = Schema.Number.pipe(Schema.between(-8.64e15, 8.64e15))
 
 /**
  * The ceiling of tokens per day on remote servers (`remoteTokensPerDay`) is reached, and no local server has the model.
@@ -8,7 +12,7 @@ import * as Schema from "effect/Schema"
  * @since 0.2.0
  * @category errors
  */
-export class RemoteTokensExhausted extends Schema.TaggedError<RemoteTokensExhausted>("aicortex/RemoteTokensExhausted")(
+export class RemoteTokensExhausted extends TaggedError<RemoteTokensExhausted>("aicortex/RemoteTokensExhausted")(
   "RemoteTokensExhausted",
   {
     /** The name that was asked for. */
@@ -18,7 +22,7 @@ export class RemoteTokensExhausted extends Schema.TaggedError<RemoteTokensExhaus
     /** How many there were. */
     used: Schema.Number,
     /** When the count begins again, in milliseconds since the epoch. */
-    resetsAt: Schema.Number
+    resetsAt: Moment
   }
 ) {
   override get message() {
@@ -38,7 +42,7 @@ export class RemoteTokensExhausted extends Schema.TaggedError<RemoteTokensExhaus
  * @since 0.4.0
  * @category errors
  */
-export class RemoteBudgetExhausted extends Schema.TaggedError<RemoteBudgetExhausted>("aicortex/RemoteBudgetExhausted")(
+export class RemoteBudgetExhausted extends TaggedError<RemoteBudgetExhausted>("aicortex/RemoteBudgetExhausted")(
   "RemoteBudgetExhausted",
   {
     /** The name that was asked for. */
@@ -52,7 +56,7 @@ export class RemoteBudgetExhausted extends Schema.TaggedError<RemoteBudgetExhaus
     /** The name of the currency. */
     currency: Schema.String,
     /** When the count begins again, in milliseconds since the epoch. */
-    resetsAt: Schema.Number
+    resetsAt: Moment
   }
 ) {
   override get message() {
@@ -73,7 +77,7 @@ export class RemoteBudgetExhausted extends Schema.TaggedError<RemoteBudgetExhaus
  * @since 0.4.0
  * @category errors
  */
-export class ModelPriceUnknown extends Schema.TaggedError<ModelPriceUnknown>("aicortex/ModelPriceUnknown")(
+export class ModelPriceUnknown extends TaggedError<ModelPriceUnknown>("aicortex/ModelPriceUnknown")(
   "ModelPriceUnknown",
   {
     /** The name that was asked for. */

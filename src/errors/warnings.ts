@@ -2,6 +2,7 @@
  * Warnings: data about what went wrong without a failure.
  */
 import * as Schema from "effect/Schema"
+import { TaggedError } from "./taggedError.js"
 
 /**
  * Something in a registry file that could not be read: the record was left out (or the field ignored), the rest
@@ -10,19 +11,16 @@ import * as Schema from "effect/Schema"
  * @since 0.1.0
  * @category errors
  */
-export class RegistryWarning extends Schema.TaggedError<RegistryWarning>("aicortex/RegistryWarning")(
-  "RegistryWarning",
-  {
-    /** The file. */
-    file: Schema.String,
-    /** The record's number in the file, or its name. */
-    record: Schema.optionalWith(Schema.Union(Schema.Number, Schema.String), { exact: true }),
-    /** The field at fault. */
-    field: Schema.optionalWith(Schema.String, { exact: true }),
-    /** What is wrong with it. */
-    reason: Schema.String
-  }
-) {
+export class RegistryWarning extends TaggedError<RegistryWarning>("aicortex/RegistryWarning")("RegistryWarning", {
+  /** The file. */
+  file: Schema.String,
+  /** The record's number in the file, or its name. */
+  record: Schema.optionalWith(Schema.Union(Schema.Number, Schema.String), { exact: true }),
+  /** The field at fault. */
+  field: Schema.optionalWith(Schema.String, { exact: true }),
+  /** What is wrong with it. */
+  reason: Schema.String
+}) {
   override get message() {
     const record = this.record === undefined ? "" : `, record ${this.record}`
     const field = this.field === undefined ? "" : `, field ${this.field}`
@@ -38,7 +36,7 @@ export class RegistryWarning extends Schema.TaggedError<RegistryWarning>("aicort
  * @since 0.2.0
  * @category errors
  */
-export class TurnNotStored extends Schema.TaggedError<TurnNotStored>("aicortex/TurnNotStored")("TurnNotStored", {
+export class TurnNotStored extends TaggedError<TurnNotStored>("aicortex/TurnNotStored")("TurnNotStored", {
   /** The id of the session. */
   session: Schema.String,
   /** Why the turn could not be stored. */
@@ -56,7 +54,7 @@ export class TurnNotStored extends Schema.TaggedError<TurnNotStored>("aicortex/T
  * @since 0.1.0
  * @category errors
  */
-export class SavedStateWarning extends Schema.TaggedError<SavedStateWarning>("aicortex/SavedStateWarning")(
+export class SavedStateWarning extends TaggedError<SavedStateWarning>("aicortex/SavedStateWarning")(
   "SavedStateWarning",
   {
     /** Where the state is kept. */
