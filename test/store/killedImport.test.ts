@@ -43,23 +43,23 @@ const makeFolder = (): string => {
   return folder
 }
 
-/** Imports, and is killed so long after it began; whether it was before its end, and how long that took otherwise. */
-const importing = async (address: string, folder: string, killAfter?: number) => {
-  const child = program.start(address, folder)
+/** A moment of an import: so long, in milliseconds, after it has turned to the store so often. */
+interface Moment {
+  readonly uses: number
+  readonly pause: number
+}
+
+/** Imports, and is killed at a moment; whether it was before its end, and how often it turned to the store otherwise. */
+const importing = async (address: string, folder: string, kill?: Moment) => {
+  const child = program.start(address, folder, ...(kill === undefined ? [] : [`${kill.uses}`, `${kill.pause}`]))
   let out = ""
-  let began = 0
-  let ended = 0
   child.stdout?.setEncoding("utf8").on("data", (piece: string) => {
-    if (out === "") {
-      began = performance.now()
-      if (killAfter !== undefined) setTimeout(() => child.kill("SIGKILL"), killAfter)
-    }
     out += piece
-    if (out.endsWith("ends\n")) ended = performance.now()
   })
   await once(child, "close")
   assert.include(out, "begins")
-  return { isWhole: ended > 0, time: ended - began }
+  const uses = /ends after (\d+) uses\n$/.exec(out)?.[1]
+  return { isWhole: uses !== undefined, uses: Number(uses) }
 }
 
 /** What is in the store, which nobody imports into now. */
@@ -91,12 +91,14 @@ const checked = async (address: string): Promise<number> => {
 for (const engine of engines) {
   describe(`an import into ${engine.name}`, () => {
     let database: Database
-    let whole = 0
+    let uses = 0
+    const momentAt = (part: number): Moment => ({ uses: Math.floor(part * uses), pause: Math.random() * 3 })
     beforeAll(async () => {
       database = await engine.start()
       const control = await importing(await database.address(), makeFolder())
       assert.isTrue(control.isWhole)
-      whole = control.time
+      uses = control.uses
+      assert.isAbove(uses, 10)
     }, 60_000)
     afterAll(() => database.close())
 
@@ -109,7 +111,7 @@ for (const engine of engines) {
           const folder = makeFolder()
           // The folder is gone on with until an import came to its end.
           for (let left = 3; ; left--) {
-            const after = left > 0 && done < kills ? Math.random() * whole : undefined
+            const after = left > 0 && done < kills ? momentAt(Math.random()) : undefined
             const { isWhole } = await importing(address, folder, after)
             if (after !== undefined) done++
             const found = await checked(address)
@@ -133,7 +135,7 @@ for (const engine of engines) {
       const folder = makeFolder()
       const ends = await Promise.all([
         importing(address, folder),
-        ...[0.3, 0.5, 0.8].map((part) => importing(address, folder, part * whole))
+        ...[0.3, 0.5, 0.8].map((part) => importing(address, folder, momentAt(part)))
       ])
       assert.isTrue(ends[0]?.isWhole)
       assert.strictEqual(await checked(address), conversations)
