@@ -195,23 +195,26 @@ if (only.has("gateway")) {
     const url = kind === "openai" ? `http://127.0.0.1:${upstream.openai}/v1` : `http://127.0.0.1:${upstream.ollama}`
     const running = []
     for (const one of pairs()) running.push(await startGateway(one, url))
-    for (const model of ["call", "burst"]) {
-      for (const { name, port } of running) {
-        const { status, text } = await once(port, request(path, bodyOf(model)))
-        if (status !== 200) throw new Error(`${name}: ${status} ${text}`)
-        await load(port, request(path, bodyOf(model)), 16, quick ? 50 : model === "call" ? 20_000 : 4_000)
-      }
+    for (const { name, port } of running) {
+      const { status, text } = await once(port, request(path, bodyOf("call")))
+      if (status !== 200) throw new Error(`${name}: ${status} ${text}`)
+      await load(port, request(path, bodyOf("call")), 16, quick ? 50 : 12_000)
     }
-    for (const [model, count] of [
-      ["call", 2_000],
-      ["burst", 400],
-      ["paced", 64]
+    for (const [model, count, warm] of [
+      ["call", 2_000, 8_000],
+      ["burst", 400, 1_500],
+      ["paced", 64, 0]
     ]) {
       for (const connections of [1, 16, 64]) {
         const n = Math.max(
           connections,
           Math.ceil(quick ? count / 10 : model === "paced" && connections === 1 ? 4 : count)
         )
+        // After another kind of load the heap and the compiled code have to settle again.
+        for (const { port } of running) {
+          const some = quick ? 50 : connections === 1 ? warm / 3 : warm
+          await load(port, request(path, bodyOf(model)), connections, Math.ceil(some))
+        }
         const title = `gateway, ${kind} server, ${model}, ${connections} connection${connections === 1 ? "" : "s"}`
         await compare(title, "us/request", running, async (one) => {
           const before = cpuOf(one)
