@@ -2,21 +2,13 @@
 // `node bench/compare.mjs DIR [--quick] [--strict] [--only=gateway,library,startup] [--processes N] [--rounds N]`; see
 // README.md. DIR is another clone, built. Measures dist/: build both first.
 import { fork, spawn } from "node:child_process"
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync
-} from "node:fs"
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { build } from "esbuild"
+import { cpuOf } from "./gateway/cpu.mjs"
 import { load, once, request } from "./gateway/load.mjs"
 
 const { positionals, values: options } = parseArgs({
@@ -80,17 +72,6 @@ const stop = async (all) => {
     )
   )
 }
-
-/** CPU of all threads of a process, in microseconds. */
-const cpuOf = ({ pid }) =>
-  readdirSync(`/proc/${pid}/task`).reduce((sum, task) => {
-    try {
-      return sum + Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]) / 1000
-    } catch {
-      // The thread has ended.
-      return sum
-    }
-  }, 0)
 
 // -----------------------------------------------------------------------------
 // figures

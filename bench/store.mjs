@@ -1,12 +1,13 @@
 // What the store costs: CPU per request without one, with SQLite and with PostgreSQL, interleaved, and of one, two and
 // three gateways with one PostgreSQL: `node bench/store.mjs [--quick] [--rounds N]`; see README.md. Measures dist/bin.js.
 import { fork, spawn } from "node:child_process"
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Effect from "effect/Effect"
 import * as Store from "../dist/Store.js"
+import { cpuOf } from "./gateway/cpu.mjs"
 import { load, once, request, steady } from "./gateway/load.mjs"
 import * as Postgres from "./replicas/postgres.mjs"
 
@@ -64,17 +65,6 @@ const start = (store) =>
       reject(new Error(`a gateway ended (${code}): ${text}`))
     })
   })
-
-/** CPU of all threads of a process, in microseconds. */
-const cpuOf = ({ pid }) =>
-  readdirSync(`/proc/${pid}/task`).reduce((sum, task) => {
-    try {
-      return sum + Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]) / 1000
-    } catch {
-      // The thread has ended.
-      return sum
-    }
-  }, 0)
 
 const sent = request("/v1/chat/completions", {
   model: "call",
