@@ -42,8 +42,8 @@ const nothingLeft = async (local: LocalHome, before: ReturnType<LocalHome["state
   const pids = [before?.pid ?? 0, ...engines.flatMap(({ pid }) => (pid === null ? [] : [pid]))]
   assert.isAbove(pids[0] ?? 0, 0)
   assert.deepStrictEqual(pids.filter(isAlive), [])
-  for (const url of [before?.url, ...engines.map((engine) => engine.url)])
-    assert.isFalse(await listens(portOf(url)), url)
+  // The supervisor's own port is the default one, which another supervisor may have by now.
+  for (const { url } of engines) assert.isFalse(await listens(portOf(url)), url)
   assert.deepStrictEqual(readdirSync(local.folder).sort(), ["logs", "supervisor.log"])
 }
 
