@@ -3,6 +3,8 @@
  * runs and there is a model.
  */
 import { randomUUID } from "node:crypto"
+import { readdirSync, statSync } from "node:fs"
+import { resolve } from "node:path"
 import type * as Path from "@effect/platform/Path"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -11,6 +13,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type { SupervisorUnavailable } from "../Errors.js"
 import * as LocalModels from "../LocalModels.js"
+import { isModelFolder } from "../modelStore/names.js"
 import * as Servers from "../Servers.js"
 import * as Client from "./client.js"
 import * as Feed from "./feed.js"
@@ -58,6 +61,32 @@ const decodeEvent = Schema.decodeUnknownEither(
 
 const decodeBegun = Schema.decodeUnknownEither(Schema.Struct({ task: LocalModels.PullTask }))
 
+/**
+ * Waits until there may be a supervisor, or a model where one is started for it. There usually is none, and the gateway
+ * looks for it all its life: files are looked at without Effect, which costs a twentieth of a request that fails.
+ */
+const sign = (socket: string, folder: string | undefined): Effect.Effect<void> => {
+  const isThere = (path: string) => statSync(path, { throwIfNoEntry: false }) !== undefined
+  const look = (): boolean => {
+    // A pipe of Windows is no file.
+    if (process.platform === "win32") return true
+    try {
+      return isThere(socket) || (folder !== undefined && isThere(folder) && readdirSync(folder).some(isModelFolder))
+    } catch {
+      // What cannot be looked at is asked, and says why.
+      return true
+    }
+  }
+  return Effect.async((resume) => {
+    const timer = setInterval(() => {
+      if (!look()) return
+      clearInterval(timer)
+      resume(Effect.void)
+    }, lookInterval)
+    return Effect.sync(() => clearInterval(timer))
+  })
+}
+
 /** Keeps the servers up to date until the scope closes; a supervisor that was started for it alone ends then. */
 export const make = Effect.fnUntraced(function* ({
   environment,
@@ -67,7 +96,8 @@ export const make = Effect.fnUntraced(function* ({
   port,
   starts
 }: KeeperOptions): Effect.fn.Return<Keeper, never, Path.Path | Scope.Scope> {
-  const client = Client.make(yield* paths)
+  const at = yield* paths
+  const client = Client.make(at)
   const context = yield* Effect.context<Path.Path>()
   const id = randomUUID()
   const first = yield* Deferred.make<void>()
@@ -124,7 +154,8 @@ export const make = Effect.fnUntraced(function* ({
     yield* gone
   }).pipe(Effect.catchAll(complain), Effect.ensuring(Deferred.succeed(first, undefined)))
 
-  yield* Effect.forkScoped(Effect.interruptible(Effect.forever(Effect.zipRight(once, Effect.sleep(lookInterval)))))
+  const looked = sign(at.socket, starts && folder !== undefined ? resolve(folder) : undefined)
+  yield* Effect.forkScoped(Effect.interruptible(Effect.forever(Effect.zipRight(once, looked))))
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {
       const before = supervisor
