@@ -8,6 +8,7 @@ import { join, resolve } from "node:path"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import { build } from "esbuild"
+import { keepAwake } from "./gateway/awake.mjs"
 import { cpuOf } from "./gateway/cpu.mjs"
 import { load, once, request } from "./gateway/load.mjs"
 
@@ -167,8 +168,11 @@ const bodyOf = (model) => ({
   stream: model !== "call"
 })
 const path = "/v1/chat/completions"
+/** Paced answers one after the other take a fifth of a second each. */
+const lone = quick ? 1 : 8
 
 if (only.has("gateway")) {
+  keepAwake()
   const upstream = await new Promise((done) =>
     keep(fork(join(here, "bench/gateway/upstream.mjs"))).once("message", done)
   )
@@ -184,17 +188,17 @@ if (only.has("gateway")) {
     for (const [model, count, warm] of [
       ["call", 2_000, 8_000],
       ["burst", 400, 1_500],
-      ["paced", 64, 0]
+      ["paced", 64, 64]
     ]) {
       for (const connections of [1, 16, 64]) {
         const n = Math.max(
           connections,
-          Math.ceil(quick ? count / 10 : model === "paced" && connections === 1 ? 4 : count)
+          Math.ceil(quick ? count / 10 : model === "paced" && connections === 1 ? lone : count)
         )
         // After another kind of load the heap and the compiled code have to settle again.
         for (const { port } of running) {
-          const some = quick ? 50 : connections === 1 ? warm / 3 : warm
-          await load(port, request(path, bodyOf(model)), connections, Math.ceil(some))
+          const some = model === "paced" && (quick || connections === 1) ? lone : quick ? 50 : warm
+          await load(port, request(path, bodyOf(model)), connections, some)
         }
         const title = `gateway, ${kind} server, ${model}, ${connections} connection${connections === 1 ? "" : "s"}`
         await compare(title, "us/request", running, async (one) => {

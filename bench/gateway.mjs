@@ -1,11 +1,12 @@
 // The gateway next to Portkey's and to a pass-through written by hand: `node bench/gateway.mjs [--quick] [--strict]
 // [--rounds N] [--only=call,burst,paced] [--without=portkey] [--sleep]`; see README.md. Measures dist/bin.js: build it first.
 import { fork, spawn } from "node:child_process"
-import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs"
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { keepAwake } from "./gateway/awake.mjs"
 import { load, once, request } from "./gateway/load.mjs"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
@@ -123,22 +124,7 @@ const memoryOf = (pid) =>
 // cores
 // -----------------------------------------------------------------------------
 
-/**
- * Keeps the cores awake, as one does where latency is measured: with one connection only one process has work at any
- * time, and the others' cores would sleep between any two of its steps. Linux takes the wish back when the file closes.
- */
-const awake = (() => {
-  if (flag("sleep")) return false
-  try {
-    writeSync(openSync("/dev/cpu_dma_latency", "w"), Buffer.alloc(4))
-    return true
-  } catch (error) {
-    process.stderr.write(
-      `The cores cannot be kept awake (${error.code}), so at one connection it is mostly their waking that is timed.\n`
-    )
-    return false
-  }
-})()
+const awake = !flag("sleep") && keepAwake()
 
 // -----------------------------------------------------------------------------
 // rounds

@@ -19,6 +19,9 @@ const idleTimeout = 30_000
  */
 const maxPipelined = 16
 
+/** Of so many requests in a row from one connection, it is not asked whether they came in one turn: a lone client's are. */
+const fewInRow = 8
+
 /**
  * Client timeouts in milliseconds: for the headers (default 20,000), the whole request (120,000), and inactivity while
  * sending the request or reading the answer (30,000).
@@ -138,8 +141,8 @@ const unpipelined = (
     } else if (socket.destroyed) {
       return
     } else {
-      if (atOnce++ === 0) setImmediate(nextTurn)
-      if (atOnce > maxPipelined) {
+      if (++atOnce === fewInRow) setImmediate(nextTurn)
+      if (atOnce > fewInRow + maxPipelined) {
         close(socket)
         return
       }
