@@ -197,7 +197,9 @@ if (only.has("gateway")) {
         )
         // After another kind of load the heap and the compiled code have to settle again.
         for (const { port } of running) {
-          const some = model === "paced" && (quick || connections === 1) ? lone : quick ? 50 : warm
+          // One connection takes longest: calls for 10,000 requests and more.
+          const settling = model === "call" && connections === 1 ? 3 * warm : warm
+          const some = model === "paced" && (quick || connections === 1) ? lone : quick ? 50 : settling
           await load(port, request(path, bodyOf(model)), connections, some)
         }
         const title = `gateway, ${kind} server, ${model}, ${connections} connection${connections === 1 ? "" : "s"}`
