@@ -14,13 +14,13 @@ const requestTimeout = 120_000
 const idleTimeout = 30_000
 
 /**
- * So many requests may wait on a connection behind the one that is being answered, or come on it in one turn of the event
- * loop. No usual client sends more than one.
+ * So many requests may wait on a connection behind the one that is being answered; so many and `uncounted` more may come
+ * on it in one turn of the event loop. No usual client sends more than one.
  */
 const maxPipelined = 16
 
-/** Of so many requests in a row from one connection, it is not asked whether they came in one turn: a lone client's are. */
-const fewInRow = 8
+/** After so many requests in a row from one connection the turn's end is waited for: for each it would cost a lone client. */
+const uncounted = 8
 
 /**
  * Client timeouts in milliseconds: for the headers (default 20,000), the whole request (120,000), and inactivity while
@@ -141,8 +141,8 @@ const unpipelined = (
     } else if (socket.destroyed) {
       return
     } else {
-      if (++atOnce === fewInRow) setImmediate(nextTurn)
-      if (atOnce > fewInRow + maxPipelined) {
+      if (++atOnce === uncounted) setImmediate(nextTurn)
+      if (atOnce > uncounted + maxPipelined) {
         close(socket)
         return
       }

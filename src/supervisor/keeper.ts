@@ -63,9 +63,9 @@ const decodeBegun = Schema.decodeUnknownEither(Schema.Struct({ task: LocalModels
 
 /**
  * Waits until there may be a supervisor, or a model where one is started for it. There usually is none, and the gateway
- * looks for it all its life: files are looked at without Effect, which costs a twentieth of a request that fails.
+ * looks for it as long as it runs: a look at the files, without Effect, costs a tenth of a request that fails.
  */
-const sign = (socket: string, folder: string | undefined): Effect.Effect<void> => {
+const supervisorOrModel = (socket: string, folder: string | undefined): Effect.Effect<void> => {
   const isThere = (path: string) => statSync(path, { throwIfNoEntry: false }) !== undefined
   const look = (): boolean => {
     // A pipe of Windows is no file.
@@ -154,8 +154,8 @@ export const make = Effect.fnUntraced(function* ({
     yield* gone
   }).pipe(Effect.catchAll(complain), Effect.ensuring(Deferred.succeed(first, undefined)))
 
-  const looked = sign(at.socket, starts && folder !== undefined ? resolve(folder) : undefined)
-  yield* Effect.forkScoped(Effect.interruptible(Effect.forever(Effect.zipRight(once, looked))))
+  const next = supervisorOrModel(at.socket, starts && folder !== undefined ? resolve(folder) : undefined)
+  yield* Effect.forkScoped(Effect.interruptible(Effect.forever(Effect.zipRight(once, next))))
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {
       const before = supervisor
