@@ -140,7 +140,10 @@ export const make = (
     })
 
     const read = Effect.fnUntraced(function* (id: string) {
-      const rows = yield* store.use((sql) => selectAll(sql, id))
+      // A caller who never heard whether a turn was stored looks here before saying it again.
+      const rows = yield* store.use((sql, dialect) =>
+        Effect.zipRight(dialect.settled(sql, "aicortex_sessions", id), selectAll(sql, id))
+      )
       const [first] = rows
       if (first === undefined || (yield* isExpired(id, first.used_at))) return Option.none()
       const turns: Array<StoredTurn> = []

@@ -76,7 +76,10 @@ export interface Store {
     messages: ReadonlyArray<Message>,
     usage?: TurnUsage
   ) => Effect.Effect<boolean, SessionsUnavailable>
-  /** All of a conversation, as it is at one moment; it does not count as a use. */
+  /**
+   * All of a conversation, as it is at one moment; it does not count as a use. A turn that is being appended is waited
+   * for, also one of a process that is gone: what is not there is not appended later.
+   */
   readonly read: (id: string) => Effect.Effect<Option.Option<StoredRecord>, SessionsUnavailable>
   /** Changes the title or the metadata, but neither the version nor the time of use; false if there is none. */
   readonly update: (id: string, changes: Changes) => Effect.Effect<boolean, SessionsUnavailable>

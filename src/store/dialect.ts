@@ -23,6 +23,11 @@ export interface Dialect {
    * transaction has the whole store to itself anyway.
    */
   readonly lock: (sql: SqlClient, name: string) => Effect.Effect<void, SqlError>
+  /**
+   * Ends once the transactions that were changing this row have ended. Without it, a read may miss what a process that is
+   * gone has asked to commit.
+   */
+  readonly settled: (sql: SqlClient, table: string, id: string) => Effect.Effect<void, SqlError>
   /** The time in milliseconds since the epoch, by the one clock that all who use the store have. */
   readonly now: (sql: SqlClient) => Fragment
   /** Whether there is a table of this name. */
@@ -45,6 +50,7 @@ export const sqlite: Dialect = {
   name: "sqlite",
   label: "the SQLite file",
   lock: () => Effect.void,
+  settled: () => Effect.void,
   now: (sql) => sql`CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)`,
   hasTable: (sql, name) =>
     Effect.map(sql`SELECT name FROM sqlite_master WHERE type = 'table' AND name = ${name}`, (rows) => rows.length > 0),
@@ -62,6 +68,7 @@ export const postgres: Dialect = {
   name: "postgres",
   label: "PostgreSQL",
   lock: (sql, name) => sql`SELECT pg_advisory_xact_lock(hashtextextended(${`aicortex:${name}`}, 0))`,
+  settled: (sql, table, id) => Effect.asVoid(sql`SELECT id FROM ${sql(table)} WHERE id = ${id} FOR SHARE`),
   now: (sql) => sql`CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)`,
   hasTable: (sql, name) =>
     Effect.map(sql`SELECT to_regclass(${name}) IS NOT NULL AS found`, (rows) => rows[0]?.["found"] === true),

@@ -1,4 +1,5 @@
 import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -76,6 +77,45 @@ for (const engine of engines) {
       assert.deepEqual(await said(sessions, id("a", 1)), [])
       losing = false
       assert.isTrue(await run(sessions.append(id("a", 1), 0, say("two"))))
+    })
+
+    it.skipIf(engine.name !== "PostgreSQL")("a turn that is being stored is read once it is stored", async () => {
+      const address = await database.address()
+      const [sound, other] = [await storeAt(address), await storeAt(address)]
+      const written = Effect.runSync(Deferred.make<void>())
+      const mayCommit = Effect.runSync(Deferred.make<void>())
+      const slow: Store.Service = {
+        ...sound,
+        transaction: (statements) =>
+          sound.transaction((sql, dialect) =>
+            Effect.tap(statements(sql, dialect), () =>
+              Effect.zipRight(Deferred.succeed(written, undefined), Deferred.await(mayCommit))
+            )
+          )
+      }
+      assert.isTrue(await run((await run(SessionSql.make(sound))).create(id("a", 1))))
+      const appended = run((await run(SessionSql.make(slow))).append(id("a", 1), 0, say("one")))
+      await run(Deferred.await(written))
+      let isRead = false
+      const read = run((await run(SessionSql.make(other))).read(id("a", 1))).finally(() => {
+        isRead = true
+      })
+      await eventually(async () => {
+        const waiting = await run(
+          other.use(
+            (sql) =>
+              sql`SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`
+          )
+        )
+        return isRead || waiting.length === 1
+      }, "a read that waits")
+      assert.isFalse(isRead)
+      await run(Deferred.succeed(mayCommit, undefined))
+      assert.isTrue(await appended)
+      assert.deepEqual(
+        Option.map(await read, ({ turns }) => turns.map(({ messages }) => messages.map(text))),
+        Option.some([["one", "re: one"]])
+      )
     })
 
     it("store everything that a message may contain, for other processes", async () => {
