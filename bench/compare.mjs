@@ -78,10 +78,9 @@ const stop = async (all) => {
 // figures
 // -----------------------------------------------------------------------------
 
-/** What others do at the same time only adds: the mean of the three least rounds of a process. */
-const least = (values) => {
-  const low = [...values].sort((a, b) => a - b).slice(0, 3)
-  return low.reduce((a, b) => a + b, 0) / low.length
+const median = (values) => {
+  const sorted = [...values].sort((a, b) => a - b)
+  return (sorted[Math.floor((sorted.length - 1) / 2)] + sorted[Math.ceil((sorted.length - 1) / 2)]) / 2
 }
 /** The mean over processes, and its standard error. */
 const meanOf = (values) => {
@@ -92,9 +91,17 @@ const meanOf = (values) => {
 
 const rows = []
 let missed = false
-/** `samples` has the figures of each process, by build. */
+/**
+ * `samples` has the figures of each process, a round each, by build. The machine is not the same in each round, by half
+ * at worst: each figure is seen relative to the median of its round, and of a process the median over the rounds.
+ */
 const row = (title, unit, samples) => {
-  const [before, after] = builds.map(({ name }) => meanOf(samples.get(name).map(least)))
+  const all = [...samples.values()].flat()
+  const ofRound = all[0].map((_, round) => median(all.map((values) => values[round])))
+  const [before, after] = builds.map(({ name }) =>
+    meanOf(samples.get(name).map((values) => median(values.map((value, round) => value / ofRound[round]))))
+  )
+  const typical = median(ofRound)
   const change = after.mean / before.mean - 1
   const error = (after.mean / before.mean) * Math.hypot(before.error / before.mean, after.error / after.mean)
   const verdict = change <= limit ? "ok" : change - 2 * error > limit ? "MISS" : "unsure"
@@ -103,8 +110,8 @@ const row = (title, unit, samples) => {
   rows.push([
     title,
     unit,
-    before.mean.toFixed(1),
-    after.mean.toFixed(1),
+    (before.mean * typical).toFixed(1),
+    (after.mean * typical).toFixed(1),
     percent(change),
     Number.isNaN(error) ? "-" : `${(error * 100).toFixed(1)} %`,
     verdict
@@ -116,9 +123,9 @@ const row = (title, unit, samples) => {
  * Measures all processes of both builds once a round, in an order that is turned each time; the first round of each is
  * thrown away. `measure` gives CPU per unit.
  */
-const compare = async (title, unit, running, measure) => {
+const compare = async (title, unit, running, measure, times = rounds) => {
   const figures = new Map(running.map((one) => [one, []]))
-  for (let round = -1; round < rounds; round++) {
+  for (let round = -1; round < times; round++) {
     for (const one of round % 2 === 0 ? running : [...running].reverse()) {
       const figure = await measure(one)
       if (round >= 0) figures.get(one).push(figure)
@@ -168,8 +175,8 @@ const bodyOf = (model) => ({
   stream: model !== "call"
 })
 const path = "/v1/chat/completions"
-/** Paced answers one after the other take a fifth of a second each. */
-const lone = quick ? 1 : 8
+/** Paced answers one after the other take a fifth of a second each: many short rounds. */
+const lone = quick ? { warm: 1, count: 1, rounds } : { warm: 60, count: 2, rounds: 6 * rounds }
 
 if (only.has("gateway")) {
   keepAwake()
@@ -190,24 +197,28 @@ if (only.has("gateway")) {
       ["burst", 400, 1_500],
       ["paced", 64, 64]
     ]) {
+      // After another kind of load the heap and the compiled code have to settle again.
+      if (model === "paced" && !quick) {
+        for (const { port } of running) await load(port, request(path, bodyOf(model)), 64, 1_500)
+      }
       for (const connections of [1, 16, 64]) {
-        const n = Math.max(
-          connections,
-          Math.ceil(quick ? count / 10 : model === "paced" && connections === 1 ? lone : count)
-        )
-        // After another kind of load the heap and the compiled code have to settle again.
-        for (const { port } of running) {
+        const message = request(path, bodyOf(model))
+        const isLone = model === "paced" && connections === 1
+        const n = Math.max(connections, isLone ? lone.count : Math.ceil(quick ? count / 10 : count))
+        if (isLone) await Promise.all(running.map(({ port }) => load(port, message, 1, lone.warm)))
+        else {
           // One connection takes longest: calls for 10,000 requests and more.
           const settling = model === "call" && connections === 1 ? 3 * warm : warm
-          const some = model === "paced" && (quick || connections === 1) ? lone : quick ? 50 : settling
-          await load(port, request(path, bodyOf(model)), connections, some)
+          for (const { port } of running)
+            await load(port, message, connections, quick ? Math.max(connections, model === "paced" ? 1 : 50) : settling)
         }
         const title = `gateway, ${kind} server, ${model}, ${connections} connection${connections === 1 ? "" : "s"}`
-        await compare(title, "us/request", running, async (one) => {
+        const measure = async (one) => {
           const before = cpuOf(one)
-          await load(one.port, request(path, bodyOf(model)), connections, n)
+          await load(one.port, message, connections, n)
           return (cpuOf(one) - before) / n
-        })
+        }
+        await compare(title, "us/request", running, measure, isLone ? lone.rounds : rounds)
       }
     }
     await stop(running)
