@@ -5,10 +5,12 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
+import { defaults } from "../ChatRequest.js"
 import type { Services } from "../Cortex.js"
 import type { Settings } from "../config/gatewaySettings.js"
 import type { InvalidConfig } from "../Errors.js"
 import type { Control } from "../LocalModels.js"
+import { keepAliveTimeout } from "../transport/connections.js"
 import * as FileWatch from "./fileWatch.js"
 import * as GatewayContext from "./GatewayContext.js"
 import * as AccessLog from "./observability/accessLog.js"
@@ -164,7 +166,8 @@ export const make = Effect.fnUntraced(function* (
     handle,
     () => current.gateway.settings.maxBody,
     () => current.gateway.settings.maxConnections,
-    { ...options.timeouts, idleTimeout: idleTimeout() }
+    { ...options.timeouts, idleTimeout: idleTimeout() },
+    [defaults.connectTimeout, keepAliveTimeout]
   )
 
   yield* Effect.addFinalizer(() =>

@@ -13,6 +13,10 @@ const requestTimeout = 120_000
 /** How long a client may send nothing of a body, or read nothing of an answer, in milliseconds. */
 const idleTimeout = 30_000
 
+/** For how long a connection without a request stays open, and what Node adds to it, in milliseconds. */
+const keepAliveTimeout = 75_000
+const keepAliveBuffer = 1_000
+
 /**
  * So many requests may wait on a connection behind the one that is being answered; so many and `uncounted` more may come
  * on it in one turn of the event loop. No usual client sends more than one.
@@ -161,17 +165,34 @@ const unpipelined = (
   }
 }
 
+/**
+ * Node keeps the timers of one duration in a list, which it makes for the first one and drops with the last. A client
+ * that asks alone would have it do that for each timer of each request; where one timer always waits, it does not.
+ */
+const keepTimerLists = (server: Server, durations: () => ReadonlyArray<number>): void => {
+  let timers: ReadonlyArray<NodeJS.Timeout> = []
+  server.on("listening", () => {
+    const long = [...new Set(durations())].filter((duration) => duration >= 1_000)
+    timers = long.map((duration) => setInterval(() => {}, duration).unref())
+  })
+  server.on("close", () => timers.forEach(clearInterval))
+}
+
 /** Sets how long clients that connect from now on may be idle, in milliseconds; default: 30,000. */
 export const limitIdle = (server: Server, time: number | undefined): void => {
   server.timeout = time ?? idleTimeout
 }
 
-/** `maxBody` and `maxConnections` are functions, because settings change. */
+/**
+ * `maxBody` and `maxConnections` are functions, because settings change. `callTimers`: the durations of the timers that
+ * each request has besides those of the server, in milliseconds.
+ */
 export const create = (
   each: (request: IncomingMessage, response: ServerResponse) => void,
   maxBody: () => number,
   maxConnections: () => number,
-  timeouts: ClientTimeouts = {}
+  timeouts: ClientTimeouts = {},
+  callTimers: ReadonlyArray<number> = []
 ): Server => {
   const handle = unpipelined(each)
   const headers = timeouts.headersTimeout ?? headersTimeout
@@ -179,7 +200,7 @@ export const create = (
     {
       noDelay: true,
       keepAlive: true,
-      keepAliveTimeout: 75_000,
+      keepAliveTimeout,
       headersTimeout: headers,
       requestTimeout: Math.max(headers, timeouts.requestTimeout ?? requestTimeout),
       connectionsCheckingInterval: Math.min(2_000, headers),
@@ -189,6 +210,7 @@ export const create = (
   )
   limitIdle(server, timeouts.idleTimeout)
   limitConnections(server, maxConnections)
+  keepTimerLists(server, () => [keepAliveTimeout + keepAliveBuffer, server.timeout, ...callTimers])
   server.on("clientError", onClientError)
   // `Expect: 100-continue`: an oversized body is rejected before it is sent.
   server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {

@@ -80,7 +80,7 @@ export class SilenceTimer {
 
   private sleep(due: number, now: number): void {
     this.wakes = due
-    // Newer versions of Node print a warning for a negative time.
-    this.handle = setTimeout(fire, Math.min(Math.max(0, due - now), maxTimer), this)
+    // Newer versions of Node print a warning for a negative time. Rounded, as timers of one duration cost less.
+    this.handle = setTimeout(fire, Math.min(Math.max(0, Math.round(due - now)), maxTimer), this)
   }
 }

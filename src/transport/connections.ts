@@ -76,7 +76,14 @@ class ConnectionTracker extends Client implements ConnectionLane {
 }
 
 /** Each call has its own timeouts, so the pool has none. */
-const unlimited = { headersTimeout: 0, bodyTimeout: 0, maxResponseSize: -1 }
+/**
+ * For how long a connection stays open that no request uses, unless its server asks for less, in milliseconds.
+ *
+ * @internal
+ */
+export const keepAliveTimeout = 4_000
+
+const unlimited = { headersTimeout: 0, bodyTimeout: 0, maxResponseSize: -1, keepAliveTimeout }
 
 const poolOf =
   (pipelining: number) =>
