@@ -21,6 +21,7 @@ import * as Either from "effect/Either"
 import { afterAll, afterEach, assert, beforeAll, describe, it } from "vitest"
 import { normalize, shape } from "../../src/cli/commandLine.js"
 import { version } from "../../src/internal/version.js"
+import { commandHost } from "../support/commandHost.js"
 import { type FakeOllamaOptions, startFakeOllama, startFakeOpenAI, unusedPort } from "../support/fakeServer.js"
 import { eventually } from "../support/gateway.js"
 
@@ -32,7 +33,11 @@ beforeAll(() => {
   const built = spawnSync(process.execPath, [join(root, "scripts/setup.mjs")], { encoding: "utf8" })
   assert.strictEqual(built.status, 0, built.stderr)
 }, 120_000)
-afterAll(() => rmSync(home, { recursive: true, force: true }))
+const host = commandHost()
+afterAll(() => {
+  host.stop()
+  rmSync(home, { recursive: true, force: true })
+})
 
 const stops: Array<() => Promise<void>> = []
 afterEach(async () => {
@@ -113,14 +118,12 @@ const shell = (script: string, setup: Setup = {}) =>
     })
   )
 
-const ok = async (args: ReadonlyArray<string>, setup: Setup = {}) => {
-  const result = await run(args, setup)
-  assert.strictEqual(result.code, 0, `${result.stdout}\n${result.stderr}`)
-  return result.stdout
+const outputOf = ({ code, stderr, stdout }: Ended) => {
+  assert.strictEqual(code, 0, `${stdout}\n${stderr}`)
+  return stdout
 }
 
-const failed = async (args: ReadonlyArray<string>, setup: Setup = {}, code = 1) => {
-  const result = await run(args, setup)
+const errorOf = (result: Ended, code: number) => {
   assert.strictEqual(result.code, code, `${result.stdout}\n${result.stderr}`)
   assert.strictEqual(result.stdout, "")
   assert.match(result.stderr, /^aicortex: [^\n]+(\n {2}- [^\n]+)*(\n {2}See docs\/errors\.md#[a-z]+)?\n$/)
@@ -129,6 +132,17 @@ const failed = async (args: ReadonlyArray<string>, setup: Setup = {}, code = 1) 
     .replace(/\n {2}See docs\/errors\.md#[a-z]+\n$/, "")
     .trimEnd()
 }
+
+const ok = async (args: ReadonlyArray<string>, setup: Setup = {}) => outputOf(await run(args, setup))
+
+const failed = async (args: ReadonlyArray<string>, setup: Setup = {}, code = 1) => errorOf(await run(args, setup), code)
+
+/** For many commands of which only the words matter: the same as `ok` and `failed`, without a process for each. */
+type Words = Pick<Setup, "config" | "env">
+const printed = async (args: ReadonlyArray<string>, setup: Words = {}) =>
+  outputOf(await host.run(args, environment(setup)))
+const refused = async (args: ReadonlyArray<string>, setup: Words = {}, code = 1) =>
+  errorOf(await host.run(args, environment(setup)), code)
 
 const ollama = async (options: FakeOllamaOptions = {}) => {
   const server = await startFakeOllama({ reply: "one two three", ...options })
@@ -188,7 +202,7 @@ describe("aicortex", () => {
   })
 
   it("refuses unknown commands and flags, with a hint", async () => {
-    const usage = (...args: ReadonlyArray<string>) => failed(args, {}, 2)
+    const usage = (...args: ReadonlyArray<string>) => refused(args, {}, 2)
     assert.strictEqual(
       await usage("chat", "hi", "--strem"),
       "unknown flag '--strem' of 'chat'; did you mean '--stream'? See `aicortex chat --help`."
@@ -222,7 +236,7 @@ describe("aicortex", () => {
     assert.include(await usage("servers", "add", "http://a", "http://b"), "'servers add' takes one argument")
     assert.include(await usage("servers", "remove", "a", "b"), "'servers remove' takes one argument")
     assert.include(await usage("servers", "a", "b"), "'servers' takes one argument")
-    assert.include(await usage("chat"), "there is no prompt")
+    assert.include(await failed(["chat"], {}, 2), "there is no prompt")
   }, 120_000)
 
   it("reports a configuration error in one line", async () => {
@@ -234,13 +248,16 @@ describe("aicortex", () => {
       "x"
     ]
     for (const config of configs) {
-      assert.match(await failed(["chat", "hi"], { config }), /config\.json: .*; repair it, or delete it$/)
+      assert.match(await refused(["chat", "hi"], { config }), /config\.json: .*; repair it, or delete it$/)
     }
     const path = folder()
     const file = join(path, "config.json")
     writeFileSync(file, '{"servers": [')
     for (const args of [["chat", "hi"], ["config"], ["servers", "add", "http://x"]]) {
-      assert.match(await failed(args, { env: { AICORTEX_CONFIG: file } }), /config\.json: .*; repair it, or delete it$/)
+      assert.match(
+        await refused(args, { env: { AICORTEX_CONFIG: file } }),
+        /config\.json: .*; repair it, or delete it$/
+      )
     }
     const expected: ReadonlyArray<readonly [string, string]> = [
       [
@@ -252,12 +269,12 @@ describe("aicortex", () => {
     ]
     for (const [text, reason] of expected) {
       writeFileSync(file, text)
-      assert.include(await failed(["config"], { env: { AICORTEX_CONFIG: file } }), `config.json: ${reason}`)
+      assert.include(await refused(["config"], { env: { AICORTEX_CONFIG: file } }), `config.json: ${reason}`)
     }
-    const unreadable = await failed(["config"], { env: { AICORTEX_CONFIG: path } })
+    const unreadable = await refused(["config"], { env: { AICORTEX_CONFIG: path } })
     assert.match(unreadable, / cannot be used: it is a folder and no regular file$/)
     const missing = { config: { servers: [{ url: "http://a", apiKey: { env: "NOT_SET" } }] } }
-    assert.match(await failed(["servers"], missing), /NOT_SET is not set$/)
+    assert.match(await refused(["servers"], missing), /NOT_SET is not set$/)
     const elsewhere = await failed(["servers"], { env: { AICORTEX_SERVERS: "ftp://x" } }, 2)
     assert.match(elsewhere, /AICORTEX_SERVERS.*must begin with/)
     assert.notInclude(elsewhere, "mend it")
@@ -279,7 +296,7 @@ describe("the environment of a command line", () => {
       "llm-params"
     ]
     for (const words of [...commands, "config", "serve --port 0", "serve --port 0 --workers 2"]) {
-      const said = await failed(words.split(" "), missing, 2)
+      const said = await (words.startsWith("serve -") ? failed : refused)(words.split(" "), missing, 2)
       assert.strictEqual(said, `Invalid configuration in the environment: AICORTEX_CONFIG: there is no file ${nowhere}`)
     }
     const wrong: ReadonlyArray<readonly [string, string, string?]> = [
@@ -290,7 +307,7 @@ describe("the environment of a command line", () => {
       ["AICORTEX_API_KEY", "two words", "serve"]
     ]
     for (const [name, value, command = "config"] of wrong) {
-      const said = await failed([command], { env: { [name]: value } }, 2)
+      const said = await refused([command], { env: { [name]: value } }, 2)
       assert.isTrue(said.startsWith(`Invalid configuration in the environment: ${name}: `), said)
     }
   })
@@ -397,7 +414,7 @@ describe("aicortex chat", () => {
     server.clear()
     const raw = ["chat", "x", "-m", "m", "--raw"]
     for (const [flag, ...value] of [["system", "y"], ["suffix", "y"], ["session", "y"], ["think", "on"], ["json"]]) {
-      const said = await failed([...raw, `--${flag}`, ...value], on(server), 2)
+      const said = await refused([...raw, `--${flag}`, ...value], on(server), 2)
       assert.include(said, `--raw cannot be given together with --${flag}`)
     }
     assert.strictEqual(server.chatRequests.length, 0)
@@ -423,15 +440,18 @@ describe("aicortex chat", () => {
     await ok(["chat", "x", "--persona", "pirate"], setup)
     assert.strictEqual(server.chatRequests[0]?.body.messages[0].content, "Talk like a pirate.")
     server.clear()
-    assert.include(await failed(["chat", "x", "--persona", "poet"], setup), "there are: pirate")
-    assert.include(await failed(["chat", "x", "--persona", "pirate", "--system", "y"], setup, 2), "--system")
-    assert.include(await failed(["chat", "x", "--json", "--stream"], setup, 2), "together with --json: JSON is checked")
-    assert.include(await failed(["chat", "x", "--schema", "/nowhere", "-s"], setup, 2), "together with --schema")
+    assert.include(await refused(["chat", "x", "--persona", "poet"], setup), "there are: pirate")
+    assert.include(await refused(["chat", "x", "--persona", "pirate", "--system", "y"], setup, 2), "--system")
+    assert.include(
+      await refused(["chat", "x", "--json", "--stream"], setup, 2),
+      "together with --json: JSON is checked"
+    )
+    assert.include(await refused(["chat", "x", "--schema", "/nowhere", "-s"], setup, 2), "together with --schema")
     assert.strictEqual(server.chatRequests.length, 0)
   })
 
   it("names the flag of an out-of-range value before other errors", async () => {
-    const refused: ReadonlyArray<readonly [ReadonlyArray<string>, string]> = [
+    const values: ReadonlyArray<readonly [ReadonlyArray<string>, string]> = [
       [["--temperature", "9"], "--temperature must be from 0 to 2, not '9'"],
       [["-t", "-1"], "--temperature must be from 0 to 2, not '-1'"],
       [["--max-tokens", "0"], "--max-tokens must be a whole number from 1, not '0'"],
@@ -445,8 +465,8 @@ describe("aicortex chat", () => {
       ],
       [["--stop", "a", "--stop="], "--stop must not be empty"]
     ]
-    for (const [args, message] of refused) {
-      const said = await failed(["chat", "x", ...args], { config: "broken" }, 2)
+    for (const [args, message] of values) {
+      const said = await refused(["chat", "x", ...args], { config: "broken" }, 2)
       assert.isTrue(said.startsWith(message), said)
       assert.isTrue(said.endsWith("See `aicortex chat --help`."), said)
     }
@@ -748,14 +768,14 @@ describe("the demo model on the command line", () => {
 describe("aicortex models", () => {
   it("lists families with their counts", async () => {
     const setup = await nobody()
-    const lines = (await ok(["models"], setup)).trimEnd().split("\n")
+    const lines = (await printed(["models"], setup)).trimEnd().split("\n")
     assert.match(lines[0] ?? "", /^Family +Models$/)
     assert.deepStrictEqual(
       lines.slice(1).map((line) => line.split(/\s+/)[0]),
       ["deepseek", "gemma", "llama", "mistral", "others", "qwen"]
     )
-    const families = JSON.parse(await ok(["models", "--json"], setup))
-    const llama = (await ok(["models", "-f", "llama"], setup)).trimEnd().split("\n")
+    const families = JSON.parse(await printed(["models", "--json"], setup))
+    const llama = (await printed(["models", "-f", "llama"], setup)).trimEnd().split("\n")
     assert.deepInclude(families, { family: "llama", models: llama.length })
     assert.include(llama, "llama3.2:3b")
   })
@@ -763,13 +783,13 @@ describe("aicortex models", () => {
   it("searches, with every filter", async () => {
     const setup = await nobody()
     const names = async (...args: ReadonlyArray<string>): Promise<ReadonlyArray<string>> =>
-      JSON.parse(await ok(["models", "--json", ...args], setup))
+      JSON.parse(await printed(["models", "--json", ...args], setup))
     for (const name of await names("--search", "70B", "--family", "llama")) assert.match(name, /70b/)
     assert.include(await names("--search", "llama", "--min-params", "2b", "--max-params", "4b"), "llama3.2:3b")
     assert.notInclude(await names("--search", "llama", "--min-params", "4b"), "llama3.2:3b")
     assert.include(await names("--generation", "3", "-f", "gemma"), "gemma3:4b")
-    assert.include(await failed(["models", "--min-params", "big"], setup, 2), "--min-params: 'big' is not a size")
-    assert.include(await failed(["models", "--generation", "0"], setup, 2), "--generation: 0 is not a whole number")
+    assert.include(await refused(["models", "--min-params", "big"], setup, 2), "--min-params: 'big' is not a size")
+    assert.include(await refused(["models", "--generation", "0"], setup, 2), "--generation: 0 is not a whole number")
     assert.deepStrictEqual(await names("--search", "no such model"), [])
     assert.deepStrictEqual(await run(["models", "--search", "no such model"], setup), {
       code: 0,
@@ -801,22 +821,22 @@ describe("aicortex models --available", () => {
     for (const more of filters) {
       const args = ["models", "--available", ...more]
       assert.strictEqual(
-        await failed(args, { config: { servers: [one] } }),
+        await refused(args, { config: { servers: [one] } }),
         `${one} does not tell its models: it refused the connection`
       )
       assert.strictEqual(
-        await failed(args, { config: { servers: [one, two] } }),
+        await refused(args, { config: { servers: [one, two] } }),
         `no server reports its models:\n  - ${one} refused the connection\n  - ${two} refused the connection`
       )
     }
     const locked = await ollama({ apiKey: "k" })
-    assert.include(await failed(["models", "--available"], on(locked)), `${locked.url} does not tell its models: it `)
+    assert.include(await refused(["models", "--available"], on(locked)), `${locked.url} does not tell its models: it `)
   })
 
   it.runIf(alone)("says how to add a server if there is none", async () => {
     for (const more of filters) {
       assert.strictEqual(
-        await failed(["models", "--available", ...more]),
+        await refused(["models", "--available", ...more]),
         "no server is known; add one with `aicortex servers add http://HOST:11434`"
       )
     }
@@ -853,17 +873,20 @@ describe("aicortex embed", () => {
 
   it("reports errors", async () => {
     const setup = on(await ollama({ models: [{ name: embedder, capabilities: ["embedding"] }] }))
-    assert.include(await failed(["embed", "one"], setup, 2), "--model must name a model")
+    assert.include(await refused(["embed", "one"], setup, 2), "--model must name a model")
     assert.include(await failed(["embed", "-m", embedder], setup, 2), "there is no text")
     assert.include(await failed(["embed", "--lines", "one", "-m", embedder], setup, 2), "--lines reads standard input")
-    assert.include(await failed(["embed", "one", "", "-m", embedder], setup, 2), "text 2 of 2 is empty")
+    assert.include(await refused(["embed", "one", "", "-m", embedder], setup, 2), "text 2 of 2 is empty")
     assert.include(
       await failed(["embed", "--lines", "-m", embedder], { ...setup, input: "one\n\ntwo\n" }),
       "line 2 of standard input is empty"
     )
-    assert.include(await failed(["embed", "one", "-m", embedder, "--dimensions", "0"], setup, 2), "--dimensions must")
-    assert.include(await failed(["embed", "one", "-m", embedder, "--max-retries", "0"], setup, 2), "--max-retries must")
-    assert.include(await failed(["embed", "one", "-m", "embeder:1b"], setup), "Did you mean embedder:1b?")
+    assert.include(await refused(["embed", "one", "-m", embedder, "--dimensions", "0"], setup, 2), "--dimensions must")
+    assert.include(
+      await refused(["embed", "one", "-m", embedder, "--max-retries", "0"], setup, 2),
+      "--max-retries must"
+    )
+    assert.include(await refused(["embed", "one", "-m", "embeder:1b"], setup), "Did you mean embedder:1b?")
   })
 })
 
@@ -1014,7 +1037,7 @@ describe("aicortex sessions", () => {
       [["sessions", "list", "--cursor", "x"], 2, "--cursor must be"],
       [["sessions", "export", "--markdown"], 2, "--markdown needs the id"]
     ] as const) {
-      assert.include(await failed(args, setup, code), message)
+      assert.include(await refused(args, setup, code), message)
     }
     assert.include(
       await failed(["sessions", "import", "-"], { ...setup, input: "{" }),
@@ -1163,21 +1186,21 @@ describe("aicortex servers, best, llm-params and config", () => {
       ["best", "llama3.2:3b"],
       ["llm-params", "llama3.2:3b"]
     ]) {
-      assert.include(await failed(args, on(server)), "They have: tiny:1b")
+      assert.include(await refused(args, on(server)), "They have: tiny:1b")
     }
-    assert.include(await failed(["servers", "tini:1b"], on(server)), "Did you mean tiny:1b")
+    assert.include(await refused(["servers", "tini:1b"], on(server)), "Did you mean tiny:1b")
     const gone = `http://127.0.0.1:${await unusedPort()}`
     for (const args of [["best", "llama3.2:3b"], ["llm-params"]]) {
       assert.strictEqual(
-        await failed(args, on({ url: gone })),
+        await refused(args, on({ url: gone })),
         `No servers available for model 'llama3.2:3b': ${gone} could not be asked (refused the connection).`
       )
     }
     assert.include(
-      await failed(["best", "llama3.2:3b"], on(server, { url: gone })),
+      await refused(["best", "llama3.2:3b"], on(server, { url: gone })),
       `none of ${server.url} has it, and ${gone} could not be asked (refused the connection). They have: tiny:1b`
     )
-    assert.include(await failed(["best", "tini:1b"], on({ url: gone })), `${gone} could not be asked`)
+    assert.include(await refused(["best", "tini:1b"], on({ url: gone })), `${gone} could not be asked`)
     const secure = server.url.replace("http:", "https:")
     assert.include(
       (await run(["servers"], on({ url: secure }))).stdout,
@@ -1188,11 +1211,11 @@ describe("aicortex servers, best, llm-params and config", () => {
   it.runIf(alone)("says how to add a server, with the command for it", async () => {
     const none = /no server is known\. Add one with `aicortex servers add \S+`, or name yours in AICORTEX_SERVERS/
     for (const args of [["servers", "llama3.2:3b"], ["best", "llama3.2:3b"], ["llm-params"]]) {
-      const message = await failed(args)
+      const message = await refused(args)
       assert.match(message, none)
       assert.notMatch(message, /createCortex|aicortex-demo/)
     }
-    const message = await failed(["chat", "x", "-m", "llama3.2:3b"])
+    const message = await refused(["chat", "x", "-m", "llama3.2:3b"])
     assert.match(message, none)
     assert.include(message, "or ask the built-in model with `-m aicortex-demo`.")
   })
@@ -1202,11 +1225,11 @@ describe("aicortex servers, best, llm-params and config", () => {
     for (const setup of [on(server), await nobody()]) {
       for (const name of ["aicortex-demo", "aicortex-demo:latest"]) {
         for (const command of ["llm-params", "best"]) {
-          const message = await failed([command, name], setup)
+          const message = await refused([command, name], setup)
           assert.match(message, /^the built-in model "aicortex-demo" has no address/)
           assert.notInclude(message, "ollama")
         }
-        assert.include(JSON.parse(await ok(["best", name, "--json"], setup)), {
+        assert.include(JSON.parse(await printed(["best", name, "--json"], setup)), {
           url: "embedded:",
           protocol: "embedded"
         })
@@ -1277,9 +1300,12 @@ describe("aicortex servers, best, llm-params and config", () => {
 
   it("an empty list in the file means no servers, not even the local one; an empty variable is ignored", async () => {
     const config = { servers: [] }
-    assert.match(await ok(["config"], { config }), /^servers +- +the file$/m)
+    assert.match(await printed(["config"], { config }), /^servers +- +the file$/m)
     const env = { AICORTEX_SERVERS: " , " }
-    assert.match(await ok(["config"], { config: { servers: ["http://a"] }, env }), /^servers +http:\/\/a +the file$/m)
+    assert.match(
+      await printed(["config"], { config: { servers: ["http://a"] }, env }),
+      /^servers +http:\/\/a +the file$/m
+    )
   })
 
   it("reads a key from standard input, does not print it, and writes through a symbolic link", async () => {
@@ -1324,10 +1350,10 @@ describe("aicortex servers, best, llm-params and config", () => {
   it("refuses an invalid server, and leaves the file unchanged", async () => {
     const path = folder()
     const env = { AICORTEX_CONFIG: join(path, "config.json") }
-    const no = (...args: ReadonlyArray<string>) => failed(["servers", "add", ...args], { env })
-    const address = await failed(["servers", "add", "ftp://x"], { env }, 2)
+    const no = (...args: ReadonlyArray<string>) => refused(["servers", "add", ...args], { env })
+    const address = await refused(["servers", "add", "ftp://x"], { env }, 2)
     assert.match(address, /^URL: 'ftp:\/\/x' must begin with http.* See `aicortex servers add --help`\.$/)
-    const flag = (...args: ReadonlyArray<string>) => failed(["servers", "add", "http://x", ...args], { env }, 2)
+    const flag = (...args: ReadonlyArray<string>) => refused(["servers", "add", "http://x", ...args], { env }, 2)
     assert.match(await flag("--location", "north"), /^--location: no city 'north' is known/)
     assert.match(
       await flag("--weight", "0"),
@@ -1351,13 +1377,13 @@ describe("aicortex servers, best, llm-params and config", () => {
       config: { model: "m", serverCooldown: 5, servers: ["http://a"] },
       env: { AICORTEX_SERVERS: "http://u:p@b:1", AICORTEX_LOCATION: "1,2" }
     }
-    const shown = await ok(["config"], setup)
-    assert.match(shown, /^model +m +the file$/m)
-    assert.match(shown, /^servers +http:\/\/b:1 \(with a key\) +AICORTEX_SERVERS$/m)
-    assert.match(shown, /^serverCooldown +5 s +the file$/m)
-    assert.match(shown, /^location +1,2 +AICORTEX_LOCATION$/m)
-    assert.match(shown, /^personas +- +default$/m)
-    assert.deepInclude(JSON.parse(await ok(["config", "--json"], setup)).origins, { model: "the file" })
+    const table = await printed(["config"], setup)
+    assert.match(table, /^model +m +the file$/m)
+    assert.match(table, /^servers +http:\/\/b:1 \(with a key\) +AICORTEX_SERVERS$/m)
+    assert.match(table, /^serverCooldown +5 s +the file$/m)
+    assert.match(table, /^location +1,2 +AICORTEX_LOCATION$/m)
+    assert.match(table, /^personas +- +default$/m)
+    assert.deepInclude(JSON.parse(await printed(["config", "--json"], setup)).origins, { model: "the file" })
   })
 })
 
