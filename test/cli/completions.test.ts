@@ -1,9 +1,10 @@
 import { spawnSync } from "node:child_process"
 import { existsSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { beforeAll, describe, expect, it, vi } from "vitest"
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest"
 import { Routing } from "../../src/ChatRequest.js"
 import { bin, build, type Home, makeHome } from "../support/cliProcess.js"
+import { commandHost } from "../support/commandHost.js"
 import { useFleet } from "../support/fleet.js"
 import { hasTerminals, startTerminal } from "../support/terminal.js"
 
@@ -11,44 +12,56 @@ import { hasTerminals, startTerminal } from "../support/terminal.js"
 vi.setConfig({ testTimeout: 120_000 })
 
 beforeAll(build, 120_000)
+const host = commandHost()
+afterAll(host.stop)
 
 const fleet = useFleet()
 const home = (config?: unknown): Home => fleet.keep(makeHome(config))
 const has = (shell: string) => spawnSync(shell, ["-c", "true"]).status === 0
 
-/** The completions of the last word, without what they are. */
-const offered = async ({ run }: Home, ...words: ReadonlyArray<string>): Promise<ReadonlyArray<string>> => {
-  const { code, err, out } = await run(["__complete", ...words])
-  expect({ code, err }).toEqual({ code: 0, err: "" })
-  return out
+/** What is offered, without what it is. */
+const firstWords = (out: string): ReadonlyArray<string> =>
+  out
     .split("\n")
     .filter((line) => line !== "")
     .map((line) => line.split("\t")[0] ?? "")
+
+/** The completions of the last word. */
+const offered = async ({ run }: Home, ...words: ReadonlyArray<string>): Promise<ReadonlyArray<string>> => {
+  const { code, err, out } = await run(["__complete", ...words])
+  expect({ code, err }).toEqual({ code: 0, err: "" })
+  return firstWords(out)
+}
+/** The same without a process for each, where no server is asked. */
+const known = async (at: Home, ...words: ReadonlyArray<string>): Promise<ReadonlyArray<string>> => {
+  const { code, stderr, stdout } = await host.run(["__complete", ...words], at.environment())
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
+  return firstWords(stdout)
 }
 
 describe("candidates", () => {
   it("contain commands, flags, and the values of a choice", async () => {
     const at = home({ servers: [] })
     expect(await offered(at, "")).toEqual(expect.arrayContaining(["chat", "ls", "pull", "servers", "completions"]))
-    expect(await offered(at, "ser")).toEqual(["service", "servers", "serve"])
-    expect(await offered(at, "servers", "re")).toEqual(["remove"])
-    expect(await offered(at, "chat", "--rou")).toEqual(["--routing"])
-    expect(await offered(at, "chat", "--routing", "")).toEqual([...Routing.literals])
-    expect(await offered(at, "best", "--strategy=n")).toEqual(["--strategy=nearest"])
+    expect(await known(at, "ser")).toEqual(["service", "servers", "serve"])
+    expect(await known(at, "servers", "re")).toEqual(["remove"])
+    expect(await known(at, "chat", "--rou")).toEqual(["--routing"])
+    expect(await known(at, "chat", "--routing", "")).toEqual([...Routing.literals])
+    expect(await known(at, "best", "--strategy=n")).toEqual(["--strategy=nearest"])
     // A flag that is given is not given again, and the value of one is not a command.
-    expect(await offered(at, "chat", "--routing", "warm", "--rou")).toEqual([])
-    expect(await offered(at, "completions", "")).toEqual(["bash", "zsh", "fish"])
-    expect(await offered(at, "chat", "--schema", "")).toEqual([":files"])
-    expect(await offered(at, "config", "get", "gateway.po")).toEqual(["gateway.port"])
-    expect(await offered(at, "chat", "--", "--rou")).toEqual([])
+    expect(await known(at, "chat", "--routing", "warm", "--rou")).toEqual([])
+    expect(await known(at, "completions", "")).toEqual(["bash", "zsh", "fish"])
+    expect(await known(at, "chat", "--schema", "")).toEqual([":files"])
+    expect(await known(at, "config", "get", "gateway.po")).toEqual(["gateway.port"])
+    expect(await known(at, "chat", "--", "--rou")).toEqual([])
   })
 
   it("contain no command or flag that the command line refuses", async () => {
     const at = home({ servers: [] })
-    const commands = (await offered(at, "")).filter((word) => !word.startsWith("-"))
+    const commands = (await known(at, "")).filter((word) => !word.startsWith("-"))
     expect(commands.length).toBeGreaterThan(12)
     for (const command of commands) {
-      const flags = await offered(at, command, "--")
+      const flags = await known(at, command, "--")
       expect(flags, command).toContain("--help")
       const { out } = await at.run([command, "--help"])
       for (const flag of flags) expect(out, command).toContain(flag)

@@ -26,6 +26,8 @@ export interface Home extends AsyncDisposable {
   readonly file: string
   /** Writes a file there; returns its path. */
   readonly write: (name: string, content: string | Uint8Array) => string
+  /** What commands have as their environment. */
+  readonly environment: (env?: NodeJS.ProcessEnv) => NodeJS.ProcessEnv
   readonly start: (args: ReadonlyArray<string>, env?: NodeJS.ProcessEnv) => ChildProcess
   /** `input` is what is piped in; default: nothing. */
   readonly run: (args: ReadonlyArray<string>, env?: NodeJS.ProcessEnv, input?: string) => Promise<Ended>
@@ -49,7 +51,7 @@ export const makeHome = (config?: unknown): Home => {
   const path = mkdtempSync(join(tmpdir(), "aicortex-home-"))
   const file = join(path, "config.json")
   if (config !== undefined) writeFileSync(file, JSON.stringify(config))
-  const environment = (env: NodeJS.ProcessEnv) => ({
+  const environment: Home["environment"] = (env = {}) => ({
     PATH: process.env["PATH"],
     HOME: path,
     XDG_CONFIG_HOME: path,
@@ -75,6 +77,7 @@ export const makeHome = (config?: unknown): Home => {
     path,
     file,
     write,
+    environment,
     start,
     run,
     [Symbol.asyncDispose]: async () => rmSync(path, { recursive: true, force: true })
