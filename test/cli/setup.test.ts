@@ -11,16 +11,24 @@ import {
 } from "node:fs"
 import { dirname, join } from "node:path"
 import { parse as parseToml } from "smol-toml"
-import { beforeAll, describe, expect, it } from "vitest"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { parse as parseYaml } from "yaml"
 import { bin, build, type Home, makeHome } from "../support/cliProcess.js"
+import { commandHost } from "../support/commandHost.js"
 import { useFleet } from "../support/fleet.js"
 import { startGateway } from "../support/gateway.js"
 import { hasTerminals, startTerminal } from "../support/terminal.js"
 
 const fleet = useFleet()
 beforeAll(build, 120_000)
+const host = commandHost()
+afterAll(host.stop)
 const newHome = () => fleet.keep(makeHome({}))
+/** The same as `home.run`, without a process for each. */
+const runIn = async (home: Home, args: ReadonlyArray<string>, env?: NodeJS.ProcessEnv) => {
+  const { code, stderr: err, stdout: out } = await host.run(args, home.environment(env))
+  return { code, err, out }
+}
 
 const url = "http://127.0.0.1:8123"
 const secret = "sk-very-secret-1"
@@ -135,9 +143,9 @@ describe("aicortex setup", () => {
 
   it.each(Object.keys(files))("changes nothing if %s is already set up", async (program) => {
     const home = newHome()
-    await home.run(argsOf(home, program, "--yes"))
+    await runIn(home, argsOf(home, program, "--yes"))
     const text = readFileSync(fileOf(home, program), "utf8")
-    const again = await home.run(argsOf(home, program, "--yes"))
+    const again = await runIn(home, argsOf(home, program, "--yes"))
     expect(again).toMatchObject({ code: 0, out: expect.stringMatching(/ uses the gateway already: /) })
     expect(readFileSync(fileOf(home, program), "utf8")).toBe(text)
     expect(copies(fileOf(home, program))).toEqual([])
@@ -178,7 +186,7 @@ describe("aicortex setup", () => {
     const home = newHome()
     const file = put(home, program, before)
     chmodSync(file, 0o640)
-    const { code, err } = await home.run(argsOf(home, program, "--yes"))
+    const { code, err } = await runIn(home, argsOf(home, program, "--yes"))
     expect({ code, err }).toMatchObject({ code: 0 })
     const after = readFileSync(file, "utf8")
     for (const part of kept) expect(after).toContain(part)
@@ -188,7 +196,7 @@ describe("aicortex setup", () => {
     const [copy = ""] = copies(file)
     expect(readFileSync(join(dirname(file), copy), "utf8")).toBe(before)
     expect(err).toContain(copy)
-    expect((await home.run(argsOf(home, program, "--yes"))).out).toContain("uses the gateway already")
+    expect((await runIn(home, argsOf(home, program, "--yes"))).out).toContain("uses the gateway already")
   })
 
   it.each([
@@ -204,7 +212,7 @@ describe("aicortex setup", () => {
   ])("does not touch a file of %s that it cannot change safely (%#)", async (program, before) => {
     const home = newHome()
     const file = put(home, program, before)
-    const { code, err, out } = await home.run(argsOf(home, program, "--yes"))
+    const { code, err, out } = await runIn(home, argsOf(home, program, "--yes"))
     expect({ code, out }).toEqual({ code: 1, out: "" })
     expect(err).toContain(`${file} is not changed: `)
     expect(readFileSync(file, "utf8")).toBe(before)
@@ -214,19 +222,19 @@ describe("aicortex setup", () => {
   it.each(Object.keys(files))("names the variable of the key to %s, and writes no key", async (program) => {
     const home = newHome()
     const args = argsOf(home, program, "--yes", "--key-env", "GATEWAY_KEY")
-    const { err, out } = await home.run(args, { GATEWAY_KEY: secret })
+    const { err, out } = await runIn(home, args, { GATEWAY_KEY: secret })
     const text = readFileSync(fileOf(home, program), "utf8")
     expect(text).toContain("GATEWAY_KEY")
     expect(text).not.toContain("not-needed")
     expect(text + out + err).not.toContain(secret)
     // And back.
-    await home.run(argsOf(home, program, "--yes"))
+    await runIn(home, argsOf(home, program, "--yes"))
     if (program !== "open-webui") expect(readFileSync(fileOf(home, program), "utf8")).not.toContain("GATEWAY_KEY")
   })
 
   it("only shows the changes if it cannot ask", async () => {
     const home = newHome()
-    const { code, err, out } = await home.run(argsOf(home, "codex"))
+    const { code, err, out } = await runIn(home, argsOf(home, "codex"))
     expect(code).toBe(0)
     expect(out).toContain('+model_provider = "aicortex"')
     expect(err).toContain("nothing was written: --yes writes it")
@@ -236,10 +244,10 @@ describe("aicortex setup", () => {
   it("prints JSON for programs", async () => {
     const home = newHome()
     const file = put(home, "opencode", '{ "theme": "dark" }\n')
-    const shown = JSON.parse((await home.run(argsOf(home, "opencode", "--json"))).out)
+    const shown = JSON.parse((await runIn(home, argsOf(home, "opencode", "--json"))).out)
     expect(shown).toMatchObject({ program: "opencode", file, changed: true, written: false, backup: null })
     expect(readFileSync(file, "utf8")).toBe('{ "theme": "dark" }\n')
-    const written = JSON.parse((await home.run(argsOf(home, "opencode", "--json", "--yes"))).out)
+    const written = JSON.parse((await runIn(home, argsOf(home, "opencode", "--json", "--yes"))).out)
     expect(written).toMatchObject({ written: true, backup: expect.stringContaining(".bak") })
     expect(readFileSync(file, "utf8")).toBe(written.text)
   })
@@ -250,7 +258,7 @@ describe("aicortex setup", () => {
     const file = fileOf(home, "claude")
     mkdirSync(dirname(file), { recursive: true })
     symlinkSync(real, file)
-    expect((await home.run(argsOf(home, "claude", "--yes"))).code).toBe(0)
+    expect((await runIn(home, argsOf(home, "claude", "--yes"))).code).toBe(0)
     expect(lstatSync(file).isSymbolicLink()).toBe(true)
     expect(readFileSync(real, "utf8")).toContain(url)
   })
@@ -258,25 +266,25 @@ describe("aicortex setup", () => {
   it("keeps line ends and a byte order mark", async () => {
     const home = newHome()
     const file = put(home, "claude", '\uFEFF{\r\n  "a": 1\r\n}\r\n')
-    await home.run(argsOf(home, "claude", "--yes"))
+    await runIn(home, argsOf(home, "claude", "--yes"))
     const text = readFileSync(file, "utf8")
     expect(text.startsWith("\uFEFF{\r\n")).toBe(true)
     expect(text.replaceAll("\r\n", "")).not.toContain("\n")
     const codex = put(home, "codex", 'a = "b"\r\n')
-    await home.run(argsOf(home, "codex", "--yes"))
+    await runIn(home, argsOf(home, "codex", "--yes"))
     expect(readFileSync(codex, "utf8").replaceAll("\r\n", "")).not.toContain("\n")
   })
 
   it("takes the gateway's address from the settings, in any form", async () => {
     const home = fleet.keep(makeHome({ gateway: { host: "0.0.0.0", port: 8765 } }))
-    expect((await home.run(["setup", "codex"])).out).toContain('base_url = "http://127.0.0.1:8765/v1"')
+    expect((await runIn(home, ["setup", "codex"])).out).toContain('base_url = "http://127.0.0.1:8765/v1"')
     for (const [given, address] of [
       ["gateway:9000", "http://gateway:9000"],
       ["gateway", "http://gateway:8000"],
       ["https://ai.example.org/v1/", "https://ai.example.org"],
       ["http://u:p@gateway:1/", "http://gateway:1"]
     ]) {
-      expect((await home.run(["setup", "codex", "--url", given ?? ""])).out).toContain(`base_url = "${address}/v1"`)
+      expect((await runIn(home, ["setup", "codex", "--url", given ?? ""])).out).toContain(`base_url = "${address}/v1"`)
     }
   })
 
@@ -286,7 +294,7 @@ describe("aicortex setup", () => {
     [["setup", "codex", "--model", "a b"], "--model must be the name of a model"],
     [["setup", "codex", "--url", "ftp://x"], "--url: "]
   ])("refuses %j before anything is read", async (args, message) => {
-    const { code, err, out } = await newHome().run(args)
+    const { code, err, out } = await runIn(newHome(), args)
     expect({ code, out }).toEqual({ code: 2, out: "" })
     expect(err).toContain(message)
     expect(err).not.toContain(secret)
@@ -297,7 +305,7 @@ describe("aicortex setup", () => {
     const server = await fleet.ollama({ models: ["a:1b"] })
     await using gateway = await startGateway([server.url], { keys: [{ name: "k", key: secret }] })
     const errors = async (args: ReadonlyArray<string>, env?: NodeJS.ProcessEnv, at = gateway.url) =>
-      (await home.run(["setup", "codex", "--url", at, ...args], env)).err
+      (await runIn(home, ["setup", "codex", "--url", at, ...args], env)).err
     expect(await errors([])).toContain("the gateway wants a key: name the variable that holds it with --key-env")
     expect(await errors(["--key-env", "K"])).toContain("does not take the key in K, which is not set here")
     expect(await errors(["--key-env", "K"], { K: "wrong" })).toContain("does not take the key in K")
