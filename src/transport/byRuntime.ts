@@ -7,14 +7,13 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { Agent, Client } from "undici"
 import * as Settings from "../Settings.js"
 import { Transport } from "../Transport.js"
 import * as Fetch from "./fetch.js"
 import { proxyOf } from "./proxies.js"
-import * as Undici from "./undici.js"
 
-const isUndici = [Agent, Client].every(({ prototype }) => typeof prototype?.dispatch === "function")
+/** Loaded when there is something to send: that takes as long as a tenth of the library. */
+const undici = Effect.promise(() => import("./undici.js"))
 
 /** Cold models take longer to answer than the five minutes that Bun allows. */
 const patient = { timeout: false }
@@ -24,30 +23,38 @@ const patient = { timeout: false }
  *
  * @internal
  */
-export const layer: Layer.Layer<Transport> = isUndici
-  ? Undici.layer
-  : Layer.succeed(
-      Transport,
-      Fetch.make(() => patient)
-    )
+export const layer: Layer.Layer<Transport> = Layer.unwrapEffect(
+  Effect.map(undici, (undici) =>
+    undici.isGenuine
+      ? undici.layer
+      : Layer.succeed(
+          Transport,
+          Fetch.make(() => patient)
+        )
+  )
+)
 
 /**
  * According to the settings.
  *
  * @internal
  */
-export const layerConfigured: Layer.Layer<Transport, never, Settings.CurrentSettings> = isUndici
-  ? Undici.layerConfigured
-  : Layer.effect(
-      Transport,
-      Effect.map(Settings.CurrentSettings, ({ ca, proxy }) =>
-        Fetch.make((origin) => {
-          const through = proxy === undefined ? undefined : proxyOf(proxy, origin)
-          return {
-            ...patient,
-            ...(through === undefined ? {} : { proxy: through }),
-            ...(ca === undefined || ca.length === 0 ? {} : { tls: { ca: Undici.trusted(ca) } })
-          }
-        })
-      )
-    )
+export const layerConfigured: Layer.Layer<Transport, never, Settings.CurrentSettings> = Layer.unwrapEffect(
+  Effect.map(undici, (undici) =>
+    undici.isGenuine
+      ? undici.layerConfigured
+      : Layer.effect(
+          Transport,
+          Effect.map(Settings.CurrentSettings, ({ ca, proxy }) =>
+            Fetch.make((origin) => {
+              const through = proxy === undefined ? undefined : proxyOf(proxy, origin)
+              return {
+                ...patient,
+                ...(through === undefined ? {} : { proxy: through }),
+                ...(ca === undefined || ca.length === 0 ? {} : { tls: { ca: undici.trusted(ca) } })
+              }
+            })
+          )
+        )
+  )
+)

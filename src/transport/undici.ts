@@ -10,12 +10,19 @@ import { rootCertificates } from "node:tls"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { LRUCache } from "lru-cache"
-import type { Dispatcher } from "undici"
+import { Agent, Client, type Dispatcher } from "undici"
 import * as Settings from "../Settings.js"
 import { type Exchange, Transport, type TransportFailure, type TransportHandler } from "../Transport.js"
 import * as Connections from "./connections.js"
 import * as ContentEncoding from "./contentEncoding.js"
 import { proxyOf } from "./proxies.js"
+
+/**
+ * Whether undici is what its name says.
+ *
+ * @internal
+ */
+export const isGenuine = [Agent, Client].every(({ prototype }) => typeof prototype?.dispatch === "function")
 
 const aborted = new Error("aborted by the caller")
 /** A native microtask costs more: it carries an asynchronous context. */
