@@ -658,8 +658,10 @@ describe("aicortex chat", () => {
       const server = await ollama({ reply: "one two three ".repeat(100), perToken: 50 })
       const child = start(["chat", "x", ...more], on(server))
       const end = ended(child)
+      const printed = new Promise<void>((resolve) => child.stdout?.once("data", () => resolve()))
       await server.waitForChats(1)
-      await new Promise((resolve) => setTimeout(resolve, 200))
+      // Without -s nothing is printed before the end.
+      if (more.length > 0) await Promise.race([printed, end])
       const sent = Date.now()
       child.kill(signal)
       const result = await end
