@@ -59,7 +59,7 @@ describe("aicortex serve --workers 2 with a registry that is watched", () => {
     const asking = Array.from({ length: 4 }, async () => {
       while (!ended) answers.push(await ask())
     })
-    await sleep(200)
+    while (answers.length === 0) await Promise.race([sleep(20), Promise.all(asking)])
     writeFileSync(file, list(young))
     /** So many in a row that each worker has answered some of them. */
     const enough = 40
