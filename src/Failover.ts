@@ -159,7 +159,7 @@ export class Failover extends Context.Tag("aicortex/Failover")<Failover, Service
  */
 export const make = Effect.gen(function* () {
   const backends = yield* Backends
-  const abilities = yield* ResumeSupports
+  const resumeSupport = yield* ResumeSupports
   const registry = yield* Registry
   const fleet = yield* Fleet
   const router = yield* Router
@@ -175,7 +175,7 @@ export const make = Effect.gen(function* () {
   const hasBudget = day?.limit !== undefined || month?.limit !== undefined
   const dependencies: Dependencies = {
     backends,
-    abilities,
+    resumeSupport,
     now,
     random: () => runSync(random.next),
     maxAnswerBytes: Option.getOrElse(settings, () => Settings.empty).maxAnswerBytes,
@@ -188,7 +188,7 @@ export const make = Effect.gen(function* () {
     failed: (host, failure) => {
       if (failure.reason === "model-not-found") runFork(registry.markAbsent(host.model, host.server.url))
       // A server that is back after an outage may be another program.
-      if (failure.reason === "refused") abilities.forget(host.server.url)
+      if (failure.reason === "refused") resumeSupport.forget(host.server.url)
     },
     missing: (model) => runPromise(Effect.flip(registry.missing(model))),
     unreachable: registry.unreachable,

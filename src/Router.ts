@@ -155,7 +155,7 @@ const noHints: RouteHints = {}
 export const make = Effect.gen(function* () {
   const registry = yield* Registry
   const fleet = yield* Fleet
-  const abilities = yield* Effect.serviceOption(ResumeSupports)
+  const resumeSupport = yield* Effect.serviceOption(ResumeSupports)
   const settings = yield* CurrentSettings
   const clock = yield* Effect.clock
   const best = new Map<string, { readonly url: string; readonly since: number; readonly until: number }>()
@@ -167,7 +167,7 @@ export const make = Effect.gen(function* () {
     remoteness({ host, snapshot: { roundTrip } }, settings.coordinates ?? settings.location) ?? Number.NaN
 
   const takesTogether = ({ model, protocol, server }: Host): boolean =>
-    protocol === "openai" && Option.exists(abilities, ({ takesN }) => takesN(server.url, model) !== false)
+    protocol === "openai" && Option.exists(resumeSupport, ({ takesN }) => takesN(server.url, model) !== false)
 
   return Router.of({
     plan: (hosts, strategy, hints = noHints) =>
@@ -200,7 +200,7 @@ export const make = Effect.gen(function* () {
       [
         fleet.clear,
         Effect.sync(() => best.clear()),
-        Option.match(abilities, { onNone: () => Effect.void, onSome: ({ clear }) => clear })
+        Option.match(resumeSupport, { onNone: () => Effect.void, onSome: ({ clear }) => clear })
       ],
       { discard: true }
     )

@@ -314,12 +314,12 @@ export class Gathering {
     request: ChatRequest,
     { index, of }: Choice,
     sink: Sink,
-    abilities: ResumeSupportCache
+    resumeSupport: ResumeSupportCache
   ): Exchange {
     const { url } = server
     const { messages, model } = request
     const { kindOf, plain, sinkOf } = this.senders
-    if (abilities.takesN(url, model) === false) return plain(server, request, sink)
+    if (resumeSupport.takesN(url, model) === false) return plain(server, request, sink)
     const member = new Member(request, index, sink, new ChoiceDecoder(sinkOf(request, sink), kindOf(request)))
     const group = this.groups.find(
       (group) =>
@@ -335,14 +335,14 @@ export class Gathering {
       queueMicrotask(() => {
         this.groups = this.groups.filter((other) => other !== begun)
         for (const run of runs(begun.members.filter(({ state }) => state === "shared"))) {
-          this.send(server, run, abilities)
+          this.send(server, run, resumeSupport)
         }
       })
     }
     return member
   }
 
-  private send(server: Server, members: ReadonlyArray<Member>, abilities: ResumeSupportCache): void {
+  private send(server: Server, members: ReadonlyArray<Member>, resumeSupport: ResumeSupportCache): void {
     const { kindOf, plain, together } = this.senders
     const [first] = members
     if (first === undefined) return
@@ -356,8 +356,8 @@ export class Gathering {
     }
     const { request } = first
     const ways = {
-      takesN: () => abilities.takesN(server.url, request.model),
-      setTakesN: (takes: boolean) => abilities.setTakesN(server.url, request.model, takes),
+      takesN: () => resumeSupport.takesN(server.url, request.model),
+      setTakesN: (takes: boolean) => resumeSupport.setTakesN(server.url, request.model, takes),
       separate
     }
     const answers = new Together(members, first, ways, kindOf(request))

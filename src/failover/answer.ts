@@ -209,7 +209,7 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
   // ---------------------------------------------------------------------------
 
   private attempt(at: number, hedge = false): void {
-    const { abilities, backends } = this.dependencies
+    const { resumeSupport, backends } = this.dependencies
     const { route, tries } = this.selection
     const host = route.columns.hosts[at]
     if (host === undefined) throw new RangeError(`there is no server ${at}`)
@@ -240,8 +240,8 @@ export class Answer extends FailureEvents implements AttemptListener, SelectionC
     const request = requestFor(this.request, host)
     const exchange =
       partial.text === ""
-        ? backend.start(server, request, attempt, abilities)
-        : backend.resume(server, request, partial, attempt, abilities)
+        ? backend.start(server, request, attempt, resumeSupport)
+        : backend.resume(server, request, partial, attempt, resumeSupport)
     if (attempt.over) exchange.abort()
     else attempt.exchange = exchange
   }

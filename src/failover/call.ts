@@ -126,7 +126,7 @@ export interface Call {
 /** The shared dependencies of all answers. */
 export interface Dependencies {
   readonly backends: Backends
-  readonly abilities: ResumeSupportCache
+  readonly resumeSupport: ResumeSupportCache
   readonly now: () => number
   readonly random: () => number
   /** How long an answer may be. */

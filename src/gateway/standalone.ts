@@ -31,7 +31,7 @@ import * as UsageRecorder from "./usage/UsageRecorder.js"
 /**
  * - `log`: receives messages for the operator; default: they are dropped
  * - `local`: manages the models of this machine, over HTTP
- * - `accessLog`, `common`, `metrics`, `patience`: see `gateway/lifecycle`; the sessions of `common` replace those that
+ * - `accessLog`, `metrics`, `shared`, `timeouts`: see `gateway/lifecycle`; the sessions of `shared` replace those that
  *   `cortex` would keep
  */
 export interface ServeOptions extends Omit<Lifecycle.LifecycleOptions, "plan" | "watched"> {

@@ -99,7 +99,7 @@ const nothingFree = (columns: Columns, tried: Uint8Array, now: number): number =
  * The index of the next server; `waitForSlot` if the request should wait for its turn or a slot; `none` if no server
  * remains.
  *
- * Servers with an open breaker come last, the longest longestRested first. Before them the lower `priority`; then servers
+ * Servers with an open breaker come last, the one that has rested longest first. Before them the lower `priority`; then servers
  * certain to have the model; then the strategy decides.
  *
  * `least-busy` and `warm` prefer servers that have the model loaded, and among them the soonest expected first token.

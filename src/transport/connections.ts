@@ -75,7 +75,6 @@ class ConnectionTracker extends Client implements ConnectionLane {
   }
 }
 
-/** Each call has its own timeouts, so the pool has none. */
 /**
  * For how long a connection stays open that no request uses, unless its server asks for less, in milliseconds.
  *
@@ -83,6 +82,7 @@ class ConnectionTracker extends Client implements ConnectionLane {
  */
 export const keepAliveTimeout = 4_000
 
+/** Each call has its own timeouts, so the pool has none. */
 const unlimited = { headersTimeout: 0, bodyTimeout: 0, maxResponseSize: -1, keepAliveTimeout }
 
 const poolOf =

@@ -19,22 +19,22 @@ const pieces = (whole: string, at: ReadonlyArray<number>): ReadonlyArray<string>
 
 /** What a reader gets of the new text, piece by piece; `undefined` last where it could not be joined. */
 const joined = (given: string, expected: string, stops: ReadonlyArray<string>, stream: ReadonlyArray<string>) => {
-  const seam = Splice.make(given, expected, stops)
-  if (seam === undefined) return { out: stream.join(""), diverged: false, stopped: false, pieces: stream.length }
+  const splice = Splice.make(given, expected, stops)
+  if (splice === undefined) return { out: stream.join(""), diverged: false, stopped: false, pieces: stream.length }
   let out = ""
   let count = 0
   let open = true
   for (const piece of stream) {
-    const fresh = open ? seam.feed(piece) : piece
+    const fresh = open ? splice.feed(piece) : piece
     if (fresh === undefined) return { out, diverged: true, stopped: false, pieces: count }
-    if (seam.stopped) return { out, diverged: false, stopped: true, pieces: count }
+    if (splice.stopped) return { out, diverged: false, stopped: true, pieces: count }
     out += fresh
-    count += open ? seam.pieces : 1
-    if (seam.closed) open = false
+    count += open ? splice.pieces : 1
+    if (splice.closed) open = false
   }
-  const rest = open ? seam.end() : ""
+  const rest = open ? splice.end() : ""
   if (rest === undefined) return { out, diverged: true, stopped: false, pieces: count }
-  return { out: out + rest, diverged: false, stopped: false, pieces: count + (open ? seam.pieces : 0) }
+  return { out: out + rest, diverged: false, stopped: false, pieces: count + (open ? splice.pieces : 0) }
 }
 
 describe("the splice", () => {

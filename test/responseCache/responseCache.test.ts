@@ -652,9 +652,9 @@ describe("a shared answer", () => {
         async (readers, batches, breaks, small) => {
           const { answer, state } = upstream(batches, breaks)
           let closed = false
-          let landed = 0
+          let completions = 0
           let abandoned = 0
-          const tower: SharedAnswerHost = {
+          const host: SharedAnswerHost = {
             now: () => 2,
             unreachable: () => [],
             limit: small ? 300 : Number.POSITIVE_INFINITY,
@@ -669,7 +669,7 @@ describe("a shared answer", () => {
               closed = true
             },
             completed: () => {
-              landed++
+              completions++
               closed = true
             }
           }
@@ -683,18 +683,18 @@ describe("a shared answer", () => {
             complete: undefined,
             closed: undefined
           }
-          const flight = new SharedAnswer(tower, call)
+          const sharedAnswer = new SharedAnswer(host, call)
           const total = batches.reduce((sum, [tokens]) => sum + tokens, 0)
           let committed = 0
           let stayed = 0
           const first = new Reader(
             call,
-            flight,
-            tower,
+            sharedAnswer,
+            host,
             () => true,
-            () => flight
+            () => sharedAnswer
           )
-          flight.begun(answer)
+          sharedAnswer.begun(answer)
           const read = async (one: OpenAnswer, { events, leaves, slow }: Omit<(typeof readers)[number], "comes">) => {
             if (!events) {
               const result = await one.result().catch((error: Error) => error.message)
@@ -745,10 +745,10 @@ describe("a shared answer", () => {
                 complete,
                 closed: undefined
               },
-              flight,
-              tower,
+              sharedAnswer,
+              host,
               () => true,
-              () => flight
+              () => sharedAnswer
             )
             await read(one, how)
           })
@@ -756,7 +756,7 @@ describe("a shared answer", () => {
             read(first, { events: true, leaves: readers[0]?.leaves, slow: 0, commits: false }),
             ...others
           ])
-          expect(landed + abandoned).toBeLessThanOrEqual(1)
+          expect(completions + abandoned).toBeLessThanOrEqual(1)
           if (stayed > 0) expect(state.cancelled).toBe(false)
           else expect(state.cancelled || state.over || breaks).toBe(true)
           if (abandoned > 0) expect([stayed, committed, state.cancelled]).toEqual([0, 0, true])
